@@ -1,0 +1,148 @@
+"""What a run is: its data, its learner, its budget, its seed. Unknown keys are errors."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from memmeta.errors import InputError
+
+
+class Config(BaseModel):
+    """Base of all configs: immutable, and a key that no field has is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+Scaling = Literal["none", "sqrt_dim", "standardize"]
+
+
+class DataConfig(Config):
+    """Which images, and the shape of an episode."""
+
+    name: Literal["glyphs", "cifar_fs", "fc100", "miniimagenet"] = "glyphs"
+    """The data set."""
+    ways: int = Field(5, ge=2)
+    """Classes in an episode."""
+    shots: int = Field(5, ge=1)
+    """Support images a class."""
+    queries: int = Field(5, ge=1)
+    """Query images a class in training (the paper's 5)."""
+    eval_queries: int = Field(15, ge=1)
+    """Query images a class in validation and test (the field's 15)."""
+
+
+class LearnerConfig(Config):
+    """The backbone (theta), the head (phi) and how each is learned."""
+
+    algorithm: Literal["memory_reduced"] = "memory_reduced"
+    """How the hypergradient is computed: a module of memmeta.algorithms."""
+    backbone: Literal["conv4"] = "conv4"
+    """The shared feature extractor."""
+    filters: int = Field(64, ge=1)
+    """Channels of every Conv4 block (the paper: 64 at 32x32, 32 at 84x84)."""
+    norm: Literal["batch", "group"] = "batch"
+    """BatchNorm with batch statistics, as the paper has it, or GroupNorm."""
+    feature_scaling: Scaling = "standardize"
+    """How features are scaled for the head (see memmeta.heads.head_inputs); the paper: none."""
+    ridge: float = Field(0.01, ge=0, allow_inf_nan=False)
+    """L2 term of the support loss, (ridge / 2) * ||phi||^2."""
+    inner_steps: int = Field(20, ge=0)
+    """K: gradient steps of the head on the support set."""
+    inner_lr: float = Field(1.0, gt=0, allow_inf_nan=False)
+    """lambda_phi: step size of the head."""
+    cg_steps: int = Field(20, ge=0)
+    """N: conjugate-gradient iterations (0 gives the first-order hypergradient)."""
+    outer_lr: float = Field(1e-3, gt=0, allow_inf_nan=False)
+    """lambda_theta: Adam's step size for the backbone."""
+    task_batch: int = Field(8, ge=1)
+    """|B|: tasks in one outer step."""
+
+
+class TrainingConfig(Config):
+    """The budget of a run, and when it is validated."""
+
+    iterations: int | None = Field(None, ge=1)
+    """Outer steps; give this or `tasks`."""
+    tasks: int | None = Field(None, ge=1)
+    """Tasks seen in all: outer steps times task_batch, rounded up to whole steps."""
+    evaluations: int = Field(4, ge=1)
+    """Validations, evenly spaced, the last one at the end."""
+    val_tasks: int = Field(200, ge=2)
+    """Validation episodes, the same ones for every run of a data set."""
+    test_tasks: int = Field(600, ge=2)
+    """Test episodes, likewise."""
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> Self:
+        if (self.iterations is None) == (self.tasks is None):
+            raise ValueError("give either iterations or tasks")
+        return self
+
+
+class RunConfig(Config):
+    """Everything that decides a run's numbers."""
+
+    data: DataConfig = DataConfig()
+    learner: LearnerConfig = LearnerConfig()
+    training: TrainingConfig = TrainingConfig(iterations=2000)
+    seed: int = Field(0, ge=0)
+    """Decides the initial weights and the training episodes."""
+
+    @property
+    def iterations(self) -> int:
+        """Outer steps of the whole run."""
+        if self.training.iterations is not None:
+            return self.training.iterations
+        assert self.training.tasks is not None
+        return -(-self.training.tasks // self.learner.task_batch)
+
+    @property
+    def key(self) -> str:
+        """Twelve hex digits that name this run: equal exactly when every setting is."""
+        text = json.dumps(self.model_dump(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+C = TypeVar("C", bound=Config)
+
+
+def parse(model: type[C], values: object, source: str) -> C:
+    """Validate `values` against `model`.
+
+    Raises:
+        InputError: naming `source`, the key and what is accepted there.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise InputError(f"{source}: " + "; ".join(map(_describe, error.errors()))) from None
+
+
+def _describe(problem: Any) -> str:
+    place = ".".join(map(str, problem["loc"]))
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key {place}"
+    message = problem["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    got = "" if isinstance(problem["input"], dict) else f", got {problem['input']!r}"
+    return f"{place}: {message}{got}" if place else message
+
+
+def read_yaml(path: Path) -> object:
+    """The content of a YAML file.
+
+    Raises:
+        InputError: the file is missing, not text or not YAML.
+    """
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" (line {where.line + 1})" if where else ""
+        raise InputError(f"{path}: not a YAML file{line}") from None

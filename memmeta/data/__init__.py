@@ -1,0 +1,67 @@
+"""Data sets and the few-shot tasks drawn from them."""
+
+from pathlib import Path
+
+from memmeta.data import cifar, glyphs, mini_imagenet, store
+from memmeta.data.episodes import Episodes, sample_episodes, to_float
+from memmeta.data.sources import SPLITS, Source
+from memmeta.data.store import Dataset, Split
+from memmeta.errors import InputError
+
+__all__ = [
+    "SPLITS",
+    "Dataset",
+    "Episodes",
+    "Split",
+    "download",
+    "load",
+    "prepare",
+    "sample_episodes",
+    "to_float",
+]
+
+SOURCES: dict[str, Source] = {
+    "glyphs": glyphs.SOURCE,
+    "cifar_fs": cifar.CIFAR_FS,
+    "fc100": cifar.FC100,
+    "miniimagenet": mini_imagenet.SOURCE,
+}
+
+
+def prepare(name: str, data_root: Path) -> Path:
+    """Make the cache of a data set, once, and return its folder.
+
+    Any number of processes may call this at the same time. A cache once made is used even if the
+    files it was read from change or go: delete the folder to read them again.
+
+    Raises:
+        InputError: no such data set; its files are missing or damaged; the cache cannot be written.
+    """
+    return store.prepare(name, _source(name), data_root)
+
+
+def load(name: str, data_root: Path) -> Dataset:
+    """The data set, prepared if it was not yet. All processes of a node share its pages.
+
+    Raises:
+        InputError: as `prepare`.
+    """
+    return store.load(name, _source(name), data_root)
+
+
+def download(name: str, data_root: Path) -> None:
+    """Fetch the files of a data set into `data_root`. Nothing is downloaded but by this function.
+
+    Raises:
+        InputError: no such data set; it cannot be downloaded; the network or the disk refuses.
+    """
+    source = _source(name)
+    if source.download is None:
+        raise InputError(f"{name}: not a data set that can be downloaded")
+    source.download(data_root)
+
+
+def _source(name: str) -> Source:
+    if name not in SOURCES:
+        raise InputError(f"{name}: no such data set, choose from {', '.join(SOURCES)}")
+    return SOURCES[name]

@@ -1,0 +1,38 @@
+"""How a training process is set up: threads, allocator, determinism."""
+
+import ctypes
+import os
+import sys
+
+import torch
+
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
+
+
+def configure_process(threads: int | None = None) -> int:
+    """Set this process up to train, and return the number of CPU threads it will use.
+
+    Args:
+        threads: CPU threads of PyTorch; its own choice by default, usually a thread a core.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    # cuBLAS reads it at its first call; without it, its results vary from run to run.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+    _keep_freed_memory()
+    return torch.get_num_threads()
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep freed blocks for the next step.
+
+    By default it returns big blocks to the system at once, and every step then pays for
+    zeroed pages again.
+    """
+    if sys.platform == "linux":
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_THRESHOLD, 2**30)
+        mallopt(_M_TRIM_THRESHOLD, 2**30)
+        mallopt(_M_TOP_PAD, 2**26)

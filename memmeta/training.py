@@ -1,0 +1,212 @@
+"""MetaTrainer: outer steps, evaluation, and a state that resumes to the same numbers."""
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from memmeta import backbones
+from memmeta.algorithms import ALGORITHMS
+from memmeta.config import RunConfig
+from memmeta.data import Dataset, Episodes, sample_episodes, to_float
+from memmeta.memory import measure_peak
+
+# The first step allocates the optimiser's state and is no measure of the others.
+_MEASURED_STEPS = (1, 2)
+
+# Validation and test episodes are the same ones whatever a run's seed: runs differ by training.
+_EVALUATION_SEED = 20_24_12_03
+
+
+class Evaluation(NamedTuple):
+    """Accuracy over evaluation tasks."""
+
+    accuracy: float
+    """Mean over tasks of the share of query images classified correctly."""
+    interval: float
+    """Half-width of the 95 % confidence interval over tasks: 1.96 * sd / sqrt(tasks)."""
+    tasks: int
+    """Number of tasks."""
+
+
+class Report(NamedTuple):
+    """What is known at a validation point."""
+
+    iteration: int
+    """Outer steps taken."""
+    diagnostics: dict[str, float]
+    """Means, over the outer steps since the last report, of what `MetaTrainer.step` returns."""
+    val: Evaluation
+    """Accuracy on the validation tasks."""
+
+
+class DivergedError(RuntimeError):
+    """The query loss or the hypergradient is no longer finite. A result, not a bug."""
+
+    def __init__(self, iteration: int) -> None:
+        super().__init__(f"diverged at outer step {iteration}")
+        self.iteration = iteration
+
+
+class MetaTrainer:
+    """Trains one backbone as `config` says.
+
+    Training episode number i is a function of the seed and i alone, so the state holds no
+    random generator and a resumed run equals an uninterrupted one (on the CPU to the last bit,
+    with the same number of threads).
+
+    Attributes:
+        iteration: outer steps taken.
+        peak_memory: the most bytes held in the measured steps (the second and the third); None
+            before.
+    """
+
+    def __init__(self, config: RunConfig, dataset: Dataset, device: str | torch.device) -> None:
+        self.config = config
+        self.dataset = dataset
+        self.device = torch.device(device)
+        self.iteration = 0
+        self.peak_memory: int | None = None
+        self._timed_seconds = 0.0
+        self._timed_steps = 0
+        self._algorithm = ALGORITHMS[config.learner.algorithm]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            backbone = backbones.build(config.learner, dataset.image_shape)
+        self.backbone = backbone.to(self.device)
+        self.optimizer = torch.optim.Adam(self.backbone.parameters(), lr=config.learner.outer_lr)
+
+    @property
+    def done(self) -> bool:
+        """Whether the budget is spent."""
+        return self.iteration >= self.config.iterations
+
+    @property
+    def seconds_per_step(self) -> float | None:
+        """Mean wall time of the outer steps that were not measured for memory; None before."""
+        return self._timed_seconds / self._timed_steps if self._timed_steps else None
+
+    def step(self) -> dict[str, float]:
+        """Take one outer step and return its diagnostics (see `Diagnostics`) and `gradient_norm`.
+
+        Raises:
+            DivergedError: a value is no longer finite; the parameters are left as they were.
+        """
+        start = time.perf_counter()
+        if self.iteration in _MEASURED_STEPS:
+            metrics, peak = measure_peak(self._step, self._held_tensors, self.device)
+            self.peak_memory = max(peak, self.peak_memory or 0)
+        else:
+            metrics = self._step()
+        if self.iteration > max(_MEASURED_STEPS):
+            self._timed_seconds += time.perf_counter() - start
+            self._timed_steps += 1
+        self.iteration += 1
+        return metrics
+
+    def train_to_evaluation(self, on_step: Callable[[], None] = lambda: None) -> Report:
+        """Train to the next of the config's validation points and validate there.
+
+        Args:
+            on_step: called after every outer step.
+
+        Raises:
+            DivergedError: as `step`.
+        """
+        steps = []
+        target = self._next_evaluation()
+        while self.iteration < target:
+            steps.append(self.step())
+            on_step()
+        means = {name: sum(s[name] for s in steps) / len(steps) for name in steps[0]}
+        return Report(self.iteration, means, self.evaluate("val", self.config.training.val_tasks))
+
+    def _next_evaluation(self) -> int:
+        evaluations = self.config.training.evaluations
+        points = (round(i * self.config.iterations / evaluations) for i in range(1, evaluations))
+        return next((p for p in points if p > self.iteration), self.config.iterations)
+
+    def _step(self) -> dict[str, float]:
+        learner = self.config.learner
+        first = self.iteration * learner.task_batch
+        episodes = self._episodes("train", range(first, first + learner.task_batch))
+        self.optimizer.zero_grad()
+        diagnostics = self._algorithm.backward(
+            self.backbone, episodes, self.config.data.ways, learner
+        )
+        gradients = [p.grad for p in self.backbone.parameters() if p.grad is not None]
+        gradient_norm = torch.nn.utils.get_total_norm(gradients)
+        # One transfer for all of them: each would wait for the device.
+        values = torch.stack([*diagnostics, gradient_norm]).tolist()
+        if not all(map(math.isfinite, values)):
+            raise DivergedError(self.iteration)
+        self.optimizer.step()
+        return dict(zip([*diagnostics._fields, "gradient_norm"], values, strict=True))
+
+    def evaluate(self, split: Literal["val", "test"], tasks: int) -> Evaluation:
+        """Adapt to each of `tasks` fixed episodes of `split` and classify its query images."""
+        accuracies = [
+            self._accuracies(split, range(first, min(first + self._evaluation_batch, tasks)))
+            for first in range(0, tasks, self._evaluation_batch)
+        ]
+        accuracy = torch.cat(accuracies).double()
+        interval = 1.96 * accuracy.std() / math.sqrt(tasks)
+        return Evaluation(accuracy.mean().item(), interval.item(), tasks)
+
+    @property
+    def _evaluation_batch(self) -> int:
+        # No more tasks at once than in training, so that evaluation needs no more memory.
+        return self.config.learner.task_batch
+
+    def _accuracies(self, split: Literal["val", "test"], indices: range) -> Tensor:
+        episodes = self._episodes(split, indices)
+        scores = self._algorithm.predict(
+            self.backbone, episodes, self.config.data.ways, self.config.learner
+        )
+        return (scores.argmax(-1) == episodes.query_labels).float().mean(1)
+
+    def _episodes(self, split: Literal["train", "val", "test"], indices: range) -> Episodes:
+        data = self.config.data
+        training = split == "train"
+        sampled = sample_episodes(
+            getattr(self.dataset, split),
+            ways=data.ways,
+            shots=data.shots,
+            queries=data.queries if training else data.eval_queries,
+            seed=self.config.seed if training else _EVALUATION_SEED,
+            indices=indices,
+        )
+        support, support_labels, query, query_labels = (part.to(self.device) for part in sampled)
+        mean, std = self.dataset.mean, self.dataset.std
+        return Episodes(
+            to_float(support, mean, std), support_labels, to_float(query, mean, std), query_labels
+        )
+
+    def _held_tensors(self) -> list[Tensor]:
+        parameters = list(self.backbone.parameters())
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        state = [value for entry in self.optimizer.state.values() for value in entry.values()]
+        return [*parameters, *self.backbone.buffers(), *gradients, *state]
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a later `load_state_dict` needs to go on to the same numbers."""
+        return {
+            "iteration": self.iteration,
+            "peak_memory": self.peak_memory,
+            "timed_seconds": self._timed_seconds,
+            "timed_steps": self._timed_steps,
+            "backbone": self.backbone.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state`, which a trainer with the same config made."""
+        self.iteration = state["iteration"]
+        self.peak_memory = state["peak_memory"]
+        self._timed_seconds = state["timed_seconds"]
+        self._timed_steps = state["timed_steps"]
+        self.backbone.load_state_dict(state["backbone"])
+        self.optimizer.load_state_dict(state["optimizer"])

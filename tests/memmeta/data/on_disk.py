@@ -1,0 +1,158 @@
+"""Small data sets, and writers that put them on disk as their users have them."""
+
+import json
+import pickle
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+
+import h5py
+import numpy as np
+from PIL import Image
+
+from memmeta.data import SPLITS
+from memmeta.data.sources import split_classes
+
+ByClass = dict[str, np.ndarray]
+
+
+def some_images(stem: str, size: int, least: int = 2, most: int = 4) -> dict[str, ByClass]:
+    """Smooth colour patterns: a few for each published class of each split."""
+    rng = np.random.default_rng(size)
+    splits: dict[str, ByClass] = {}
+    for split in SPLITS:
+        splits[split] = {}
+        for name in split_classes(stem, split):
+            coarse = rng.integers(0, 256, (rng.integers(least, most + 1), 4, 4, 3), dtype=np.uint8)
+            smooth = [Image.fromarray(image).resize((size, size)) for image in coarse]
+            splits[split][name] = np.stack([np.asarray(image) for image in smooth])
+    return splits
+
+
+def stacked(classes: ByClass) -> tuple[np.ndarray, list[str]]:
+    """All images of a split, shuffled, and the class of each."""
+    images = np.concatenate(list(classes.values()))
+    names = [name for name, some in classes.items() for _ in some]
+    order = np.random.default_rng(1).permutation(len(images))
+    return images[order], [names[i] for i in order]
+
+
+def dump(content: object, path: Path, protocol: int = 4) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(pickle.dumps(content, protocol=protocol))
+
+
+def dump_python2(content: Mapping[str, np.ndarray | list[int] | dict[str, list[int]]]) -> bytes:
+    """What Python 2 and its NumPy write for a dict of uint8 arrays, lists and dicts."""
+
+    def text(value: bytes) -> bytes:
+        if len(value) < 256:
+            return b"U" + bytes([len(value)]) + value
+        return b"T" + struct.pack("<i", len(value)) + value
+
+    def number(value: int) -> bytes:
+        return b"J" + struct.pack("<i", value)
+
+    def value(item: object) -> bytes:
+        if isinstance(item, dict):
+            pairs = b"".join(text(key.encode()) + value(part) for key, part in item.items())
+            return b"}(" + pairs + b"u"
+        if isinstance(item, list):
+            return b"](" + b"".join(map(number, item)) + b"e"
+        assert isinstance(item, np.ndarray)
+        dtype = (
+            b"cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R"
+            b"(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+        )
+        shape = b"(" + b"".join(map(number, item.shape)) + b"t"
+        return (
+            b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
+            b"(K\x01" + shape + dtype + b"\x89" + text(item.tobytes()) + b"tb"
+        )
+
+    return b"\x80\x02" + value(dict(content)) + b"."
+
+
+def write_images(classes: ByClass, root: Path) -> None:
+    """Class folders of PNG files."""
+    for name, images in classes.items():
+        (root / name).mkdir(parents=True)
+        for i, image in enumerate(images):
+            Image.fromarray(image).save(root / name / f"{name}_{i:03d}.png")
+
+
+def cifar_folders(splits: dict[str, ByClass], root: Path) -> None:
+    for classes in splits.values():
+        write_images(classes, root / "cifar100" / "data")
+
+
+def cifar_pickles(splits: dict[str, ByClass], root: Path, stem: str, numbering: str) -> None:
+    every = sorted(name for classes in splits.values() for name in classes)
+    for split, classes in splits.items():
+        images, names = stacked(classes)
+        known = every if numbering == "cifar100" else list(classes)
+        labels = [known.index(name) for name in names]
+        dump({"data": images, "labels": labels}, root / f"{stem}_{split}.pickle")
+
+
+def cifar_torchvision(splits: dict[str, ByClass], root: Path) -> None:
+    """As the authors' archive has them: Python 2 keys, images as rows of three planes."""
+    every = {name: images for classes in splits.values() for name, images in classes.items()}
+    known = sorted(every)
+    folder = root / "cifar-100-python"
+    for part, some in (("train", slice(1, None)), ("test", slice(0, 1))):
+        images, names = stacked({name: images[some] for name, images in every.items()})
+        rows = np.ascontiguousarray(images.transpose(0, 3, 1, 2)).reshape(len(images), -1)
+        folder.mkdir(parents=True, exist_ok=True)
+        content = {"data": rows, "fine_labels": [known.index(name) for name in names]}
+        (folder / part).write_bytes(dump_python2(content))
+    dump({b"fine_label_names": [name.encode() for name in known]}, folder / "meta", 2)
+
+
+def mini_cache(splits: dict[str, ByClass], root: Path, python2: bool, val: str = "val") -> None:
+    for split, classes in splits.items():
+        images, names = stacked(classes)
+        indices = {name: [i for i, n in enumerate(names) if n == name] for name in classes}
+        path = root / f"mini-imagenet-cache-{val if split == 'val' else split}.pkl"
+        root.mkdir(parents=True, exist_ok=True)
+        if python2:
+            path.write_bytes(dump_python2({"image_data": images, "class_dict": indices}))
+        else:
+            arrays = {name: np.array(some) for name, some in indices.items()}
+            dump({"image_data": images, "class_dict": arrays}, path, 5)
+
+
+def mini_category_split(splits: dict[str, ByClass], root: Path, stated: bool) -> None:
+    """Labels count on from split to split, as published, or as catname2label states."""
+    first = 0
+    for split, classes in splits.items():
+        images, names = stacked(classes)
+        order = sorted(classes, reverse=stated)
+        labels = {name: first + i for i, name in enumerate(order)}
+        content = {"data": images, "labels": [labels[name] for name in names]}
+        if stated:
+            content["catname2label"] = labels
+        stem = "train_phase_train" if split == "train" else split
+        dump(content, root / f"miniImageNet_category_split_{stem}.pickle", 2)
+        first += len(classes)
+
+
+def mini_hdf5(splits: dict[str, ByClass], root: Path) -> None:
+    root.mkdir(parents=True, exist_ok=True)
+    for split, classes in splits.items():
+        with h5py.File(root / f"{split}_data.hdf5", "w") as file:
+            group = file.create_group("datasets")
+            for name, images in classes.items():
+                group.create_dataset(name, data=images)
+        (root / f"{split}_labels.json").write_text(json.dumps(sorted(classes)))
+
+
+def mini_image_files(splits: dict[str, ByClass], root: Path) -> None:
+    (root / "images").mkdir(parents=True)
+    for split, classes in splits.items():
+        lines = ["filename,label"]
+        for name, images in classes.items():
+            for i, image in enumerate(images):
+                Image.fromarray(image).save(root / "images" / f"{name}{i:08d}.png")
+                lines.append(f"{name}{i:08d}.png,{name}")
+        (root / f"{split}.csv").write_text("\n".join(lines) + "\n")

@@ -1,0 +1,118 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from memmeta.data import Episodes, Split, sample_episodes, to_float
+from memmeta.errors import InputError
+
+
+def split_of(sizes: list[int]) -> Split:
+    """Every pixel of an image holds the image's own number, every class its own block of them."""
+    offsets = np.cumsum([0, *sizes])
+    images = np.arange(offsets[-1], dtype=np.uint32).view(np.uint8).reshape(-1, 2, 2, 1)
+    return Split(images, offsets, tuple(f"class{i}" for i in range(len(sizes))))
+
+
+def numbers(images: torch.Tensor) -> np.ndarray:
+    """The numbers of images [B, n, 2, 2, 1]."""
+    return images.numpy().reshape(*images.shape[:2], 4).view(np.uint32)[..., 0]
+
+
+@st.composite
+def shapes(draw: st.DrawFn) -> tuple[list[int], int, int, int]:
+    ways, shots, queries = draw(st.integers(1, 6)), draw(st.integers(1, 5)), draw(st.integers(1, 6))
+    each = shots + queries
+    sizes = draw(st.lists(st.integers(each, each + 4), min_size=ways, max_size=ways + 3))
+    return sizes, ways, shots, queries
+
+
+@given(shapes(), st.integers(0, 2**40), st.lists(st.integers(0, 2**40), max_size=4))
+def test_tasks_have_the_right_images(shape, seed, indices):
+    sizes, ways, shots, queries = shape
+    split = split_of(sizes)
+    episodes = sample_episodes(
+        split, ways=ways, shots=shots, queries=queries, seed=seed, indices=indices
+    )
+    assert episodes.support.shape == (len(indices), ways * shots, 2, 2, 1)
+    assert episodes.query.shape == (len(indices), ways * queries, 2, 2, 1)
+    for part, labels, each in (
+        (episodes.support, episodes.support_labels, shots),
+        (episodes.query, episodes.query_labels, queries),
+    ):
+        assert part.dtype == torch.uint8
+        assert labels.dtype == torch.int64
+        assert labels.shape == part.shape[:2]
+        for row in labels:
+            assert torch.equal(torch.bincount(row, minlength=ways), torch.full((ways,), each))
+    for task in range(len(indices)):
+        support = numbers(episodes.support)[task]
+        query = numbers(episodes.query)[task]
+        both = np.concatenate([support, query])
+        assert len(set(both.tolist())) == ways * (shots + queries)  # none twice, none in both
+        classes = np.searchsorted(split.offsets, both, side="right") - 1
+        labels = torch.cat([episodes.support_labels[task], episodes.query_labels[task]]).numpy()
+        pairs = set(zip(classes.tolist(), labels.tolist(), strict=True))
+        assert len(pairs) == ways  # a label is a class, in support and query alike
+        assert len({name for name, _ in pairs}) == ways
+
+
+@given(st.integers(0, 2**40), st.lists(st.integers(0, 2**40), min_size=2, max_size=4))
+def test_a_task_does_not_depend_on_its_batch(seed, indices):
+    split = split_of([9] * 12)
+
+    def sample(indices: list[int]) -> Episodes:
+        return sample_episodes(split, ways=3, shots=2, queries=4, seed=seed, indices=indices)
+
+    together = sample(indices)
+    alone = [sample([index]) for index in indices]
+    for name in Episodes._fields:
+        expected = torch.cat([getattr(one, name) for one in alone])
+        assert torch.equal(getattr(together, name), expected)
+
+
+def test_seeds_and_indices_give_different_tasks():
+    split = split_of([20] * 50)
+    seen = {
+        sample_episodes(split, ways=5, shots=1, queries=1, seed=seed, indices=[i])
+        .support.numpy()
+        .tobytes()
+        for seed in range(10)
+        for i in range(10)
+    }
+    assert len(seen) == 100
+
+
+def test_classes_and_images_are_drawn_evenly():
+    split = split_of([6] * 8)
+    episodes = sample_episodes(split, ways=4, shots=1, queries=2, seed=0, indices=range(2000))
+    drawn = np.bincount(numbers(episodes.query).ravel(), minlength=48)
+    expected = 2000 * 8 / 48
+    # Five standard deviations; the counts are a little less spread than Poisson's.
+    assert abs(drawn - expected).max() < 5 * expected**0.5
+
+
+@pytest.mark.parametrize(
+    ("ways", "shots", "message"),
+    [(4, 1, "4 ways, but the split has 3 classes"), (3, 5, r"class class1 has 6")],
+)
+def test_too_few_classes_or_images(ways, shots, message):
+    with pytest.raises(InputError, match=message):
+        sample_episodes(split_of([9, 6, 9]), ways=ways, shots=shots, queries=2, seed=0, indices=[0])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_to_float(channels):
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (2, 5, 6, 7, channels), generator=generator).to(torch.uint8)
+    kept = images.clone()
+    mean, std = [100.0, 120.5, 90.25][:channels], [60.0, 70.5, 50.25][:channels]
+    result = to_float(images, mean, std)
+    assert result.shape == (2, 5, channels, 6, 7)
+    assert result.dtype == torch.float32
+    for channel in range(channels):
+        expected = (kept[..., channel].double() - mean[channel]) / std[channel]
+        torch.testing.assert_close(result[:, :, channel].double(), expected)
+    assert torch.equal(images, kept)
+    assert result.flatten(0, 1).is_contiguous(memory_format=torch.channels_last)
