@@ -1,0 +1,1 @@
+"""Studies: a short script each. The machinery is in sweeps.engine."""

@@ -81,9 +81,13 @@ def _pickle(path: Path, names: list[str]) -> Classes:
     groups = formats.by_label(path, images, content["labels"])
     if len(groups) != len(names):
         raise InputError(f"{path}: expected {len(names)} labels, it has {len(groups)}")
-    named = name_labels(groups, names, _fingerprints())
-    for name in sorted(named):
-        yield name, groups[named[name]]
+    known = _fingerprints()
+    by_content = {
+        known.get(fingerprint(images[where]), ""): label for label, where in groups.items()
+    }
+    labels = name_labels(names, list(groups), by_content, sorted(known.values()))
+    for name in sorted(labels):
+        yield name, images[groups[labels[name]]]
 
 
 def _torchvision(root: Path, names: list[str]) -> Classes:
@@ -100,16 +104,17 @@ def _torchvision(root: Path, names: list[str]) -> Classes:
         content = formats.read_pickle(path, "data", "fine_labels")
         flat = formats.as_images(path, "data", content["data"], (3 * SIZE * SIZE,))
         images = flat.reshape(-1, 3, SIZE, SIZE).transpose(0, 2, 3, 1)
-        parts.append(formats.by_label(path, images, content["fine_labels"]))
+        parts.append((images, formats.by_label(path, images, content["fine_labels"])))
     for name in sorted(names):
-        found = [part[labels[name]] for part in parts if labels[name] in part]
+        label = labels[name]
+        found = [images[groups[label]] for images, groups in parts if label in groups]
         if not found:
             raise InputError(f"{root}: expected images of class {name}, found none")
         yield name, np.concatenate(found)
 
 
 def name_labels(
-    groups: dict[int, Images], names: list[str], known: dict[str, str]
+    names: list[str], labels: list[int], by_content: dict[str, int], every: list[str]
 ) -> dict[str, int]:
     """The label of each class name.
 
@@ -118,18 +123,17 @@ def name_labels(
     for positions in the list of the split.
 
     Args:
-        groups: the images of each label.
-        names: the classes of the split, in the order of its list, as many as there are labels.
-        known: the class name for each fingerprint of all its images.
+        names: the classes of the split, in the order of its list.
+        labels: as many, in rising order.
+        by_content: the labels of those classes whose images are known.
+        every: the classes of CIFAR-100, in the order of their numbers.
     """
-    by_content = {known.get(fingerprint(images), ""): label for label, images in groups.items()}
     if by_content.keys() == set(names):
         return by_content
-    numbers = {name: number for number, name in enumerate(sorted(known.values()))}
-    by_number = {name: numbers[name] for name in names}
-    if set(by_number.values()) == groups.keys():
+    by_number = {name: every.index(name) for name in names}
+    if set(by_number.values()) == set(labels):
         return by_number
-    return dict(zip(names, sorted(groups), strict=True))
+    return dict(zip(names, labels, strict=True))
 
 
 def fingerprint(images: Images) -> str:

@@ -278,8 +278,8 @@ def as_indices(path: Path, what: str, value: object) -> dict[str, NDArray[np.int
     }
 
 
-def by_label(path: Path, images: Images, value: object) -> dict[int, Images]:
-    """The images of each label.
+def by_label(path: Path, images: Images, value: object) -> dict[int, NDArray[np.int64]]:
+    """Where the images of each label are.
 
     Args:
         path: of the file, for messages.
@@ -289,7 +289,7 @@ def by_label(path: Path, images: Images, value: object) -> dict[int, Images]:
     labels = as_integers(path, "labels", value)
     if len(labels) != len(images):
         raise InputError(f"{path}: {len(labels)} labels for {len(images)} images")
-    return {int(label): images[labels == label] for label in np.unique(labels)}
+    return {int(label): np.flatnonzero(labels == label) for label in np.unique(labels)}
 
 
 def as_text(value: Any) -> Any:

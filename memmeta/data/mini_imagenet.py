@@ -114,7 +114,7 @@ def _category_split(path: Path, names: list[str]) -> Classes:
     for name, label in labels.items():
         if not isinstance(label, int) or label not in groups:
             raise InputError(f"{path}: expected images of class {name}, found none")
-        yield name, groups[label]
+        yield name, images[groups[label]]
 
 
 def _hdf5(path: Path, names_path: Path, names: list[str]) -> Classes:

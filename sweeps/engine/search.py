@@ -1,0 +1,42 @@
+"""Ray Tune's view of the ledger."""
+
+from typing import Any
+
+import optuna
+from ray.tune.search import Searcher
+
+from sweeps.engine.ledger import Ledger
+from sweeps.engine.outcome import outcome
+
+
+class LedgerSearch(Searcher):
+    """Takes every trial from the ledger and brings its result back.
+
+    `tune.search.optuna.OptunaSearch` records a trial that failed as FAIL, which samplers ignore,
+    and has no place for constraints; nor can it go on with an interrupted study.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        super().__init__(metric="val_accuracy", mode="max")
+        self._ledger = ledger
+        self._asked: dict[str, optuna.Trial] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any]:
+        """The Tune config of a new trial: its number in the ledger and its run."""
+        trial, run = self._ledger.ask()
+        self._asked[trial_id] = trial
+        return {"number": trial.number, "run": run}
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Record a result. A failure is none: the trial stays open for the next start."""
+        trial = self._asked.pop(trial_id)
+        if result and not error and result["status"] != "failed":
+            self._ledger.tell(trial, outcome(result))
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: the ledger is on disk."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to restore."""

@@ -1,0 +1,40 @@
+"""Finished trials for human eyes."""
+
+from optuna.trial import FrozenTrial
+from rich import box
+from rich.table import Table
+
+from sweeps.engine.ledger import ranked, result_of
+
+
+def best_table(trials: list[FrozenTrial], top: int) -> Table:
+    """The most accurate trials, a row each."""
+    best = ranked(trials)[:top]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("trial", justify="right")
+    table.add_column("val accuracy", justify="right", no_wrap=True)
+    table.add_column("peak", justify="right", no_wrap=True)
+    names = list(best[0].params) if best else []
+    for name in names:
+        table.add_column(name, justify="right")
+    for trial in best:
+        values = (short(trial.params[name]) for name in names)
+        table.add_row(str(trial.number), accuracy(trial), memory(trial), *values)
+    return table
+
+
+def accuracy(trial: FrozenTrial) -> str:
+    """Of a complete trial, with its interval, in per cent."""
+    metrics = result_of(trial)["metrics"]
+    return f"{100 * metrics['val_accuracy']:.1f} ± {100 * metrics['val_interval']:.1f} %"
+
+
+def memory(trial: FrozenTrial) -> str:
+    """Peak memory, in MiB."""
+    peak = result_of(trial)["peak_memory_bytes"]
+    return "not measured" if peak is None else f"{peak / 2**20:.0f} MiB"
+
+
+def short(value: object) -> str:
+    """A hyperparameter, to three digits."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,16 @@
+"""Characters of many scripts, 5-way 1-shot, Conv4-32: a real few-shot problem with no download."""
+
+from memmeta.config import DataConfig, LearnerConfig, TrainingConfig
+from sweeps.engine.run import main
+from sweeps.engine.study import Study
+
+STUDY = Study(
+    name="glyphs",
+    data=DataConfig(name="glyphs", shots=1),
+    learner=LearnerConfig(filters=32),
+    training=TrainingConfig(tasks=800),
+    trials=16,
+)
+
+if __name__ == "__main__":
+    main(STUDY)

@@ -1,0 +1,210 @@
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import on_disk
+import pytest
+
+from memmeta.data import SPLITS, load, prepare
+from memmeta.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("source")
+    on_disk.cifar_pickles(on_disk.some_images("fc100", 32), root, "FC100", "listed")
+    return root
+
+
+@pytest.fixture
+def root(source: Path, tmp_path: Path) -> Path:
+    """A data root with the pickles of FC100 and no cache."""
+    return Path(shutil.copytree(source, tmp_path / "data"))
+
+
+def test_images_are_mapped_and_read_only(root):
+    dataset = load("fc100", root)
+    for split in SPLITS:
+        images = getattr(dataset, split).images
+        assert isinstance(images, np.memmap)
+        assert images.dtype == np.uint8
+        with pytest.raises(ValueError, match="read-only"):
+            images[0] = 0
+
+
+def test_the_cache_is_made_once_and_outlives_its_source(root):
+    folder = prepare("fc100", root)
+    assert folder == root / "cache" / "fc100"
+    made = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    digest = load("fc100", root).digest
+    for path in root.glob("*.pickle"):
+        path.unlink()
+    assert prepare("fc100", root) == folder
+    assert load("fc100", root).digest == digest
+    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == made
+
+
+def test_the_digest_depends_on_every_byte_and_name(root, tmp_path):
+    digest = load("fc100", root).digest
+    images = on_disk.some_images("fc100", 32)
+    images["val"]["lion"][1, 5, 5, 2] ^= 1
+    on_disk.cifar_pickles(images, tmp_path / "changed", "FC100", "listed")
+    changed = load("fc100", tmp_path / "changed").digest
+    images = on_disk.some_images("fc100", 32)
+    train = images["train"]
+    train["ray"], train["rose"] = train["rose"], train["ray"]
+    on_disk.cifar_pickles(images, tmp_path / "swapped", "FC100", "listed")
+    swapped = load("fc100", tmp_path / "swapped").digest
+    assert len({digest, changed, swapped}) == 3
+
+
+def test_statistics_of_glyphs_are_those_of_train(glyphs_root):
+    dataset = load("glyphs", glyphs_root)
+    images = np.asarray(dataset.train.images)
+    assert dataset.mean == pytest.approx([images.mean()])
+    assert dataset.std == pytest.approx([images.std(dtype=np.float64)])
+
+
+def damage_version(folder: Path) -> None:
+    meta = json.loads((folder / "meta.json").read_text())
+    (folder / "meta.json").write_text(json.dumps({**meta, "version": -1}))
+
+
+def cut(path: Path, size: int) -> None:
+    with path.open("r+b") as file:
+        file.truncate(size)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        damage_version,
+        lambda folder: (folder / "meta.json").unlink(),
+        lambda folder: (folder / "meta.json").write_text("{"),
+        lambda folder: (folder / "meta.json").write_text("[]"),
+        lambda folder: (folder / "meta.json").write_bytes(b"\xff"),
+        lambda folder: (folder / "val.npy").unlink(),
+        lambda folder: cut(folder / "val.npy", 0),
+        lambda folder: cut(folder / "val.npy", 50),
+        lambda folder: cut(folder / "val.npy", 5000),
+        lambda folder: np.save(folder / "val.npy", np.zeros((2, 32, 32, 3), np.uint8)),
+        lambda folder: np.save(folder / "val.npy", np.zeros((2, 32, 32, 3))),
+        lambda folder: shutil.copy(folder / "train.npy", folder / "val.npy"),
+    ],
+)
+def test_a_damaged_cache_is_made_again(root, damage):
+    before = load("fc100", root)
+    images = np.array(before.val.images)
+    damage(prepare("fc100", root))
+    after = load("fc100", root)
+    assert after.digest == before.digest
+    assert np.array_equal(after.val.images, images)
+    assert [path.name for path in (root / "cache").iterdir() if path.is_dir()] == ["fc100"]
+
+
+def prepare_and_report(root: Path, results: "multiprocessing.Queue[str]") -> None:
+    results.put(load("glyphs", root).digest)
+
+
+def test_processes_that_start_together_make_one_cache(tmp_path, glyphs_root):
+    context = multiprocessing.get_context("spawn")
+    results: multiprocessing.Queue[str] = context.Queue()
+    processes = [
+        context.Process(target=prepare_and_report, args=(tmp_path, results)) for _ in range(2)
+    ]
+    for process in processes:
+        process.start()
+    digests = {results.get(timeout=60) for _ in processes}
+    for process in processes:
+        process.join(timeout=60)
+        assert process.exitcode == 0
+    assert digests == {load("glyphs", glyphs_root).digest}
+    assert [path.name for path in (tmp_path / "cache").iterdir() if path.is_dir()] == ["glyphs"]
+
+
+def test_a_process_killed_half_way_leaves_nothing_broken(root):
+    """SIGKILL while it writes, once it has written something of the training split."""
+    code = "import sys; from pathlib import Path; from memmeta.data import prepare;"
+    code += "prepare('glyphs', Path(sys.argv[1]))"
+    process = subprocess.Popen([sys.executable, "-c", code, str(root)])
+    written = root / "cache" / ".glyphs.partial" / "train.npy"
+    deadline = time.monotonic() + 60
+    while not (written.exists() and written.stat().st_size > 10_000):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert written.exists()
+    assert not (root / "cache" / "glyphs").exists()
+    # The lock died with it. What it left is in the way of nobody, shown on a quicker data set.
+    shutil.copytree(written.parent, written.parent.with_name(".fc100.partial"))
+    assert load("fc100", root).image_shape == (3, 32, 32)
+    assert not written.parent.with_name(".fc100.partial").exists()
+
+
+def test_a_source_that_fails_leaves_nothing(root):
+    (root / "FC100_test.pickle").write_bytes(b"")
+    with pytest.raises(InputError, match=r"FC100_test.pickle"):
+        prepare("fc100", root)
+    assert not [path for path in (root / "cache").iterdir() if path.is_dir()]
+
+
+def test_a_data_root_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"file/cache/glyphs: the cache cannot be written \(Not"):
+        prepare("glyphs", tmp_path / "file")
+
+
+def test_a_full_disk(root):
+    """A limit on the size of files stands in for it: writes fail half-way in the same manner."""
+    code = """
+import resource, sys
+from pathlib import Path
+from memmeta.data import prepare
+from memmeta.errors import InputError
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    prepare("fc100", Path(sys.argv[1]))
+except InputError as error:
+    print(error)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(root)], capture_output=True, text=True, check=True
+    )
+    assert "the cache cannot be written (File too large)" in result.stdout
+    assert not [path for path in (root / "cache").iterdir() if path.is_dir()]
+
+
+def test_memory_does_not_grow_with_the_data_set(tmp_path):
+    """Writing keeps one class in memory: the peak is far below the size of what is written."""
+    code = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from memmeta.data import store
+from memmeta.data.sources import Source
+
+def read(data_root, split):
+    for i in range(80):
+        yield f"{i:03d}", np.full((50, 84, 84, 3), i, dtype=np.uint8)
+
+store.prepare("warm-up", Source(lambda root, split: iter([("a", np.zeros((2, 4, 4, 3), np.uint8))]),
+              (0, 0, 0), (1, 1, 1)), Path(sys.argv[1]))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+store.prepare("big", Source(read, (0, 0, 0), (1, 1, 1)), Path(sys.argv[1]))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    written = sum(path.stat().st_size for path in (tmp_path / "cache" / "big").iterdir())
+    assert written > 250_000_000
+    assert int(result.stdout) * 1024 < 40_000_000
