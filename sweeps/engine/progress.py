@@ -14,9 +14,10 @@ from rich.text import Text
 from memmeta.config import RunConfig
 from sweeps.engine.ledger import Ledger, ranked
 from sweeps.engine.table import accuracy, memory, short
+from sweeps.engine.unsaved import Unsaved
 
 
-class Progress(Callback):
+class Progress(Unsaved, Callback):
     """Trials done, the best so far with its interval and memory, and the time left."""
 
     def __init__(self, console: Console, ledger: Ledger, total: int) -> None:

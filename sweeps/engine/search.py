@@ -4,12 +4,14 @@ from typing import Any
 
 import optuna
 from ray.tune.search import Searcher
+from ray.tune.utils.util import unflatten_dict
 
 from sweeps.engine.ledger import Ledger
 from sweeps.engine.outcome import outcome
+from sweeps.engine.unsaved import Unsaved
 
 
-class LedgerSearch(Searcher):
+class LedgerSearch(Unsaved, Searcher):
     """Takes every trial from the ledger and brings its result back.
 
     `tune.search.optuna.OptunaSearch` records a trial that failed as FAIL, which samplers ignore,
@@ -17,7 +19,7 @@ class LedgerSearch(Searcher):
     """
 
     def __init__(self, ledger: Ledger) -> None:
-        super().__init__(metric="val_accuracy", mode="max")
+        super().__init__()
         self._ledger = ledger
         self._asked: dict[str, optuna.Trial] = {}
 
@@ -33,7 +35,8 @@ class LedgerSearch(Searcher):
         """Record a result. A failure is none: the trial stays open for the next start."""
         trial = self._asked.pop(trial_id)
         if result and not error and result["status"] != "failed":
-            self._ledger.tell(trial, outcome(result))
+            # Tune hands searchers its results flattened.
+            self._ledger.tell(trial, outcome(unflatten_dict(result)))
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the ledger is on disk."""

@@ -20,11 +20,12 @@ from memmeta.config import RunConfig
 from memmeta.errors import InputError
 from sweeps.engine.outcome import INFEASIBLE, TAGS
 from sweeps.engine.study import Study
+from sweeps.engine.unsaved import Unsaved
 
 logger = logging.getLogger(__name__)
 
 
-class Tracker(Callback):
+class Tracker(Unsaved, Callback):
     """Writes what Tune reports, through a queue, so that a slow server cannot stall the sweep."""
 
     def __init__(self, study: Study, seed: int, uri: str, experiment: str, storage: Path) -> None:

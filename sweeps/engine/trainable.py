@@ -15,28 +15,27 @@ from memmeta.training import DivergedError, MetaTrainer
 
 
 class MetaTrainable(tune.Trainable):
-    """Trains one `RunConfig`, given as the dict that `model_dump` makes.
+    """Trains the `RunConfig` that its Tune config holds, as a dict, under "run".
 
     Every step leaves a checkpoint in a folder named by the run's key, and a trial starts from
     what it finds there: after a lost worker and after a lost driver alike.
     """
 
     def setup(self, config: dict[str, Any], data_root: Path, checkpoints: Path) -> None:
-        """Make the trainer, or bring back the one that was interrupted.
+        """Take note of the run; the first step begins it, where errors can be reported.
 
         Args:
-            config: the run.
+            config: the Tune config.
             data_root: folder with the data sets.
             checkpoints: folder that every node sees.
         """
-        run = RunConfig.model_validate(config)
+        self.run = RunConfig.model_validate(config["run"])
+        self.data_root = data_root
+        self.checkpoint_folder = checkpoints / self.run.key
+        self.trainer: MetaTrainer | None = None
         resources = ray.get_runtime_context().get_assigned_resources()
+        self.device = torch.device("cuda" if resources.get("GPU") else "cpu")
         self.threads = configure_process(threads=max(1, int(resources.get("CPU", 1))))
-        device = torch.device("cuda" if resources.get("GPU") else "cpu")
-        self.trainer = MetaTrainer(run, data.load(run.data.name, data_root), device)
-        self.checkpoint_folder = checkpoints / run.key
-        if (self.checkpoint_folder / "trainer.pt").exists():
-            self.load_checkpoint(str(self.checkpoint_folder))
 
     def step(self) -> dict[str, Any]:
         """Train to the next validation. What goes wrong in the learner is reported, not raised.
@@ -53,8 +52,16 @@ class MetaTrainable(tune.Trainable):
             result = self._ended("failed", traceback.format_exc())
         return result | self._facts()
 
+    def _begin(self) -> MetaTrainer:
+        """A new trainer, or the one that was interrupted."""
+        dataset = data.load(self.run.data.name, self.data_root)
+        self.trainer = MetaTrainer(self.run, dataset, self.device)
+        if (self.checkpoint_folder / "trainer.pt").exists():
+            self.load_checkpoint(str(self.checkpoint_folder))
+        return self.trainer
+
     def _advance(self) -> dict[str, Any]:
-        trainer = self.trainer
+        trainer = self.trainer or self._begin()
         if trainer.done:
             # Interrupted after its last checkpoint and before the driver heard of it.
             diagnostics = {}
@@ -78,20 +85,22 @@ class MetaTrainable(tune.Trainable):
     def _facts(self) -> dict[str, Any]:
         trainer = self.trainer
         return {
-            "step": trainer.iteration,
-            "peak_memory_bytes": trainer.peak_memory,
-            "seconds_per_step": trainer.seconds_per_step,
+            "step": trainer.iteration if trainer else 0,
+            "peak_memory_bytes": trainer.peak_memory if trainer else None,
+            "seconds_per_step": trainer.seconds_per_step if trainer else None,
             "commit": provenance.commit(),
-            "hardware": provenance.hardware(trainer.device),
+            "hardware": provenance.hardware(self.device),
             "threads": self.threads,
-            "data_digest": trainer.dataset.digest,
+            "data_digest": trainer.dataset.digest if trainer else None,
         }
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write the trainer's state into a folder."""
-        checkpoint.save(Path(checkpoint_dir) / "trainer.pt", self.trainer)
+        if self.trainer:
+            checkpoint.save(Path(checkpoint_dir) / "trainer.pt", self.trainer)
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
         """Go on from the state in a folder."""
         _, state = checkpoint.load(Path(checkpoint_dir) / "trainer.pt")
-        self.trainer.load_state_dict(state)
+        trainer = self.trainer or self._begin()
+        trainer.load_state_dict(state)
