@@ -1,0 +1,1 @@
+"""What finished trials say: reads them from MLflow. Knows nothing of Ray."""

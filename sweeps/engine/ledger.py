@@ -49,9 +49,6 @@ class Ledger:
             raise InputError(f"{folder / 'journal.log'}: no readable journal ({error})") from None
         self._check_settings(study.settings(seed), folder)
         self._requeue_interrupted()
-        # A sampler that began with the same seed again would propose its first points again.
-        sampler_seed = seed + len(self._optuna.trials)
-        self._optuna.sampler = optuna.samplers.TPESampler(seed=sampler_seed)
 
     @property
     def finished(self) -> list[FrozenTrial]:
@@ -60,6 +57,10 @@ class Ledger:
 
     def ask(self) -> tuple[optuna.Trial, dict[str, Any]]:
         """The next trial, and its run as a dict of `RunConfig`."""
+        # Seeded by the trial's place, so that a restart proposes what would have come anyway.
+        interrupted = self._optuna.get_trials(deepcopy=False, states=(TrialState.FAIL,))
+        place = len(self._optuna.get_trials(deepcopy=False)) - len(interrupted)
+        self._optuna.sampler = optuna.samplers.TPESampler(seed=10_000 * self._seed + place)
         trial = self._optuna.ask(dict(self._study.space))
         run = self._study.run_config(trial.params, self._seed)
         trial.set_user_attr(_KEY, run.key)

@@ -1,0 +1,31 @@
+# Everything is set up in .venv, and nothing outside this folder is touched.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: quickstart test check clean
+
+quickstart: .venv/.installed  ## a real sweep, in under five minutes on two cores
+	$(BIN)/python sweeps/glyphs.py
+
+test: .venv/.installed-dev  ## all tests
+	$(BIN)/python -m pytest
+
+check: .venv/.installed-dev  ## lint, format, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:  ## the environment and caches, but no results
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/.installed: .venv/bin/python pyproject.toml cluster/constraints.txt
+	$(BIN)/python -m pip install --quiet -c cluster/constraints.txt -e .
+	touch $@
+
+.venv/.installed-dev: .venv/.installed
+	$(BIN)/python -m pip install --quiet -c cluster/constraints.txt -e '.[dev]'
+	touch $@

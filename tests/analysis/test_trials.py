@@ -1,0 +1,212 @@
+import os
+import re
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from analysis.store import find_runs, without_credentials
+from analysis.trials import Trial, read_sweep, settings
+from memmeta.config import RunConfig
+from memmeta.errors import InputError
+from sweeps.engine.outcome import default_uri
+from tests.analysis.stand_ins import FACTS, MEASURED, run_config
+
+
+@pytest.fixture(scope="session")
+def uri(storage: Path) -> str:
+    return default_uri(storage)
+
+
+def test_a_trial_comes_back_as_it_was_reported(uri: str) -> None:
+    best = read_sweep(uri, "mixed").trials[0]
+    config = run_config(inner_lr=0.1 / 3, inner_steps=1)
+    (run,) = find_runs(uri, f"tags.`memmeta.trial_key` = '{config.key}'")
+    assert best == Trial(
+        run_name="trial 001",
+        status="complete",
+        key=config.key,
+        config=config,
+        val_accuracy=2 / 3,
+        val_interval=0.012345678901234567,
+        run_id=run.info.run_id,
+        parent_run_id=run.data.tags["mlflow.parentRunId"],
+        **MEASURED,
+        **FACTS,
+    )
+
+
+def test_all_trials_are_listed_complete_ones_first(uri: str) -> None:
+    sweep = read_sweep(uri, "mixed")
+    assert [(trial.run_name, trial.status) for trial in sweep.trials] == [
+        ("trial 001", "complete"),
+        ("trial 000", "complete"),
+        ("trial 002", "diverged"),
+        ("trial 003", "out_of_memory"),
+        ("trial 004", "running"),
+        ("trial 005", "running"),
+        ("trial 006", "failed"),
+    ]
+    assert sweep.complete == sweep.trials[:2]
+
+
+def test_what_was_not_reported_is_none(uri: str) -> None:
+    trials = {trial.run_name: trial for trial in read_sweep(uri, "mixed").trials}
+    too_big, silent = trials["trial 003"], trials["trial 005"]
+    assert (too_big.val_accuracy, too_big.peak_memory_bytes, too_big.threads) == (None, None, 2)
+    assert (silent.val_accuracy, silent.seconds_per_step) == (None, None)
+    assert (silent.commit, silent.hardware, silent.threads, silent.data_digest) == (None,) * 4
+
+
+def test_a_study_is_its_most_recently_started_sweep(uri: str) -> None:
+    sweep = read_sweep(uri, "mixed")
+    assert (sweep.study, sweep.name) == ("mixed", "mixed-60steps-seed0")
+    assert sweep.others == ("mixed-60steps-seed1",)
+
+
+def test_a_sweep_can_be_named_in_full(uri: str) -> None:
+    sweep = read_sweep(uri, "mixed-60steps-seed1")
+    assert sweep.others == ()
+    assert [trial.status for trial in sweep.trials] == ["diverged"]
+
+
+def test_of_two_sweeps_with_one_name_each_can_be_read(uri: str) -> None:
+    latest = read_sweep(uri, "single")
+    (other,) = latest.others
+    run_id = re.fullmatch(r"(\w+) \(single-60steps-seed0\)", other)[1]
+    earlier = read_sweep(uri, run_id)
+    assert earlier.others == ()
+    assert earlier.trials[0].parent_run_id == run_id != latest.trials[0].parent_run_id
+
+
+def test_all_pages_are_read(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = read_sweep(uri, "mixed")
+    for name in ("search_runs", "search_experiments"):
+        search = getattr(MlflowClient, name)
+        monkeypatch.setattr(
+            MlflowClient, name, lambda *args, s=search, **more: s(*args, **more, max_results=1)
+        )
+    assert read_sweep(uri, "mixed") == whole
+
+
+def test_a_study_that_does_not_exist_names_those_that_do(uri: str) -> None:
+    expected = "mixed (sweeps: mixed-60steps-seed1, mixed-60steps-seed0); single (sweeps: "
+    with pytest.raises(InputError, match=re.escape(expected)):
+        read_sweep(uri, "it's mixed")
+
+
+def test_a_config_of_another_version_is_named(storage: Path, tmp_path: Path) -> None:
+    shutil.copy(storage / "mlflow.db", tmp_path)
+    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+        database.execute(
+            "UPDATE tags SET value = replace(value, 'ridge', 'rigde') WHERE key = 'memmeta.config'"
+        )
+    with pytest.raises(InputError, match=r"trial 000 \(MLflow run \w+\): unknown key .*rigde"):
+        read_sweep(default_uri(tmp_path), "single")
+
+
+def test_a_missing_store_is_not_created(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(InputError, match="no such MLflow store"):
+            read_sweep(default_uri(folder), "mixed")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"not a database" * 100])
+def test_a_file_that_is_no_store_is_left_alone(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "mlflow.db"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="cannot be read as an MLflow store"):
+        read_sweep(default_uri(tmp_path), "mixed")
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("uri", ["localhost:5000", "runs/mlflow.db", "foo://bar"])
+def test_an_address_of_no_store_is_one_line(uri: str) -> None:
+    with pytest.raises(InputError, match="cannot be read as an MLflow store") as raised:
+        read_sweep(uri, "mixed")
+    assert "\n" not in raised.value.message
+
+
+def test_an_unreachable_server_is_given_up_soon() -> None:
+    begun = time.monotonic()
+    with pytest.raises(InputError, match=r"127\.0\.0\.1:9") as raised:
+        read_sweep("http://ada:secret@127.0.0.1:9", "mixed")
+    assert time.monotonic() - begun < 20
+    assert "secret" not in raised.value.message
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("https://ada:se@cret@host:5000/x", "https://host:5000/x"),
+        ("postgresql://ada@host/db", "postgresql://host/db"),
+        ("sqlite:////home/a@b/mlflow.db", "sqlite:////home/a@b/mlflow.db"),
+        ("sqlite:////a@b/mlflow.db", "sqlite:////a@b/mlflow.db"),
+    ],
+)
+def test_credentials_are_cut_out(address: str, shown: str) -> None:
+    assert without_credentials(f"at {address}: no") == f"at {shown}: no"
+
+
+def test_settings_hold_every_field_under_a_name_of_its_own() -> None:
+    config = RunConfig()
+    parts = (config.data, config.learner, config.training)
+    assert len(settings(config)) == sum(len(part.model_dump()) for part in parts) + len(["seed"])
+
+
+def test_nothing_imports_ray(uri: str) -> None:
+    code = (
+        "import sys, analysis.__main__, analysis.trials\n"
+        f"analysis.trials.read_sweep({uri!r}, 'mixed')\n"
+        "sys.exit(', '.join({'ray', 'optuna'} & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.slow
+def test_a_server_is_read_as_the_file_is(storage: Path, tmp_path: Path) -> None:
+    shutil.copy(storage / "mlflow.db", tmp_path)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
+    with (tmp_path / "log").open("w") as log:
+        server = subprocess.Popen(
+            [*command, "--backend-store-uri", default_uri(tmp_path)],
+            cwd=tmp_path,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # Its helpers outlive it, but not the end of their group.
+        )
+    try:
+        _await_health(f"http://127.0.0.1:{port}", server)
+        for name in ("mixed", "mixed-60steps-seed1", "single"):
+            expected = read_sweep(default_uri(tmp_path), name)
+            assert read_sweep(f"http://127.0.0.1:{port}", name) == expected
+        with pytest.raises(InputError, match=f"no study or sweep nope in http://127.0.0.1:{port}"):
+            read_sweep(f"http://127.0.0.1:{port}", "nope")
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+def _await_health(address: str, server: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            urllib.request.urlopen(f"{address}/health", timeout=5).close()
+        except OSError:
+            time.sleep(0.5)
+        else:
+            return
+    pytest.fail("the MLflow server did not start")

@@ -1,0 +1,74 @@
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from memmeta.config import LearnerConfig, RunConfig, TrainingConfig, parse
+from memmeta.errors import InputError
+from memmeta.exported import Export, ExportedRun, read_run
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"learner": {"inner_lrr": 1}}, "unknown key learner.inner_lrr"),
+        ({"learner": {"inner_lr": -1}}, "learner.inner_lr: input should be greater than 0, got -1"),
+        ({"learner": {"inner_lr": float("nan")}}, "learner.inner_lr: input should be"),
+        ({"learner": {"norm": "layer"}}, "'batch' or 'group', got 'layer'"),
+        ({"data": {"ways": 1}}, "data.ways: input should be greater than or equal to 2, got 1"),
+        ({"training": {}}, "training: give either iterations or tasks"),
+        ({"training": {"iterations": 1, "tasks": 1}}, "give either iterations or tasks"),
+        ([1], "valid dictionary"),
+        (None, "valid dictionary"),
+    ],
+)
+def test_bad_values_are_named(values, said):
+    with pytest.raises(InputError) as error:
+        parse(RunConfig, values, "x.yaml")
+    assert str(error.value).startswith("x.yaml: ")
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@given(tasks=st.integers(1, 1000), batch=st.integers(1, 64))
+def test_a_budget_in_tasks_is_rounded_up_to_whole_steps(tasks, batch):
+    run = RunConfig(learner=LearnerConfig(task_batch=batch), training=TrainingConfig(tasks=tasks))
+    assert (run.iterations - 1) * batch < tasks <= run.iterations * batch
+
+
+def test_key_tells_runs_apart_and_survives_yaml():
+    runs = [RunConfig(seed=seed, learner=LearnerConfig(ridge=r)) for seed in (0, 1) for r in (0, 1)]
+    assert len({run.key for run in runs}) == 4
+    for run in runs:
+        again = RunConfig.model_validate(yaml.safe_load(yaml.safe_dump(run.model_dump())))
+        assert again.key == run.key
+
+
+def test_reads_plain_configs_and_exports(tmp_path):
+    plain, exported = tmp_path / "plain.yaml", tmp_path / "exported.yaml"
+    runs = [RunConfig(seed=seed) for seed in (5, 6)]
+    plain.write_text(yaml.safe_dump(runs[0].model_dump()))
+    export = Export(study="s", runs=[ExportedRun(config=run) for run in runs])
+    exported.write_text(yaml.safe_dump(export.model_dump()))
+    assert read_run(plain).config == runs[0]
+    assert [read_run(exported, rank).config for rank in (1, 2)] == runs
+    with pytest.raises(InputError, match="no run of rank 3, it has 2"):
+        read_run(exported, 3)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"a: [1, 2", "not a YAML file"),
+        (b"\xff\xfe\x00", "not a YAML file"),
+        (b"!!python/object/apply:os.system ['true']", "not a YAML file"),
+        (b"", "valid dictionary"),
+    ],
+)
+def test_unreadable_yaml_is_one_line(tmp_path, content, said):
+    path = tmp_path / "x.yaml"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=said):
+        read_run(path)
+    with pytest.raises(InputError, match="cannot be read"):
+        read_run(tmp_path / "missing.yaml")

@@ -1,0 +1,186 @@
+"""Whole sweeps on a real Ray cluster, a real journal and a real MLflow store."""
+
+import os
+import signal
+import time
+
+import pytest
+from mlflow import MlflowClient
+
+from memmeta.config import RunConfig
+from sweeps.engine.ledger import Ledger, key_of, result_of
+from sweeps.engine.outcome import TAGS, default_uri
+from tests.sweeps.conftest import Sweep
+from tests.sweeps.tiny import STUDY
+
+pytestmark = pytest.mark.slow
+
+NAME = STUDY.sweep_name(seed=0)
+
+
+def results(sweep: Sweep) -> dict[str, dict]:
+    """Key to result of the finished trials, without what differs from run to run."""
+    finished = Ledger(STUDY, 0, sweep.storage / NAME).finished
+    timeless = {key_of(trial): dict(result_of(trial)) for trial in finished}
+    for result in timeless.values():
+        del result["seconds_per_step"]
+    return timeless
+
+
+def runs(sweep: Sweep, kind: str):
+    client = MlflowClient(default_uri(sweep.storage))
+    experiment = client.get_experiment_by_name(STUDY.name)
+    return client, client.search_runs([experiment.experiment_id], f"tags.`{TAGS.kind}` = '{kind}'")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, data_root) -> tuple[Sweep, str]:
+    sweep = Sweep(tmp_path_factory.mktemp("finished"), data_root)
+    code, output = sweep.run()
+    assert code == 0, output
+    return sweep, output
+
+
+def test_prints_the_best_and_the_commands_to_look_further(finished):
+    _, output = finished
+    assert "4 of 4" not in output.splitlines()[0]
+    assert "validation accuracy" in output
+    for command in ("python -m analysis trials tiny", "mlflow ui --backend-store-uri sqlite:////"):
+        assert command in output
+    assert "WARNING" not in output
+    assert "INFO" not in output
+
+
+def test_mlflow_holds_a_run_a_trial_under_a_run_a_sweep(finished):
+    sweep, _ = finished
+    _, parents = runs(sweep, "sweep")
+    client, children = runs(sweep, "trial")
+    (parent,) = parents
+    assert parent.info.status == "FINISHED"
+    assert parent.data.metrics["trials"] == 4
+    ledger = results(sweep)
+    assert {run.data.tags[TAGS.key] for run in children} == ledger.keys()
+    for run in children:
+        result = ledger[run.data.tags[TAGS.key]]
+        assert run.info.status == "FINISHED"
+        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert run.data.tags[TAGS.status] == "complete"
+        config = RunConfig.model_validate_json(run.data.tags[TAGS.config])
+        assert config.key == run.data.tags[TAGS.key]
+        assert run.data.params["inner_steps"] == str(config.learner.inner_steps)
+        assert run.data.metrics["val_accuracy"] == result["metrics"]["val_accuracy"]
+        assert run.data.metrics["peak_memory_mib"] * 2**20 == result["peak_memory_bytes"]
+        history = client.get_metric_history(run.info.run_id, "val_accuracy")
+        assert [point.step for point in history] == [2, 4, 6]
+
+
+def test_the_same_command_again_runs_nothing(finished):
+    sweep, _ = finished
+    before = results(sweep)
+    code, output = sweep.run()
+    assert code == 0
+    assert "4 of 4 done" in output
+    assert results(sweep) == before
+    _, children = runs(sweep, "trial")
+    assert len(children) == 4
+
+
+def kill_everything(process) -> None:
+    """SIGKILL to the driver; its Ray processes notice and end."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def wait_for_checkpoint(sweep: Sweep) -> None:
+    deadline = time.monotonic() + 120
+    while not list(sweep.storage.glob("*/checkpoints/*/trainer.pt")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_after_a_killed_driver_the_same_command_ends_where_an_uninterrupted_one_does(
+    finished, sweep
+):
+    process = sweep.start()
+    wait_for_checkpoint(sweep)
+    kill_everything(process)
+    code, output = sweep.run()
+    assert code == 0, output
+    assert results(sweep) == results(finished[0])
+    _, children = runs(sweep, "trial")
+    assert [run.info.status for run in children] == ["FINISHED"] * 4
+
+
+def test_ctrl_c_stops_in_good_order(sweep):
+    process = sweep.start()
+    wait_for_checkpoint(sweep)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "of 4 done; the same command goes on" in output
+    assert "Traceback" not in output
+    _, (parent,) = runs(sweep, "sweep")
+    assert parent.info.status == "KILLED"
+
+
+def test_divergence_is_a_result(sweep, tmp_path):
+    script = tmp_path / "diverging.py"
+    script.write_text(
+        "from dataclasses import replace\n"
+        "from sweeps.engine.run import main\n"
+        "from tests.sweeps.tiny import STUDY\n"
+        "learner = STUDY.learner.model_copy(update={'inner_lr': 1e30})\n"
+        "main(replace(STUDY, learner=learner, trials=2))\n"
+    )
+    sweep.environment["PYTHONPATH"] = "."
+    code, output = sweep.run(script=script)
+    assert code == 0, output
+    assert "2 trials were infeasible" in output
+    _, children = runs(sweep, "trial")
+    assert [run.data.tags[TAGS.status] for run in children] == ["diverged"] * 2
+
+
+def test_a_bug_stops_the_sweep_with_its_traceback_once(sweep):
+    folder = sweep.storage / NAME
+    folder.mkdir(parents=True)
+    (folder / "checkpoints").write_text("a file where a folder should be")
+    code, output = sweep.run()
+    assert code == 1
+    assert output.count("Traceback") == 1
+    assert "NotADirectoryError" in output
+    (folder / "checkpoints").unlink()
+    code, output = sweep.run("--trials", "2")
+    assert code == 0, output
+
+
+def test_a_second_driver_is_refused(sweep):
+    process = sweep.start()
+    wait_for_checkpoint(sweep)
+    code, output = sweep.run()
+    kill_everything(process)
+    assert code == 2
+    assert "already running" in output
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--iterations", "1", "--tasks", "1"], "either --iterations or --tasks"),
+        (["--trials", "0"], "0 is not in the range"),
+        (["--tracking-uri", "sqlite:////proc/no/mlflow.db"], "MLflow store cannot be opened"),
+        (["--tracking-uri", "nonsense://x"], "MLflow store cannot be opened"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(sweep, options, said):
+    code, output = sweep.run(*options)
+    assert code == 2, output
+    assert said in output
+    assert "Traceback" not in output
+
+
+def test_dry_run_prints_a_plan_and_runs_nothing(sweep):
+    code, output = sweep.run("--dry-run")
+    assert code == 0, output
+    for part in ("4 trials on glyphs", "outer_lr", "predicted:"):
+        assert part in output
+    assert not sweep.storage.exists()

@@ -1,0 +1,25 @@
+"""The rooms of the house: each can be imported without those to its right."""
+
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+import analysis
+import memmeta
+
+
+def modules(package):
+    return [name for _, name, _ in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")]
+
+
+@pytest.mark.parametrize(
+    ("package", "forbidden"),
+    [(memmeta, {"ray", "optuna", "mlflow", "sweeps", "analysis"}), (analysis, {"ray"})],
+)
+def test_imports_nothing_of_other_rooms(package, forbidden):
+    code = f"import importlib, sys\nfor m in {modules(package)!r}: importlib.import_module(m)\n"
+    code += f"print(*({forbidden!r} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
