@@ -10,9 +10,8 @@ from rich.console import Console
 
 from analysis import export as exporting
 from analysis import table
-from analysis.store import without_credentials
 from analysis.trials import Sweep, read_sweep
-from sweeps.engine.outcome import default_uri
+from sweeps.engine.store import default_uri, without_credentials
 
 
 def _of_study(command: Callable[..., Any]) -> Callable[..., Any]:

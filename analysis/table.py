@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-from analysis.trials import Sweep, Trial, settings
+from analysis.trials import Sweep, Trial
 
 _UNLIMITED = 10_000
 
@@ -26,9 +26,10 @@ def rows(sweep: Sweep) -> list[dict[str, object]]:
             "study": sweep.study,
             "sweep": sweep.name,
             "rank": rank if trial.status == "complete" else None,
+            "number": trial.number,
             "run_name": trial.run_name,
             "status": trial.status,
-            **settings(trial.config),
+            **trial.config.flat(),
             "val_accuracy": trial.val_accuracy,
             "val_interval": trial.val_interval,
             "peak_memory_bytes": trial.peak_memory_bytes,
@@ -51,7 +52,7 @@ def show(console: Console, sweep: Sweep) -> None:
     console.print(f"{sweep.name}: {len(sweep.complete)} of {len(trials)} trials complete")
     if not trials:
         return
-    values = [settings(trial.config) for trial in trials]
+    values = [trial.config.flat() for trial in trials]
     differing = [name for name in values[0] if len({value[name] for value in values}) > 1]
     columns = [
         *_result_columns(trials),
@@ -62,11 +63,7 @@ def show(console: Console, sweep: Sweep) -> None:
     ]
     for table in _tables(console, _naming_columns(trials), columns):
         console.print(table)
-    same = (
-        f"{name} {_short(value)}"
-        for name, value in values[0].items()
-        if name not in differing and value is not None
-    )
+    same = (f"{name} {_short(value)}" for name, value in values[0].items() if name not in differing)
     console.print(f"the same in all: {', '.join(same)}")
 
 
@@ -76,7 +73,7 @@ def _naming_columns(trials: tuple[Trial, ...]) -> list[_Column]:
     ]
     return [
         _Column("#", ranks),
-        _Column("trial", [trial.run_name.removeprefix("trial ") for trial in trials]),
+        _Column("trial", [f"{trial.number:03d}" for trial in trials]),
     ]
 
 

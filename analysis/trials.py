@@ -5,15 +5,23 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from analysis.store import find_runs, without_credentials
+from analysis.store import find_runs
 from memmeta.config import RunConfig, parse
 from memmeta.errors import InputError
 from sweeps.engine.outcome import TAGS, Status
+from sweeps.engine.store import without_credentials
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-_ORDER: tuple[Status, ...] = ("complete", "diverged", "out_of_memory", "running", "failed")
+_ORDER: tuple[Status, ...] = (
+    "complete",
+    "diverged",
+    "out_of_memory",
+    "running",
+    "interrupted",
+    "failed",
+)
 
 # As `mlflow.utils.mlflow_tags` has it, which is slow to import.
 _PARENT_TAG = "mlflow.parentRunId"
@@ -23,6 +31,8 @@ _PARENT_TAG = "mlflow.parentRunId"
 class Trial:
     """One run of a sweep. What it has not reported, or not yet, is None."""
 
+    number: int
+    """Its number in the sweep's ledger when it was begun."""
     run_name: str
     """`trial 007`, unless somebody renamed it in MLflow."""
     status: Status
@@ -107,18 +117,6 @@ def ranked(trials: Iterable[Trial]) -> tuple[Trial, ...]:
     )
 
 
-def settings(config: RunConfig) -> dict[str, object]:
-    """All settings of a run in one dict, under the names of their fields."""
-    data = config.data.model_dump()
-    return {
-        "dataset": data.pop("name"),
-        **data,
-        **config.learner.model_dump(),
-        **config.training.model_dump(),
-        "seed": config.seed,
-    }
-
-
 def _trial(run: "Run") -> Trial:
     tags, metrics = run.data.tags, run.data.metrics
     name = run.info.run_name
@@ -126,6 +124,7 @@ def _trial(run: "Run") -> Trial:
     peak = metrics.get("peak_memory_mib")
     threads = tags.get(TAGS.threads)
     return Trial(
+        number=int(tags[TAGS.number]),
         run_name=name,
         status=cast(Status, tags[TAGS.status]),
         key=tags[TAGS.key],

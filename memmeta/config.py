@@ -100,6 +100,17 @@ class RunConfig(Config):
         assert self.training.tasks is not None
         return -(-self.training.tasks // self.learner.task_batch)
 
+    def flat(self) -> dict[str, Any]:
+        """All settings in one dict, under the names of their fields; the data set as `dataset`."""
+        data = self.data.model_dump()
+        return {
+            "dataset": data.pop("name"),
+            **data,
+            **self.learner.model_dump(),
+            **self.training.model_dump(exclude_none=True),
+            "seed": self.seed,
+        }
+
     @property
     def key(self) -> str:
         """Twelve hex digits that name this run: equal exactly when every setting is."""

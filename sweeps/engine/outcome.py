@@ -1,11 +1,11 @@
 """What a trial ends with, and the words for it that the ledger and MLflow share."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-Status = Literal["running", "complete", "diverged", "out_of_memory", "failed"]
-"""Of a trial. `diverged` and `out_of_memory` are results; `failed` is a bug or a lost machine."""
+Status = Literal["running", "interrupted", "complete", "diverged", "out_of_memory", "failed"]
+"""Of a trial. `diverged` and `out_of_memory` are results; `failed` is a bug or a lost machine, and
+`interrupted` waits for the sweep to go on."""
 
 INFEASIBLE = ("diverged", "out_of_memory")
 """Statuses that say: not with these hyperparameters."""
@@ -20,6 +20,10 @@ class Tags(NamedTuple):
     """The study's name."""
     sweep: str = "memmeta.sweep"
     """The study with budget and seed, as `Study.sweep_name` has it."""
+    settings: str = "memmeta.settings"
+    """On a sweep: `Study.settings` as JSON, the space among them."""
+    number: str = "memmeta.trial_number"
+    """On a trial: its number in the ledger when it was begun."""
     key: str = "memmeta.trial_key"
     """The run's `RunConfig.key`."""
     config: str = "memmeta.config"
@@ -48,8 +52,3 @@ FACTS = (
 def outcome(result: Mapping[str, Any]) -> dict[str, Any]:
     """What the trainable said, without what Tune adds to it."""
     return {name: result[name] for name in FACTS if name in result}
-
-
-def default_uri(storage: Path) -> str:
-    """The MLflow store in a storage folder, on an absolute path: Ray changes working folders."""
-    return f"sqlite:///{storage.resolve()}/mlflow.db"

@@ -17,9 +17,9 @@ from memmeta import data
 from memmeta.errors import InputError
 from sweeps.engine import placement, plan
 from sweeps.engine.ledger import Ledger, only_one, ranked, result_of
-from sweeps.engine.outcome import default_uri
 from sweeps.engine.progress import Progress
 from sweeps.engine.search import LedgerSearch
+from sweeps.engine.store import default_uri, without_credentials
 from sweeps.engine.study import Study
 from sweeps.engine.table import best_table
 from sweeps.engine.tracking import Tracker
@@ -167,7 +167,9 @@ def _run(
         tuner.fit()
     finally:
         progress.stop()
-        tracker.close(finished=len(ledger.finished) >= options.trials, best=_best_metrics(ledger))
+        tracker.close(
+            finished=len(ledger.finished) >= options.trials, summary=_best_metrics(ledger)
+        )
         ray.shutdown()
     return stop.bug
 
@@ -212,13 +214,13 @@ def _summarise(console: Console, study: Study, options: Options, ledger: Ledger)
         console.print(f"{len(trials)} of {options.trials} done; the same command goes on")
     where = ""
     if options.tracking_uri != default_uri(options.storage):
-        where = f" --tracking-uri {options.tracking_uri}"
+        where = f" --tracking-uri {without_credentials(options.tracking_uri)}"
     elif options.storage != Path("runs").resolve():
         where = f" --storage {options.storage}"
     for command in (
         f"python -m analysis trials {study.name}{where}",
         f"python -m analysis export {study.name} --top 3 --out best.yaml{where}",
-        f"mlflow ui --backend-store-uri {options.tracking_uri}",
+        f"mlflow ui --backend-store-uri {without_credentials(options.tracking_uri)}",
     ):
         console.print(command, soft_wrap=True)
 
@@ -229,5 +231,6 @@ def _quiet() -> None:
     os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    for name in ("ray", "ray.tune", "mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    # It says of trials that wait for the next start that they did not complete.
+    logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)

@@ -1,6 +1,7 @@
 """A study: one question to one data set, asked with many configs."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,7 @@ from optuna.distributions import (
 )
 
 from memmeta.config import DataConfig, LearnerConfig, RunConfig, TrainingConfig, parse
+from memmeta.errors import InputError
 
 SPACE: Mapping[str, BaseDistribution] = {
     # Standardised features bound the head's Hessian by 2: beyond 1 some tasks begin to oscillate.
@@ -31,8 +33,8 @@ class Study:
     """What is searched, on what, and with how much.
 
     Raises:
-        InputError: a dimension of the space is no field of the learner, or its range leaves what
-            that field accepts.
+        InputError: the name cannot be a folder's; a dimension of the space is no field of the
+            learner, or its range leaves what that field accepts.
     """
 
     name: str
@@ -49,6 +51,8 @@ class Study:
     """Fields of the learner and where each is searched."""
 
     def __post_init__(self) -> None:
+        if not re.fullmatch(r"[\w-]+", self.name):
+            raise InputError(f"study name {self.name!r}: letters, digits, _ and - are accepted")
         for name, distribution in self.space.items():
             for value in _ends(distribution):
                 parse(LearnerConfig, self.learner.model_dump() | {name: value}, f"space.{name}")

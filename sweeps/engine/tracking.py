@@ -2,27 +2,37 @@
 
 import json
 import logging
+import sys
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
-from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE, MLFLOW_SOURCE_NAME
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
 from memmeta import provenance
 from memmeta.config import RunConfig
-from memmeta.errors import InputError
 from sweeps.engine.outcome import INFEASIBLE, TAGS
+from sweeps.engine.store import connect, explained, reason
 from sweeps.engine.study import Study
 from sweeps.engine.unsaved import Unsaved
 
 logger = logging.getLogger(__name__)
+
+# Has the UI open on the table of runs rather than on its pages for language models.
+_EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+
+_ENDS = {
+    "complete": "FINISHED",
+    **dict.fromkeys(INFEASIBLE, "FINISHED"),
+    "interrupted": "KILLED",
+    "failed": "FAILED",
+}
+"""MLflow's word for how a trial ended."""
 
 
 class Tracker(Unsaved, Callback):
@@ -35,34 +45,30 @@ class Tracker(Unsaved, Callback):
             InputError: the store cannot be opened.
         """
         self._study = study
-        self._sweep = study.sweep_name(seed)
-        try:
-            self._client = MlflowClient(uri)
-            self.experiment_id = self._experiment(experiment, uri, storage)
-            self.parent_id = self._parent(seed)
+        self._seed = seed
+        with explained(uri):
+            self._client = connect(uri)
+            self._experiment_id = self._experiment(experiment, uri, storage)
+            self._parent_id = self._parent()
             self._children = self._find_children()
-        except (MlflowException, OSError) as error:
-            raise InputError(
-                f"{uri}: MLflow store cannot be opened ({_first_line(error)})"
-            ) from None
+        self._running: set[str] = set()
         self._queue = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mlflow")
 
     def on_trial_start(self, *, trial: Trial, **_: Any) -> None:
         """Begin the trial's run, or open the one that an earlier start began."""
-        self._later(self._begin, trial.config["number"], RunConfig(**trial.config["run"]))
+        self._later(self._begin, trial.config["number"], _run_of(trial))
 
     def on_trial_result(self, *, trial: Trial, result: dict[str, Any], **_: Any) -> None:
         """Log the metrics of a validation point; at the last one, end the run."""
-        self._later(self._log, RunConfig(**trial.config["run"]).key, dict(result))
+        self._later(self._log, _run_of(trial).key, dict(result))
 
     def on_trial_error(self, *, trial: Trial, **_: Any) -> None:
         """End the run of a trial whose machine was lost once too often."""
-        key = RunConfig(**trial.config["run"]).key
-        self._later(self._end, key, "failed")
+        self._later(self._end, _run_of(trial).key, "failed")
 
-    def close(self, finished: bool, best: Mapping[str, float]) -> None:
-        """Write what is queued and end the sweep's run."""
-        self._later(self._end_parent, finished, dict(best))
+    def close(self, finished: bool, summary: Mapping[str, float]) -> None:
+        """Write what is queued, and end the sweep's run and those of interrupted trials."""
+        self._later(self._end_parent, finished, dict(summary))
         self._queue.shutdown(wait=True)
 
     def _later(self, write: Callable[..., None], *args: Any) -> None:
@@ -70,7 +76,7 @@ class Tracker(Unsaved, Callback):
             try:
                 write(*args)
             except Exception as error:
-                logger.warning("MLflow: not written (%s)", _first_line(error))
+                logger.warning("MLflow: not written (%s)", reason(error))
 
         self._queue.submit(attempt)
 
@@ -80,59 +86,62 @@ class Tracker(Unsaved, Callback):
             return str(found.experiment_id)
         # A server keeps artifacts where it was told to; a bare database would put them into
         # whatever folder the driver was started in.
-        local = "://" in uri and uri.startswith("sqlite")
-        location = (storage.resolve() / "artifacts").as_uri() if local else None
-        return str(self._client.create_experiment(name, artifact_location=location))
+        location = (storage / "artifacts").as_uri() if uri.startswith("sqlite") else None
+        return str(self._client.create_experiment(name, location, _EXPERIMENT_TAGS))
 
-    def _parent(self, seed: int) -> str:
-        query = f"tags.`{TAGS.sweep}` = '{self._sweep}' and tags.`{TAGS.kind}` = 'sweep'"
-        runs = self._client.search_runs([self.experiment_id], query, max_results=1)
+    def _parent(self) -> str:
+        name = self._study.sweep_name(self._seed)
+        query = f"tags.`{TAGS.sweep}` = '{name}' and tags.`{TAGS.kind}` = 'sweep'"
+        runs = self._client.search_runs([self._experiment_id], query, max_results=1)
         if runs:
             self._client.update_run(runs[0].info.run_id, status="RUNNING")
             return str(runs[0].info.run_id)
-        settings = self._study.settings(seed)
-        run = self._client.create_run(
-            self.experiment_id,
-            run_name=self._sweep,
-            tags=self._tags("sweep")
-            | {
-                TAGS.commit: provenance.commit(),
-                MLFLOW_RUN_NOTE: f"```json\n{json.dumps(settings, indent=1)}\n```",
-            },
-        )
+        settings = self._study.settings(self._seed)
+        tags = self._tags("sweep") | {
+            TAGS.commit: provenance.commit(),
+            TAGS.settings: json.dumps(settings),
+            MLFLOW_RUN_NOTE: f"```json\n{json.dumps(settings, indent=1)}\n```",
+        }
+        run = self._client.create_run(self._experiment_id, tags=tags, run_name=name)
         return str(run.info.run_id)
 
     def _find_children(self) -> dict[str, str]:
-        query = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{self.parent_id}'"
+        query = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{self._parent_id}'"
         children: dict[str, str] = {}
         token = None
         while True:
-            page = self._client.search_runs([self.experiment_id], query, page_token=token)
+            page = self._client.search_runs([self._experiment_id], query, page_token=token)
             children |= {run.data.tags[TAGS.key]: run.info.run_id for run in page}
             token = page.token
             if not token:
                 return children
 
     def _tags(self, kind: str) -> dict[str, str]:
-        return {TAGS.kind: kind, TAGS.study: self._study.name, TAGS.sweep: self._sweep}
+        return {
+            TAGS.kind: kind,
+            TAGS.study: self._study.name,
+            TAGS.sweep: self._study.sweep_name(self._seed),
+            MLFLOW_SOURCE_NAME: Path(sys.argv[0]).name,
+        }
 
     def _begin(self, number: int, config: RunConfig) -> None:
+        self._running.add(config.key)
         if config.key in self._children:
-            self._client.update_run(self._children[config.key], status="RUNNING")
+            run_id = self._children[config.key]
+            self._client.set_tag(run_id, TAGS.status, "running")
+            self._client.update_run(run_id, status="RUNNING")
             return
-        run = self._client.create_run(
-            self.experiment_id,
-            run_name=f"trial {number:03d}",
-            tags=self._tags("trial")
-            | {
-                MLFLOW_PARENT_RUN_ID: self.parent_id,
-                TAGS.key: config.key,
-                TAGS.config: config.model_dump_json(),
-                TAGS.status: "running",
-            },
-        )
+        tags = self._tags("trial") | {
+            MLFLOW_PARENT_RUN_ID: self._parent_id,
+            TAGS.number: str(number),
+            TAGS.key: config.key,
+            TAGS.config: config.model_dump_json(),
+            TAGS.status: "running",
+        }
+        name = f"trial {number:03d}"
+        run = self._client.create_run(self._experiment_id, tags=tags, run_name=name)
         self._children[config.key] = run.info.run_id
-        params = [Param(name, str(value)) for name, value in _params(config).items()]
+        params = [Param(name, str(value)) for name, value in config.flat().items()]
         self._client.log_batch(run.info.run_id, params=params)
 
     def _log(self, key: str, result: dict[str, Any]) -> None:
@@ -143,10 +152,8 @@ class Tracker(Unsaved, Callback):
         if result["seconds_per_step"] is not None:
             values["seconds_per_step"] = result["seconds_per_step"]
         metrics = [Metric(name, value, now, result["step"]) for name, value in values.items()]
-        tags = [
-            RunTag(getattr(TAGS, name), str(result[name]))
-            for name in ("commit", "hardware", "threads", "data_digest")
-        ]
+        facts = ("commit", "hardware", "threads", "data_digest")
+        tags = [RunTag(getattr(TAGS, name), str(result[name])) for name in facts]
         self._client.log_batch(self._children[key], metrics=metrics, tags=tags)
         if result["status"] != "running":
             self._end(key, result["status"])
@@ -154,23 +161,17 @@ class Tracker(Unsaved, Callback):
     def _end(self, key: str, status: str) -> None:
         run_id = self._children[key]
         self._client.set_tag(run_id, TAGS.status, status)
-        ended_well = status == "complete" or status in INFEASIBLE
-        self._client.set_terminated(run_id, "FINISHED" if ended_well else "FAILED")
+        self._client.set_terminated(run_id, _ENDS[status])
+        self._running.discard(key)
 
-    def _end_parent(self, finished: bool, best: dict[str, float]) -> None:
+    def _end_parent(self, finished: bool, summary: dict[str, float]) -> None:
+        for key in list(self._running):
+            self._end(key, "interrupted")
         now = int(1000 * time.time())
-        metrics = [Metric(name, value, now, 0) for name, value in best.items()]
-        self._client.log_batch(self.parent_id, metrics=metrics)
-        self._client.set_terminated(self.parent_id, "FINISHED" if finished else "KILLED")
+        metrics = [Metric(name, value, now, 0) for name, value in summary.items()]
+        self._client.log_batch(self._parent_id, metrics=metrics)
+        self._client.set_terminated(self._parent_id, "FINISHED" if finished else "KILLED")
 
 
-def _params(config: RunConfig) -> dict[str, Any]:
-    """The run's settings under the short names of their fields."""
-    data = config.data.model_dump()
-    dataset = {"dataset": data.pop("name")}
-    budget = {"iterations": config.iterations}
-    return dataset | data | config.learner.model_dump() | budget | {"seed": config.seed}
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
+def _run_of(trial: Trial) -> RunConfig:
+    return RunConfig.model_validate(trial.config["run"])

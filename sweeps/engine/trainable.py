@@ -72,11 +72,7 @@ class MetaTrainable(tune.Trainable):
         return {
             "status": "complete" if trainer.done else "running",
             "done": trainer.done,
-            "metrics": diagnostics
-            | {
-                "val_accuracy": val.accuracy,
-                "val_interval": val.interval,
-            },
+            "metrics": {"val_accuracy": val.accuracy, "val_interval": val.interval} | diagnostics,
         }
 
     def _ended(self, status: str, message: str) -> dict[str, Any]:

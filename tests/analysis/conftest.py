@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from memmeta.config import DataConfig
-from sweeps.engine.outcome import default_uri
+from sweeps.engine.store import default_uri
 from sweeps.engine.study import Study
 from sweeps.engine.tracking import Tracker
 from tests.analysis.stand_ins import TRAINING, FakeTune, write_diverged, write_mixed, write_single
@@ -29,6 +29,6 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
         study = Study(name=name, data=DataConfig(), training=TRAINING, trials=4)
         tracker = Tracker(study, seed, default_uri(storage), experiment, storage)
         write(FakeTune(tracker))
-        tracker.close(finished=True, best={})
+        tracker.close(finished=True, summary={})
         time.sleep(0.01)  # Stores tell the time in milliseconds.
     return storage

@@ -28,8 +28,8 @@ def test_the_table_fits_eighty_columns(storage: Path) -> None:
     assert [line.split()[:3] for line in lines if line.lstrip().startswith("–")] == [
         ["–", "002", "diverged"],
         ["–", "003", "out"],
-        ["–", "004", "running"],
-        ["–", "005", "running"],
+        ["–", "004", "interrupted"],
+        ["–", "005", "interrupted"],
         ["–", "006", "failed"],
     ]
 

@@ -11,7 +11,7 @@ from analysis.trials import Sweep, read_sweep
 from memmeta.config import LearnerConfig, RunConfig
 from memmeta.errors import InputError
 from memmeta.exported import ExportedRun, read_run
-from sweeps.engine.outcome import default_uri
+from sweeps.engine.store import default_uri
 
 
 @pytest.fixture(scope="session")

@@ -44,6 +44,14 @@ def test_key_tells_runs_apart_and_survives_yaml():
         assert again.key == run.key
 
 
+def test_flat_holds_every_setting_under_a_name_of_its_own():
+    run = RunConfig(training=TrainingConfig(tasks=5))
+    parts = (run.data, run.learner, run.training)
+    flat = run.flat()
+    assert len(flat) == sum(len(part.model_dump(exclude_none=True)) for part in parts) + 1
+    assert (flat["dataset"], flat["tasks"], flat["seed"]) == ("glyphs", 5, 0)
+
+
 def test_reads_plain_configs_and_exports(tmp_path):
     plain, exported = tmp_path / "plain.yaml", tmp_path / "exported.yaml"
     runs = [RunConfig(seed=seed) for seed in (5, 6)]

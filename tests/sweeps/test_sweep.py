@@ -9,7 +9,8 @@ from mlflow import MlflowClient
 
 from memmeta.config import RunConfig
 from sweeps.engine.ledger import Ledger, key_of, result_of
-from sweeps.engine.outcome import TAGS, default_uri
+from sweeps.engine.outcome import TAGS
+from sweeps.engine.store import default_uri
 from tests.sweeps.conftest import Sweep
 from tests.sweeps.tiny import STUDY
 

@@ -1,0 +1,72 @@
+"""MLflow stores: where they are, and how they are opened without noise or long waits."""
+
+import logging
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from memmeta.errors import InputError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_ENVIRONMENT = {
+    # By default MLflow asks a server that does not answer for many minutes.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+
+
+def default_uri(storage: Path) -> str:
+    """The MLflow store in a storage folder, on an absolute path: Ray changes working folders.
+
+    Raises:
+        InputError: the path cannot be part of a database's address.
+    """
+    if "?" in str(storage):
+        raise InputError(f"{storage}: a storage folder cannot have a ? in its name")
+    return f"sqlite:///{storage.resolve()}/mlflow.db"
+
+
+def without_credentials(text: str) -> str:
+    """`text` with the user and password cut out of every address in it."""
+    return re.sub(r"(\w://)[^/\s]*@", r"\1", text)
+
+
+def connect(uri: str) -> "MlflowClient":
+    """A client of the store at `uri`. What it does belongs under `explained`."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    # Takes a second, and the environment has to be set before.
+    from mlflow import MlflowClient
+
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    return MlflowClient(uri)
+
+
+@contextmanager
+def explained(uri: str) -> Iterator[None]:
+    """Turn what goes wrong with a store into one line.
+
+    Raises:
+        InputError: instead of the many exceptions of MLflow and of what it stands on.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        # MLflow, SQLAlchemy, database drivers and HTTP clients share no narrower base.
+        raise InputError(
+            without_credentials(f"{uri}: cannot be opened as an MLflow store ({reason(error)})")
+        ) from None
+
+
+def reason(error: BaseException) -> str:
+    """The first line of what an exception says."""
+    return without_credentials((str(error) or type(error).__name__).strip().splitlines()[0])
