@@ -71,7 +71,8 @@ def train(
     except DivergedError as error:
         raise click.ClickException(f"{error}; a smaller inner_lr or outer_lr may help") from None
     _print_summary(console, trainer, exported, val)
-    console.print(f"test it:   python -m memmeta evaluate {path} --data-root {data_root}")
+    command = f"python -m memmeta evaluate {path} --data-root {data_root}"
+    console.print(f"test it:   {command}", soft_wrap=True)
 
 
 @main.command()

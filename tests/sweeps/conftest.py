@@ -34,11 +34,6 @@ class Sweep:
         return process.returncode, output
 
 
-@pytest.fixture(scope="session")
-def data_root(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("data")
-
-
 @pytest.fixture
 def sweep(tmp_path, data_root) -> Sweep:
     return Sweep(tmp_path, data_root)

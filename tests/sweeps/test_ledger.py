@@ -44,7 +44,7 @@ def test_what_was_interrupted_is_asked_for_again_first(tmp_path):
     assert again[2] not in interrupted
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.sampled_from(["ask", "tell", "die"]), max_size=25))
 def test_nothing_is_lost_and_nothing_runs_twice(events):
     with tempfile.TemporaryDirectory() as folder:

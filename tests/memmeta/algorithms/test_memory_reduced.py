@@ -93,7 +93,7 @@ cases = {
 }
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(**cases, inner_steps=st.integers(0, 10))
 def test_equals_the_dense_implicit_formula(
     ways, shots, queries, tasks, seed, ridge, scaling, inner_steps
@@ -108,7 +108,7 @@ def test_equals_the_dense_implicit_formula(
         torch.testing.assert_close(a, e, rtol=1e-6, atol=1e-8)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(**cases | {"ridge": st.sampled_from([0.3, 1.0])})
 def test_equals_full_unrolling_when_k_is_large(ways, shots, queries, tasks, seed, ridge, scaling):
     backbone, batch = small_backbone(seed), episodes(tasks, ways, shots, queries, seed)

@@ -1,0 +1,150 @@
+import re
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from memmeta import data
+from memmeta.__main__ import main
+from memmeta.config import RunConfig
+from memmeta.exported import Export, ExportedRun, Results
+from memmeta.training import MetaTrainer
+
+TINY = {
+    "data": {"name": "glyphs", "shots": 1, "queries": 1, "eval_queries": 2},
+    "learner": {"filters": 4, "inner_steps": 2, "cg_steps": 2, "task_batch": 2},
+    "training": {"iterations": 4, "evaluations": 2, "val_tasks": 6},
+}
+
+
+@pytest.fixture
+def call(data_root, tmp_path, monkeypatch):
+    """Runs a command line in an empty folder; with data unless the options name another root."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: object) -> tuple[int, str]:
+        options = [] if "--data-root" in words else ["--data-root", str(data_root)]
+        result = CliRunner().invoke(main, [*map(str, words), "--threads", "1", *options])
+        assert result.exception is None or isinstance(result.exception, SystemExit)
+        return result.exit_code, result.output
+
+    return run
+
+
+def write(path, content):
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    return path
+
+
+def final_accuracy(output: str) -> str:
+    return re.search(r"accuracy: +([\d.]+ ± [\d.]+ %)", output).group(1)
+
+
+def test_train_evaluate_and_train_again(call, tmp_path):
+    config = write(tmp_path / "tiny.yaml", TINY)
+    code, output = call("train", config, "--out", "run.pt")
+    assert code == 0, output
+    assert "step      2" in output
+    assert "peak:" in output
+    code, again = call("train", config, "--out", "run.pt")
+    assert "going on from run.pt, step 4" in again
+    assert final_accuracy(again) == final_accuracy(output)
+    code, evaluated = call("evaluate", "run.pt", "--split", "val")
+    assert code == 0, evaluated
+    assert final_accuracy(output) in evaluated
+
+
+def test_options_replace_the_configs_values(call, tmp_path):
+    config = write(tmp_path / "tiny.yaml", TINY)
+    code, output = call("train", config, "--tasks", "3", "--seed", "7")
+    assert code == 0, output
+    run = RunConfig.model_validate(TINY | {"seed": 7, "training": TINY["training"] | {
+        "iterations": None, "tasks": 3}})  # fmt: skip
+    assert (tmp_path / "runs" / "train" / f"{run.key}.pt").exists()
+
+
+@pytest.mark.parametrize(("shift", "verdict"), [(0.0, "the same"), (0.1, "not the same")])
+def test_an_exported_run_says_whether_it_repeats_its_numbers(
+    call, tmp_path, dataset_accuracy, shift, verdict
+):
+    results = Results(
+        val_accuracy=dataset_accuracy + shift,
+        val_interval=0.1,
+        val_tasks=6,
+        peak_memory_bytes=1,
+        seconds_per_step=None,
+    )
+    run = ExportedRun(config=RunConfig.model_validate(TINY), results=results)
+    export = Export(study="s", runs=[run])
+    code, output = call("train", write(tmp_path / "best.yaml", export.model_dump()))
+    assert code == 0, output
+    assert f"stated:    {results.val_accuracy:.2%}, {verdict}" in output
+
+
+@pytest.fixture
+def dataset_accuracy(data_root) -> float:
+    """What the tiny run gives, by the library."""
+    trainer = MetaTrainer(RunConfig.model_validate(TINY), data.load("glyphs", data_root), "cpu")
+    while not trainer.done:
+        trainer.step()
+    return trainer.evaluate("val", 6).accuracy
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (TINY | {"lerner": {}}, "bad.yaml: unknown key lerner"),
+        (TINY | {"learner": {"ridge": -1}}, "learner.ridge: input should be greater than or equal"),
+        (TINY | {"data": {"name": "imagenet"}}, "data.name: input should be 'glyphs'"),
+        (TINY | {"data": TINY["data"] | {"ways": 5000}}, "5000 ways"),
+        ("a: [", "bad.yaml: not a YAML file (line 1)"),
+    ],
+)
+def test_a_bad_config_is_one_line_and_exit_code_2(call, tmp_path, content, said):
+    code, output = call("train", write(tmp_path / "bad.yaml", content))
+    assert code == 2
+    assert said in output
+    assert len(output.strip().splitlines()) == 1
+
+
+def test_missing_data_says_what_was_looked_for_and_how_to_get_it(call, tmp_path):
+    config = write(tmp_path / "c.yaml", TINY | {"data": {"name": "cifar_fs"}})
+    code, output = call("train", config, "--data-root", tmp_path / "nowhere")
+    assert code == 2
+    for part in ("cifar_fs: no data found", "nowhere", "CIFAR_FS_", "memmeta download cifar_fs"):
+        assert part in output
+    assert len(output.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["train", "missing.yaml"], "missing.yaml: cannot be read"),
+        (["evaluate", "missing.pt"], "missing.pt: cannot be read"),
+        (["train", "tiny.yaml", "--iterations", "0"], "training.iterations"),
+        (["train", "tiny.yaml", "--iterations", "1", "--tasks", "1"], "either --iterations or"),
+        (["train", "tiny.yaml", "--device", "warp"], "--device warp"),
+        (["train", "tiny.yaml", "--seed", "-1"], "seed"),
+    ],
+)
+def test_bad_options_are_one_line_and_exit_code_2(call, tmp_path, words, said):
+    write(tmp_path / "tiny.yaml", TINY)
+    code, output = call(*words)
+    assert code == 2
+    assert said in output
+    assert "Traceback" not in output
+
+
+def test_the_checkpoint_of_another_run_is_not_overwritten(call, tmp_path):
+    config = write(tmp_path / "tiny.yaml", TINY)
+    call("train", config, "--out", "run.pt")
+    code, output = call("train", config, "--out", "run.pt", "--seed", "1")
+    assert code == 2
+    assert "the checkpoint of another run" in output
+
+
+def test_divergence_is_one_line_and_exit_code_1(call, tmp_path):
+    learner = TINY["learner"] | {"inner_lr": 1e30}
+    code, output = call("train", write(tmp_path / "d.yaml", TINY | {"learner": learner}))
+    assert code == 1
+    assert "diverged at outer step 0; a smaller inner_lr" in output
