@@ -6,7 +6,7 @@ BIN := .venv/bin
 .PHONY: quickstart test check clean
 
 quickstart: .venv/.installed  ## a real sweep, in under five minutes on two cores
-	$(BIN)/python sweeps/glyphs.py
+	$(BIN)/python sweeps/glyphs.py --trials 12
 
 test: .venv/.installed-dev  ## all tests
 	$(BIN)/python -m pytest

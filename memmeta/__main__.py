@@ -146,7 +146,7 @@ def _resume(trainer: MetaTrainer, path: Path, console: Console) -> None:
 def _train(trainer: MetaTrainer, path: Path, console: Console) -> Evaluation:
     """Train to the end of the budget, with a checkpoint at every validation."""
     val = None
-    with Progress(console=console, transient=True) as progress:
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task(
             "outer steps", total=trainer.config.iterations, completed=trainer.iteration
         )
