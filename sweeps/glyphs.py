@@ -8,7 +8,7 @@ STUDY = Study(
     name="glyphs",
     data=DataConfig(name="glyphs", shots=1),
     learner=LearnerConfig(filters=32),
-    training=TrainingConfig(tasks=800),
+    training=TrainingConfig(tasks=800, evaluations=2),
     trials=16,
 )
 
