@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE, MLFLOW_SOURCE_NAME
@@ -33,6 +34,10 @@ _ENDS = {
     "failed": "FAILED",
 }
 """MLflow's word for how a trial ended."""
+
+
+_COMPARED = 100
+"""Trials in the link that compares them: an address has to stay within what browsers take."""
 
 
 class Tracker(Unsaved, Callback):
@@ -100,7 +105,6 @@ class Tracker(Unsaved, Callback):
         tags = self._tags("sweep") | {
             TAGS.commit: provenance.commit(),
             TAGS.settings: json.dumps(settings),
-            MLFLOW_RUN_NOTE: f"```json\n{json.dumps(settings, indent=1)}\n```",
         }
         run = self._client.create_run(self._experiment_id, tags=tags, run_name=name)
         return str(run.info.run_id)
@@ -170,7 +174,16 @@ class Tracker(Unsaved, Callback):
         now = int(1000 * time.time())
         metrics = [Metric(name, value, now, 0) for name, value in summary.items()]
         self._client.log_batch(self._parent_id, metrics=metrics)
+        self._client.set_tag(self._parent_id, MLFLOW_RUN_NOTE, self._note())
         self._client.set_terminated(self._parent_id, "FINISHED" if finished else "KILLED")
+
+    def _note(self) -> str:
+        """What the UI shows on the sweep's page: a way to the comparison of its trials."""
+        runs = json.dumps(list(self._children.values())[-_COMPARED:])
+        experiments = quote(json.dumps([self._experiment_id]))
+        address = f"#/compare-runs?runs={quote(runs)}&experiments={experiments}"
+        settings = json.dumps(self._study.settings(self._seed), indent=1)
+        return f"[Compare the trials]({address})\n\n```json\n{settings}\n```"
 
 
 def _run_of(trial: Trial) -> RunConfig:
