@@ -168,8 +168,8 @@ def test_a_second_driver_is_refused(sweep):
     [
         (["--iterations", "1", "--tasks", "1"], "either --iterations or --tasks"),
         (["--trials", "0"], "0 is not in the range"),
-        (["--tracking-uri", "sqlite:////proc/no/mlflow.db"], "MLflow store cannot be opened"),
-        (["--tracking-uri", "nonsense://x"], "MLflow store cannot be opened"),
+        (["--tracking-uri", "sqlite:////proc/no/mlflow.db"], "cannot be opened as an MLflow store"),
+        (["--tracking-uri", "nonsense://x"], "cannot be opened as an MLflow store"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(sweep, options, said):
