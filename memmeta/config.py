@@ -38,28 +38,66 @@ class DataConfig(Config):
 class LearnerConfig(Config):
     """The backbone (theta), the head (phi) and how each is learned."""
 
-    algorithm: Literal["memory_reduced"] = "memory_reduced"
+    algorithm: Literal["memory_reduced", "itd_bio", "anil", "maml"] = "memory_reduced"
     """How the hypergradient is computed: a module of memmeta.algorithms."""
-    backbone: Literal["conv4"] = "conv4"
-    """The shared feature extractor."""
+    kind: Literal["cached", "naive"] = "cached"
+    """For itd_bio and anil: support features once a task, or anew at every inner step."""
+    first_order: bool = False
+    """For itd_bio, anil and maml: drop second derivatives (for memory_reduced: cg_steps = 0)."""
+    backbone: Literal["conv4", "resnet12", "mlp"] = "conv4"
+    """The network up to the head's last layers."""
     filters: int = Field(64, ge=1)
-    """Channels of every Conv4 block (the paper: 64 at 32x32, 32 at 84x84)."""
-    norm: Literal["batch", "group"] = "batch"
-    """BatchNorm with batch statistics, as the paper has it, or GroupNorm."""
+    """Channels of Conv4's blocks (the paper: 64 at 32x32, 32 at 84x84) or ResNet-12's first."""
+    norm: Literal["batch", "frozen", "group"] = "batch"
+    """BatchNorm with batch statistics, as the paper has it, or with constant ones, or GroupNorm."""
+    head: Literal["linear", "mlp", "last_block"] = "linear"
+    """What phi is: the last linear layer, one with a hidden layer, or one with the last block."""
+    head_width: int = Field(64, ge=1)
+    """Hidden units of the mlp head."""
     feature_scaling: Scaling = "standardize"
     """How features are scaled for the head (see memmeta.heads.head_inputs); the paper: none."""
     ridge: float = Field(0.01, ge=0, allow_inf_nan=False)
-    """L2 term of the support loss, (ridge / 2) * ||phi||^2."""
+    """L2 term of the support loss, (ridge / 2) * ||phi||^2, of all that the inner loop adapts."""
     inner_steps: int = Field(20, ge=0)
     """K: gradient steps of the head on the support set."""
     inner_lr: float = Field(1.0, gt=0, allow_inf_nan=False)
     """lambda_phi: step size of the head."""
     cg_steps: int = Field(20, ge=0)
-    """N: conjugate-gradient iterations (0 gives the first-order hypergradient)."""
+    """N: memory_reduced's conjugate-gradient iterations (0 gives its first-order hypergradient)."""
     outer_lr: float = Field(1e-3, gt=0, allow_inf_nan=False)
     """lambda_theta: Adam's step size for the backbone."""
     task_batch: int = Field(8, ge=1)
     """|B|: tasks in one outer step."""
+    task_pool: int | None = Field(None, ge=1)
+    """Train on so many tasks in turn, not on a new one each time."""
+    warm_start: bool = False
+    """For memory_reduced and itd_bio with a task_pool: begin where the task's last visit ended."""
+
+    @model_validator(mode="after")
+    def _combination(self) -> Self:
+        unrolled = self.algorithm != "memory_reduced"
+        learns_initial_head = self.algorithm in ("anil", "maml")
+        pool = self.task_pool
+        refusals = {
+            "kind naive is for itd_bio and anil": self.kind == "naive"
+            and self.algorithm not in ("itd_bio", "anil"),
+            "first_order is not for memory_reduced: set cg_steps to 0": self.first_order
+            and not unrolled,
+            "maml adapts every block: its head is linear or mlp": self.algorithm == "maml"
+            and self.head == "last_block",
+            "backbone mlp has no blocks: its head is linear or mlp": self.backbone == "mlp"
+            and self.head == "last_block",
+            "backbone mlp has no norm: leave norm at batch": self.backbone == "mlp"
+            and self.norm != "batch",
+            "warm_start needs a task_pool": self.warm_start and pool is None,
+            "warm_start is not for anil and maml, which learn where to start": self.warm_start
+            and learns_initial_head,
+            "task_pool has to hold a task_batch": pool is not None and pool < self.task_batch,
+        }
+        for message, refused in refusals.items():
+            if refused:
+                raise ValueError(message)
+        return self
 
 
 class TrainingConfig(Config):
@@ -106,7 +144,7 @@ class RunConfig(Config):
         return {
             "dataset": data.pop("name"),
             **data,
-            **self.learner.model_dump(),
+            **self.learner.model_dump(exclude_none=True),
             **self.training.model_dump(exclude_none=True),
             "seed": self.seed,
         }

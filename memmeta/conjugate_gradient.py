@@ -32,8 +32,8 @@ def conjugate_gradient(
         x = x + step * p
         r = r - step * ap
         rr_next = _dot(r, r)
-        # A stopped task keeps x: its step is 0, so r and rr stay as they are.
-        p = r + _ratio(rr_next, rr) * p
+        # A task that has stopped goes nowhere any more: with p = 0 all later steps are 0.
+        p = torch.where(step > 0, r + _ratio(rr_next, rr) * p, 0)
         rr = rr_next
     residual = torch.linalg.vector_norm((b - matvec(x)).flatten(1), dim=1)
     scale = torch.linalg.vector_norm(b.flatten(1), dim=1)

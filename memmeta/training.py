@@ -2,14 +2,14 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from memmeta import backbones
-from memmeta.algorithms import ALGORITHMS
+from memmeta import models
+from memmeta.algorithms import ALGORITHMS, Solution, predict
 from memmeta.config import RunConfig
 from memmeta.data import Dataset, Episodes, sample_episodes, to_float
 from memmeta.memory import measure_peak
@@ -52,7 +52,7 @@ class DivergedError(RuntimeError):
 
 
 class MetaTrainer:
-    """Trains one backbone as `config` says.
+    """Trains one model as `config` says.
 
     Training episode number i is a function of the seed and i alone, so the state holds no
     random generator and a resumed run equals an uninterrupted one (on the CPU to the last bit,
@@ -75,9 +75,12 @@ class MetaTrainer:
         self._algorithm = ALGORITHMS[config.learner.algorithm]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            backbone = backbones.build(config.learner, dataset.image_shape)
-        self.backbone = backbone.to(self.device)
-        self.optimizer = torch.optim.Adam(self.backbone.parameters(), lr=config.learner.outer_lr)
+            model = models.build(config.learner, dataset.image_shape, config.data.ways)
+        self.model = model.to(self.device)
+        if config.learner.norm == "frozen":
+            self.model.calibrate(self._training_episodes().support.flatten(0, 1))
+        self.optimizer = torch.optim.Adam(self.model.learned(), lr=config.learner.outer_lr)
+        self._warm = self._cold_start() if config.learner.warm_start else None
 
     @property
     def done(self) -> bool:
@@ -130,21 +133,39 @@ class MetaTrainer:
         return next((p for p in points if p > self.iteration), self.config.iterations)
 
     def _step(self) -> dict[str, float]:
-        learner = self.config.learner
-        first = self.iteration * learner.task_batch
-        episodes = self._episodes("train", range(first, first + learner.task_batch))
+        rows = self._training_indices()
+        start = Solution(*(part[rows] for part in self._warm)) if self._warm else None
         self.optimizer.zero_grad()
-        diagnostics = self._algorithm.backward(
-            self.backbone, episodes, self.config.data.ways, learner
+        diagnostics, end = self._algorithm.backward(
+            self.model, self._training_episodes(), self.config.learner, start
         )
-        gradients = [p.grad for p in self.backbone.parameters() if p.grad is not None]
-        gradient_norm = torch.nn.utils.get_total_norm(gradients)
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        metrics = {k: v for k, v in diagnostics._asdict().items() if v is not None}
+        metrics["gradient_norm"] = torch.nn.utils.get_total_norm(gradients)
         # One transfer for all of them: each would wait for the device.
-        values = torch.stack([*diagnostics, gradient_norm]).tolist()
+        values = torch.stack([*metrics.values()]).tolist()
         if not all(map(math.isfinite, values)):
             raise DivergedError(self.iteration)
         self.optimizer.step()
-        return dict(zip([*diagnostics._fields, "gradient_norm"], values, strict=True))
+        for part, new in zip(self._warm or (), end or (), strict=True):
+            part[rows] = new
+        return dict(zip(metrics, values, strict=True))
+
+    def _training_indices(self) -> list[int]:
+        """The task ids of the next step."""
+        learner = self.config.learner
+        first = self.iteration * learner.task_batch
+        rows = range(first, first + learner.task_batch)
+        return [row % learner.task_pool if learner.task_pool else row for row in rows]
+
+    def _training_episodes(self) -> Episodes:
+        return self._episodes("train", self._training_indices())
+
+    def _cold_start(self) -> Solution:
+        """phi^0 and v = 0 for every task of the pool."""
+        assert self.config.learner.task_pool is not None
+        phi = self.model.initial_phi(self.config.learner.task_pool).detach().contiguous()
+        return Solution(phi, torch.zeros_like(phi))
 
     def evaluate(self, split: Literal["val", "test"], tasks: int) -> Evaluation:
         """Adapt to each of `tasks` fixed episodes of `split` and classify its query images."""
@@ -163,12 +184,10 @@ class MetaTrainer:
 
     def _accuracies(self, split: Literal["val", "test"], indices: range) -> Tensor:
         episodes = self._episodes(split, indices)
-        scores = self._algorithm.predict(
-            self.backbone, episodes, self.config.data.ways, self.config.learner
-        )
+        scores = predict(self.model, episodes, self.config.learner)
         return (scores.argmax(-1) == episodes.query_labels).float().mean(1)
 
-    def _episodes(self, split: Literal["train", "val", "test"], indices: range) -> Episodes:
+    def _episodes(self, split: Literal["train", "val", "test"], indices: Sequence[int]) -> Episodes:
         data = self.config.data
         training = split == "train"
         sampled = sample_episodes(
@@ -186,10 +205,10 @@ class MetaTrainer:
         )
 
     def _held_tensors(self) -> list[Tensor]:
-        parameters = list(self.backbone.parameters())
+        parameters = list(self.model.parameters())
         gradients = [p.grad for p in parameters if p.grad is not None]
         state = [value for entry in self.optimizer.state.values() for value in entry.values()]
-        return [*parameters, *self.backbone.buffers(), *gradients, *state]
+        return [*parameters, *self.model.buffers(), *gradients, *state, *(self._warm or ())]
 
     def state_dict(self) -> dict[str, Any]:
         """All that a later `load_state_dict` needs to go on to the same numbers."""
@@ -198,7 +217,8 @@ class MetaTrainer:
             "peak_memory": self.peak_memory,
             "timed_seconds": self._timed_seconds,
             "timed_steps": self._timed_steps,
-            "backbone": self.backbone.state_dict(),
+            "model": self.model.state_dict(),
+            "warm_start": list(self._warm or ()),
             "optimizer": self.optimizer.state_dict(),
         }
 
@@ -208,5 +228,7 @@ class MetaTrainer:
         self.peak_memory = state["peak_memory"]
         self._timed_seconds = state["timed_seconds"]
         self._timed_steps = state["timed_steps"]
-        self.backbone.load_state_dict(state["backbone"])
+        self.model.load_state_dict(state["model"])
+        for part, saved in zip(self._warm or (), state["warm_start"], strict=True):
+            part.copy_(saved)
         self.optimizer.load_state_dict(state["optimizer"])

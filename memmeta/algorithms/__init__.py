@@ -2,28 +2,39 @@
 
 from typing import Protocol
 
-from torch import Tensor, nn
-
-from memmeta.algorithms import memory_reduced
-from memmeta.algorithms.diagnostics import Diagnostics
+from memmeta.algorithms import anil, itd_bio, maml, memory_reduced
+from memmeta.algorithms.inner_loop import predict
+from memmeta.algorithms.outcome import Diagnostics, Outcome, Solution
 from memmeta.config import LearnerConfig
 from memmeta.data import Episodes
+from memmeta.models import MetaModel
 
 
 class Algorithm(Protocol):
-    """What each module offers. Images are float, [tasks, n, channels, height, width]."""
+    """What each module offers."""
 
     def backward(
-        self, backbone: nn.Module, episodes: Episodes, ways: int, config: LearnerConfig
-    ) -> Diagnostics:
-        """Add the mean hypergradient of the tasks to `.grad` of the backbone's parameters."""
+        self,
+        model: MetaModel,
+        episodes: Episodes,
+        config: LearnerConfig,
+        start: Solution | None = None,
+    ) -> Outcome:
+        """Add the mean hypergradient of the tasks to `.grad` of the parameters that are learned.
 
-    def predict(
-        self, backbone: nn.Module, episodes: Episodes, ways: int, config: LearnerConfig
-    ) -> Tensor:
-        """Class scores of the query images after adaptation, [tasks, n, ways]. Keeps no graph."""
+        Args:
+            model: as `memmeta.models.build` makes it for `config`.
+            episodes: float images [tasks, n, channels, height, width], or float [tasks, n, inputs].
+            config: says how.
+            start: a warm start, instead of phi^0 and v = 0.
+        """
 
 
-ALGORITHMS: dict[str, Algorithm] = {"memory_reduced": memory_reduced}
+ALGORITHMS: dict[str, Algorithm] = {
+    "memory_reduced": memory_reduced,
+    "itd_bio": itd_bio,
+    "anil": anil,
+    "maml": maml,
+}
 
-__all__ = ["ALGORITHMS", "Algorithm", "Diagnostics"]
+__all__ = ["ALGORITHMS", "Algorithm", "Diagnostics", "Outcome", "Solution", "predict"]

@@ -1,8 +1,13 @@
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from memmeta.config import DataConfig, LearnerConfig, RunConfig, TrainingConfig
 from memmeta.data import Dataset, Split
+
+# The first use of an operator compiles or loads it, which says nothing of a test.
+settings.register_profile("memmeta", deadline=None)
+settings.load_profile("memmeta")
 
 
 def make_split(seed: int, classes: int = 8, images: int = 12) -> Split:

@@ -14,10 +14,22 @@ from memmeta.exported import Export, ExportedRun, read_run
         ({"learner": {"inner_lrr": 1}}, "unknown key learner.inner_lrr"),
         ({"learner": {"inner_lr": -1}}, "learner.inner_lr: input should be greater than 0, got -1"),
         ({"learner": {"inner_lr": float("nan")}}, "learner.inner_lr: input should be"),
-        ({"learner": {"norm": "layer"}}, "'batch' or 'group', got 'layer'"),
+        ({"learner": {"norm": "layer"}}, "'batch', 'frozen' or 'group', got 'layer'"),
         ({"data": {"ways": 1}}, "data.ways: input should be greater than or equal to 2, got 1"),
         ({"training": {}}, "training: give either iterations or tasks"),
         ({"training": {"iterations": 1, "tasks": 1}}, "give either iterations or tasks"),
+        ({"learner": {"algorithm": "maml", "kind": "naive"}}, "learner: kind naive is for itd_bio"),
+        ({"learner": {"kind": "naive"}}, "learner: kind naive is for itd_bio and anil"),
+        ({"learner": {"first_order": True}}, "learner: first_order is not for memory_reduced"),
+        ({"learner": {"algorithm": "maml", "head": "last_block"}}, "maml adapts every block"),
+        ({"learner": {"backbone": "mlp", "head": "last_block"}}, "backbone mlp has no blocks"),
+        ({"learner": {"backbone": "mlp", "norm": "group"}}, "backbone mlp has no norm"),
+        ({"learner": {"warm_start": True}}, "warm_start needs a task_pool"),
+        (
+            {"learner": {"algorithm": "anil", "warm_start": True, "task_pool": 9}},
+            "warm_start is not for anil and maml",
+        ),
+        ({"learner": {"task_pool": 7}}, "task_pool has to hold a task_batch"),
         ([1], "valid dictionary"),
         (None, "valid dictionary"),
     ],
@@ -28,6 +40,11 @@ def test_bad_values_are_named(values, said):
     assert str(error.value).startswith("x.yaml: ")
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("algorithm", ["memory_reduced", "itd_bio", "anil", "maml"])
+def test_a_search_can_switch_the_algorithm_and_leave_the_rest(algorithm):
+    parse(LearnerConfig, LearnerConfig().model_dump() | {"algorithm": algorithm}, "space")
 
 
 @given(tasks=st.integers(1, 1000), batch=st.integers(1, 64))

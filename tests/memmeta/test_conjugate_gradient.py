@@ -70,3 +70,14 @@ def test_singular_matrix_gives_finite_numbers_and_reports_the_residual():
     x, residual = solve(a, torch.tensor([[1.0, 1.0]]), 10)
     assert x.isfinite().all()
     assert residual.item() > 0.5
+
+
+def test_negative_curvature_stops_a_task_for_good():
+    # At the second direction p'Ap < 0. Going on from there, along r + p, would be no CG at all.
+    a = torch.diag(torch.tensor([1.0, 1.0, -2.0], dtype=torch.float64)).expand(1, 3, 3)
+    b = torch.tensor([[1.0, 2.0, 1.0]], dtype=torch.float64)
+    first, _ = solve(a, b, 1)
+    for steps in (2, 3, 10):
+        assert torch.equal(solve(a, b, steps)[0], first)
+    along = torch.tensor([[0.0, 0.0, 1.0]], dtype=torch.float64)
+    assert torch.equal(solve(a, along, 5)[0], torch.zeros(1, 3, dtype=torch.float64))

@@ -14,7 +14,7 @@ def with_learner(run: RunConfig, **changes: object) -> RunConfig:
 
 
 def parameters(trainer):
-    return [p.detach().clone() for p in trainer.backbone.parameters()]
+    return [p.detach().clone() for p in trainer.model.parameters()]
 
 
 def assert_same(a, b):
@@ -97,7 +97,7 @@ def test_evaluation_episodes_do_not_depend_on_the_seed(run, dataset):
     one, other = (
         MetaTrainer(run.model_copy(update={"seed": seed}), dataset, "cpu") for seed in (0, 1)
     )
-    other.backbone.load_state_dict(one.backbone.state_dict())
+    other.model.load_state_dict(one.model.state_dict())
     assert one.evaluate("val", 5) == other.evaluate("val", 5)
 
 
@@ -111,7 +111,7 @@ def test_peak_memory_is_that_of_a_warm_step_and_independent_of_k_and_n(run, data
         trainer.step()
     small, large = (trainer.peak_memory for trainer in trainers)
     assert small == large
-    parameter_bytes = sum(p.nbytes for p in trainers[0].backbone.parameters())
+    parameter_bytes = sum(p.nbytes for p in trainers[0].model.learned())
     assert small > 4 * parameter_bytes  # with gradients and Adam's two moments
 
 
@@ -119,7 +119,7 @@ def test_divergence_is_reported_and_changes_nothing(run, dataset):
     trainer = MetaTrainer(run, dataset, "cpu")
     trainer.step()
     with torch.no_grad():
-        next(trainer.backbone.parameters()).fill_(math.nan)
+        next(trainer.model.parameters()).fill_(math.nan)
     before = [p.nan_to_num(7.0) for p in parameters(trainer)]
     with pytest.raises(DivergedError, match="outer step 1"):
         trainer.step()

@@ -1,0 +1,34 @@
+"""The inner loop that all algorithms share, and prediction by it."""
+
+import torch
+from torch import Tensor
+
+from memmeta import backbones, problems
+from memmeta.config import LearnerConfig
+from memmeta.data import Episodes
+from memmeta.models import MetaModel
+from memmeta.problems import Problem
+
+
+@torch.no_grad()
+def adapt(problem: Problem, phi: Tensor, config: LearnerConfig) -> Tensor:
+    """phi_K: K gradient steps on the support loss from `phi`, without a graph."""
+    for _ in range(config.inner_steps):
+        phi = phi - config.inner_lr * problem.support_gradient(phi)
+    return phi
+
+
+@torch.no_grad()
+def predict(model: MetaModel, episodes: Episodes, config: LearnerConfig) -> Tensor:
+    """Scores of the query set after adaptation, [tasks, n, outputs]. Keeps no graph."""
+    support = backbones.features(model.backbone, episodes.support)
+    query = backbones.features(model.backbone, episodes.query)
+    problem = problems.build(model, support, query, episodes, config)
+    return problem.query_scores(adapt(problem, model.initial_phi(len(support)), config))
+
+
+def accuracy(scores: Tensor, labels: Tensor) -> Tensor | None:
+    """Share of examples classified correctly, a scalar; None if the labels are no classes."""
+    if labels.is_floating_point():
+        return None
+    return (scores.argmax(-1) == labels).float().mean()

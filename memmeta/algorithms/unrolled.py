@@ -1,0 +1,57 @@
+"""Hypergradients by differentiating through the K inner steps."""
+
+import torch
+from torch import Tensor
+
+from memmeta import backbones, losses, problems
+from memmeta.algorithms.inner_loop import accuracy
+from memmeta.algorithms.outcome import Diagnostics, Outcome, Solution
+from memmeta.config import LearnerConfig
+from memmeta.data import Episodes
+from memmeta.models import MetaModel
+from memmeta.problems import Problem
+
+
+def backward(
+    model: MetaModel, episodes: Episodes, config: LearnerConfig, start: Solution | None = None
+) -> Outcome:
+    """Add the gradient of the tasks' mean query loss f(theta, phi_K) to `.grad` of what is learned.
+
+    `config.kind` says whether an inner step uses the support features of the first (`cached`) or
+    computes its own, with their graph (`naive`). With `config.first_order` the inner gradients
+    count as constants.
+    """
+    query = backbones.features(model.backbone, episodes.query)
+
+    def problem_now() -> Problem:
+        support = backbones.features(model.backbone, episodes.support)
+        return problems.build(model, support, query, episodes, config)
+
+    problem = problem_now()
+    phi = start.phi if start else model.initial_phi(len(query))
+    for step in range(config.inner_steps):
+        if config.kind == "naive" and step > 0:
+            problem = problem_now()
+        with torch.set_grad_enabled(not config.first_order):
+            gradient = problem.support_gradient(phi)
+        phi = phi - config.inner_lr * gradient
+    scores = problem.query_scores(phi)
+    query_loss = losses.loss(scores, episodes.query_labels).mean()
+    query_loss.backward()  # type: ignore[no-untyped-call]
+
+    phi = phi.detach()
+    diagnostics = Diagnostics(
+        query_loss=query_loss.detach(),
+        query_accuracy=accuracy(scores.detach(), episodes.query_labels),
+        inner_gradient_norm=_gradient_norm(problem, phi, config),
+        cg_residual=None,
+    )
+    return Outcome(diagnostics, Solution(phi, torch.zeros_like(phi)) if start else None)
+
+
+@torch.no_grad()
+def _gradient_norm(problem: Problem, phi: Tensor, config: LearnerConfig) -> Tensor | None:
+    if config.algorithm == "maml" or config.kind == "naive":
+        return None
+    norms: Tensor = torch.linalg.vector_norm(problem.support_gradient(phi).flatten(1), dim=1)
+    return norms.mean()

@@ -1,0 +1,75 @@
+"""The trained thing: a backbone, and the head's starting point."""
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from memmeta import backbones, heads
+from memmeta.config import LearnerConfig
+from memmeta.heads import Head
+
+_LEARN_INITIAL_HEAD = {"anil", "maml"}
+
+
+class MetaModel(nn.Module):
+    """Theta and phi^0.
+
+    The parameters of `head` are phi^0. Where the algorithm does not learn it they require no
+    gradient, and are a fixed starting point: random, but with an output layer of 0.
+
+    Attributes:
+        backbone: shared by all tasks.
+        head: adapted to each task.
+    """
+
+    def __init__(self, backbone: nn.Module, head: Head) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+
+    def learned(self) -> list[nn.Parameter]:
+        """What the outer loop learns."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def initial_phi(self, tasks: int) -> Tensor:
+        """phi^0 for each task: [tasks, outputs, d] of a linear head, else flat, [tasks, size]."""
+        if self.head.linear:
+            return cast(nn.Linear, self.head.top).weight.expand(tasks, -1, -1)
+        return torch.cat([p.flatten() for p in self.head.parameters()]).expand(tasks, -1)
+
+    def calibrate(self, images: Tensor) -> None:
+        """Set the statistics of frozen BatchNorm to those of images [n, channels, h, w]."""
+        trunk = self.head.trunk or nn.Identity()
+        backbones.calibrate(nn.Sequential(self.backbone, trunk), images)
+
+
+def build(config: LearnerConfig, input_shape: tuple[int, ...], outputs: int) -> MetaModel:
+    """A new model.
+
+    Args:
+        config: says which.
+        input_shape: of one example, (channels, height, width) for images.
+        outputs: scores an example: the ways, or 1 for regression.
+    """
+    network = backbones.build(config, input_shape)
+    with torch.no_grad():
+        # BatchNorm asks for more than one image.
+        d = network(torch.zeros(2, *input_shape)).shape[1] + 1
+    if config.head == "mlp":
+        top = heads.mlp_top(d, config.head_width, outputs)
+    else:
+        top = heads.linear_top(d, outputs)
+    backbone, trunk = _split(network, config)
+    model = MetaModel(backbone, Head(trunk, top, outputs))
+    model.head.requires_grad_(config.algorithm in _LEARN_INITIAL_HEAD)
+    return model
+
+
+def _split(network: nn.Sequential, config: LearnerConfig) -> tuple[nn.Module, nn.Module | None]:
+    """What of the network is shared, and what belongs to the head."""
+    if config.algorithm == "maml":
+        return nn.Identity(), network
+    if config.head == "last_block":
+        return network[: backbones.BLOCKS - 1], network[backbones.BLOCKS - 1 :]
+    return network, None

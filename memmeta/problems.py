@@ -1,0 +1,141 @@
+"""The inner problem of a batch of tasks: g and f as functions of phi, with the features given.
+
+Tasks do not touch each other, so that the sum of their losses has each task's own gradient, and
+a Hessian in blocks, one a task: one product with it serves all tasks.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from memmeta import heads, losses
+from memmeta.config import LearnerConfig
+from memmeta.data import Episodes
+from memmeta.heads import Head
+from memmeta.models import MetaModel
+
+
+class Problem(Protocol):
+    """Each task's g and f; phi is shaped as by `MetaModel.initial_phi`."""
+
+    def support_gradient(self, phi: Tensor) -> Tensor:
+        """grad_phi g, shaped like phi; differentiable where gradients are enabled."""
+
+    def support_hessian(self, phi: Tensor) -> Callable[[Tensor], Tensor]:
+        """The Hessian of g in phi, as a map of tensors shaped like phi; without a graph."""
+
+    def query_gradient(self, phi: Tensor) -> Tensor:
+        """grad_phi f, shaped like phi; differentiable where gradients are enabled."""
+
+    def query_scores(self, phi: Tensor) -> Tensor:
+        """Scores of the query set, [tasks, n, outputs]."""
+
+
+def build(
+    model: MetaModel, support: Tensor, query: Tensor, episodes: Episodes, config: LearnerConfig
+) -> Problem:
+    """The problem on what the backbone made of the support and query sets, [tasks, n, ...]."""
+    labels = episodes.support_labels
+    scale = partial(
+        heads.head_inputs,
+        scaling=config.feature_scaling,
+        mean_square=losses.input_mean_square(labels, model.head.outputs),
+    )
+    if model.head.trunk is None:
+        support, query = scale(support, query)
+    if model.head.linear:
+        return _Linear(support, labels, query, episodes.query_labels, config.ridge)
+    return _General(support, labels, query, episodes.query_labels, config.ridge, model.head, scale)
+
+
+@dataclass(frozen=True)
+class _Linear:
+    """In closed form."""
+
+    support: Tensor
+    support_labels: Tensor
+    query: Tensor
+    query_labels: Tensor
+    ridge: float
+
+    def support_gradient(self, phi: Tensor) -> Tensor:
+        return heads.gradient(phi, self.support, self.support_labels, self.ridge)
+
+    def support_hessian(self, phi: Tensor) -> Callable[[Tensor], Tensor]:
+        curvature = losses.curvature(heads.scores(phi, self.support), self.support_labels)
+        return lambda v: heads.hessian_vector_product(curvature, self.support, v, self.ridge)
+
+    def query_gradient(self, phi: Tensor) -> Tensor:
+        return heads.gradient(phi, self.query, self.query_labels)
+
+    def query_scores(self, phi: Tensor) -> Tensor:
+        return heads.scores(phi, self.query)
+
+
+@dataclass(frozen=True)
+class _General:
+    """By automatic differentiation."""
+
+    support: Tensor
+    support_labels: Tensor
+    query: Tensor
+    query_labels: Tensor
+    ridge: float
+    head: Head
+    scale: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+    def support_gradient(self, phi: Tensor) -> Tensor:
+        return _gradient(self._support_loss, phi)
+
+    def support_hessian(self, phi: Tensor) -> Callable[[Tensor], Tensor]:
+        at = phi.detach().requires_grad_()
+        with torch.enable_grad():
+            gradient = _gradient(self._support_loss, at)
+        return lambda v: torch.autograd.grad(gradient, at, v, retain_graph=True)[0]
+
+    def query_gradient(self, phi: Tensor) -> Tensor:
+        return _gradient(
+            lambda at: losses.loss(self.query_scores(at), self.query_labels).sum(), phi
+        )
+
+    def query_scores(self, phi: Tensor) -> Tensor:
+        return self._scores(phi, self.support, self.query)
+
+    def _support_loss(self, phi: Tensor) -> Tensor:
+        """g, summed over tasks."""
+        fit = losses.loss(self._scores(phi, self.support), self.support_labels)
+        return fit.sum() + 0.5 * self.ridge * phi.square().sum()
+
+    def _scores(self, *tasks: Tensor) -> Tensor:
+        """Given phi and the support set, and the query set if its scores are wanted."""
+        if any(isinstance(module, nn.Conv2d) for module in self.head.modules()):
+            # Convolutions with each task's own weights are slower together than one by one.
+            return torch.stack([self._task_scores(*task) for task in zip(*tasks, strict=True)])
+        together: Tensor = vmap(self._task_scores)(*tasks)
+        return together
+
+    def _task_scores(self, phi: Tensor, support: Tensor, query: Tensor | None = None) -> Tensor:
+        parameters = _unflatten(phi, self.head)
+        scores: Tensor = functional_call(self.head, parameters, (support, query, self.scale))
+        return scores
+
+
+def _gradient(loss: Callable[[Tensor], Tensor], phi: Tensor) -> Tensor:
+    """Gradient of a scalar function, differentiable where gradients are enabled."""
+    create_graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        at = phi if phi.requires_grad else phi.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(loss(at), at, create_graph=create_graph)
+    return gradient
+
+
+def _unflatten(phi: Tensor, head: nn.Module) -> dict[str, Tensor]:
+    """Views of one task's phi [size] as the parameters of `head`."""
+    names, parameters = zip(*head.named_parameters(), strict=True)
+    parts = torch.split(phi, [p.numel() for p in parameters])
+    return {n: part.view_as(p) for n, part, p in zip(names, parts, parameters, strict=True)}
