@@ -3,16 +3,18 @@
 from pathlib import Path
 
 from memmeta.data import cifar, glyphs, mini_imagenet, store
-from memmeta.data.episodes import Episodes, sample_episodes, to_float
+from memmeta.data.dataset import Dataset, ImageDataset, SplitName
+from memmeta.data.episodes import Episodes, Split, sample_episodes, to_float
 from memmeta.data.sources import SPLITS, Source
-from memmeta.data.store import Dataset, Split
 from memmeta.errors import InputError
 
 __all__ = [
     "SPLITS",
     "Dataset",
     "Episodes",
+    "ImageDataset",
     "Split",
+    "SplitName",
     "download",
     "load",
     "prepare",

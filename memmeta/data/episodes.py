@@ -1,26 +1,42 @@
 """Few-shot tasks drawn from a split."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from memmeta.data.store import Split
+from memmeta.data.sources import Images
 from memmeta.errors import InputError
 
 
+@dataclass(frozen=True)
+class Split:
+    """The images of one split, sorted by class."""
+
+    images: Images
+    """uint8 [N, H, W, C], memory-mapped and read-only."""
+    offsets: np.ndarray[Any, np.dtype[np.int64]]
+    """int64 [classes + 1]: class c is images[offsets[c]:offsets[c + 1]]."""
+    class_names: tuple[str, ...]
+    """Sorted."""
+
+
 class Episodes(NamedTuple):
-    """A batch of B tasks. Labels are 0..ways-1, and images lie in the order of their labels."""
+    """A batch of B tasks. Labels are 0..ways-1, and images lie in the order of their labels.
+
+    In regression there are no classes: ways is 1, and labels are the numbers to predict.
+    """
 
     support: torch.Tensor
-    """uint8 [B, ways * shots, H, W, C]."""
+    """[B, ways * shots, ...]: images are uint8 [H, W, C] each, points float32 [1]."""
     support_labels: torch.Tensor
-    """int64 [B, ways * shots]."""
+    """[B, ways * shots]: int64, in regression float32."""
     query: torch.Tensor
-    """uint8 [B, ways * queries, H, W, C]."""
+    """[B, ways * queries, ...], as support."""
     query_labels: torch.Tensor
-    """int64 [B, ways * queries]."""
+    """[B, ways * queries], as support_labels."""
 
 
 def sample_episodes(

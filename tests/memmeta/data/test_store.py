@@ -146,7 +146,7 @@ def test_a_process_killed_half_way_leaves_nothing_broken(root):
     assert not (root / "cache" / "glyphs").exists()
     # The lock died with it. What it left is in the way of nobody, shown on a quicker data set.
     shutil.copytree(written.parent, written.parent.with_name(".fc100.partial"))
-    assert load("fc100", root).image_shape == (3, 32, 32)
+    assert load("fc100", root).input_shape == (3, 32, 32)
     assert not written.parent.with_name(".fc100.partial").exists()
 
 
