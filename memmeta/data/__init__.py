@@ -5,6 +5,7 @@ from pathlib import Path
 from memmeta.data import cifar, glyphs, mini_imagenet, store
 from memmeta.data.dataset import Dataset, ImageDataset, SplitName
 from memmeta.data.episodes import Episodes, Split, sample_episodes, to_float
+from memmeta.data.sinusoid import Sinusoid
 from memmeta.data.sources import SPLITS, Source
 from memmeta.errors import InputError
 
@@ -45,9 +46,13 @@ def prepare(name: str, data_root: Path) -> Path:
 def load(name: str, data_root: Path) -> Dataset:
     """The data set, prepared if it was not yet. All processes of a node share its pages.
 
+    Sinusoid has no files and nothing to prepare.
+
     Raises:
         InputError: as `prepare`.
     """
+    if name == Sinusoid.name:
+        return Sinusoid()
     return store.load(name, _source(name), data_root)
 
 
@@ -64,6 +69,9 @@ def download(name: str, data_root: Path) -> None:
 
 
 def _source(name: str) -> Source:
+    if name == Sinusoid.name:
+        raise InputError(f"{name}: drawn from its definition, it has no files")
     if name not in SOURCES:
-        raise InputError(f"{name}: no such data set, choose from {', '.join(SOURCES)}")
+        known = ", ".join((*SOURCES, Sinusoid.name))
+        raise InputError(f"{name}: no such data set, choose from {known}")
     return SOURCES[name]

@@ -105,6 +105,7 @@ class ImageDataset:
             ways=config.ways,
             shots=config.shots,
             queries=queries,
+            rotations=config.rotations,
             seed=seed,
             indices=indices,
         )
