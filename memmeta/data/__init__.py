@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from memmeta.data import cifar, glyphs, mini_imagenet, store
+from memmeta.data import cifar, glyphs, mini_imagenet, store, tiered_imagenet
 from memmeta.data.dataset import Dataset, ImageDataset, SplitName
 from memmeta.data.episodes import Episodes, Split, sample_episodes, to_float
 from memmeta.data.sinusoid import Sinusoid
@@ -28,6 +28,7 @@ SOURCES: dict[str, Source] = {
     "cifar_fs": cifar.CIFAR_FS,
     "fc100": cifar.FC100,
     "miniimagenet": mini_imagenet.SOURCE,
+    "tieredimagenet": tiered_imagenet.SOURCE,
 }
 
 

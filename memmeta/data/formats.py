@@ -6,8 +6,9 @@ read, is cut short, is damaged, or holds something else.
 
 import contextlib
 import csv
+import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from pathlib import Path
 from typing import Any
 
@@ -86,18 +87,20 @@ def as_indices(path: Path, what: str, value: object) -> dict[str, NDArray[np.int
     }
 
 
-def by_label(path: Path, images: Images, value: object) -> dict[int, NDArray[np.int64]]:
+def by_label(path: Path, images: Sized, value: object) -> dict[int, NDArray[np.int64]]:
     """Where the images of each label are.
 
     Args:
         path: of the file, for messages.
-        images: uint8 [n, H, W, C].
+        images: n of them.
         value: the labels as they were in the file.
     """
     labels = as_integers(path, "labels", value)
     if len(labels) != len(images):
         raise InputError(f"{path}: {len(labels)} labels for {len(images)} images")
-    return {int(label): np.flatnonzero(labels == label) for label in np.unique(labels)}
+    order = np.argsort(labels, kind="stable")
+    found, starts = np.unique(labels[order], return_index=True)
+    return dict(zip(found.tolist(), np.split(order, starts[1:]), strict=False))
 
 
 def _kind(value: object) -> str:
@@ -109,27 +112,42 @@ def _kind(value: object) -> str:
 # Image files, HDF5, JSON, CSV --------------------------------------------------------------------
 
 
-def read_image(path: Path, size: int, *, resize: bool = False) -> Images:
-    """A PNG or JPEG file as uint8 [size, size, 3]; other sizes are refused unless `resize`."""
+def read_image(path: Path, size: int, *, resize: bool = False, grey: bool = False) -> Images:
+    """A PNG or JPEG file as uint8 [size, size, 3], or [size, size, 1] if `grey`.
+
+    Other sizes are refused unless `resize`.
+    """
     try:
-        with Image.open(path, formats=IMAGE_FORMATS) as image:
-            # The size is known before the image is decoded.
-            if image.width * image.height > MAX_PIXELS:
-                raise InputError(f"{path}: {image.width}x{image.height} pixels are too many")
-            if image.size != (size, size) and not resize:
-                raise InputError(
-                    f"{path}: expected {size}x{size} pixels, it has {image.width}x{image.height}"
-                )
-            picture = image.convert("RGB")
-    except InputError:
-        raise
+        content = path.read_bytes()
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    return decode_image(str(path), content, size, resize=resize, grey=grey)
+
+
+def decode_image(
+    where: str, content: bytes, size: int, *, resize: bool = False, grey: bool = False
+) -> Images:
+    """The content of a PNG or JPEG file, as `read_image`; `where` it comes from is for messages."""
+    try:
+        with Image.open(io.BytesIO(content), formats=IMAGE_FORMATS) as image:
+            # The size is known before the image is decoded.
+            if image.width * image.height > MAX_PIXELS:
+                raise InputError(f"{where}: {image.width}x{image.height} pixels are too many")
+            if image.size != (size, size) and not resize:
+                raise InputError(
+                    f"{where}: expected {size}x{size} pixels, it has {image.width}x{image.height}"
+                )
+            picture = image.convert("L" if grey else "RGB")
+    except InputError:
+        raise
     except Exception:  # Pillow's decoders raise many kinds
-        raise InputError(f"{path}: not a PNG or JPEG image, or damaged") from None
+        raise InputError(f"{where}: not a PNG or JPEG image, or damaged") from None
     if picture.size != (size, size):
+        # A low-pass filter and a resize in one.
         picture = picture.resize((size, size), Image.Resampling.LANCZOS)
-    return np.asarray(picture)
+    return np.asarray(picture).reshape(size, size, -1)
 
 
 def read_hdf5(path: Path, name: str, shape: tuple[int, ...]) -> Images:
