@@ -15,6 +15,17 @@ from memmeta.data.sources import split_classes
 
 ByClass = dict[str, np.ndarray]
 
+PEAK = '''
+import re
+from pathlib import Path
+
+def peak():
+    """Bytes: the largest resident set of this process. getrusage's includes its parent's."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(re.search(r"VmHWM:\\s+(\\d+) kB", status)[1])
+'''
+"""The start of programs that measure their own memory."""
+
 
 def some_images(stem: str, size: int, least: int = 2, most: int = 4) -> dict[str, ByClass]:
     """Smooth colour patterns: a few for each published class of each split."""
