@@ -6,7 +6,15 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from memmeta.errors import InputError
 
@@ -21,18 +29,49 @@ Scaling = Literal["none", "sqrt_dim", "standardize"]
 
 
 class DataConfig(Config):
-    """Which images, and the shape of an episode."""
+    """Which data, and the shape of an episode."""
 
-    name: Literal["glyphs", "cifar_fs", "fc100", "miniimagenet"] = "glyphs"
+    name: Literal[
+        "glyphs",
+        "cifar_fs",
+        "fc100",
+        "miniimagenet",
+        "tieredimagenet",
+        "omniglot",
+        "sinusoid",
+    ] = "glyphs"
     """The data set."""
-    ways: int = Field(5, ge=2)
-    """Classes in an episode."""
+    ways: int = Field(5, validate_default=True)
+    """Classes in an episode; 1 for sinusoid, which has none."""
     shots: int = Field(5, ge=1)
-    """Support images a class."""
+    """Support images a class, or points of a wave."""
     queries: int = Field(5, ge=1)
-    """Query images a class in training (the paper's 5)."""
+    """Query images a class, or points, in training (the paper's 5)."""
     eval_queries: int = Field(15, ge=1)
-    """Query images a class in validation and test (the field's 15)."""
+    """Query images a class, or points, in validation and test (the field's 15)."""
+    rotations: bool = False
+    """Take each character turned by 90, 180 and 270 degrees as three more classes; omniglot only.
+
+    They are turned as they are drawn: one cache serves both.
+    """
+
+    @field_validator("ways")
+    @classmethod
+    def _classes(cls, ways: int, info: ValidationInfo) -> int:
+        if info.data.get("name") == "sinusoid":
+            if ways != 1:
+                raise ValueError("sinusoid has no classes, ways should be 1")
+        elif ways < 2:
+            raise ValueError("input should be greater than or equal to 2")
+        return ways
+
+    @field_validator("rotations")
+    @classmethod
+    def _characters(cls, rotations: bool, info: ValidationInfo) -> bool:
+        # A photograph upside down is no new class, and among glyphs an arrow turned is another one.
+        if rotations and info.data.get("name") not in ("omniglot", None):
+            raise ValueError("for omniglot only")
+        return rotations
 
 
 class LearnerConfig(Config):

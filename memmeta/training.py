@@ -11,7 +11,7 @@ from torch import Tensor
 from memmeta import models
 from memmeta.algorithms import ALGORITHMS, Solution, predict
 from memmeta.config import RunConfig
-from memmeta.data import Dataset, Episodes, sample_episodes, to_float
+from memmeta.data import Dataset, Episodes
 from memmeta.memory import measure_peak
 
 # The first step allocates the optimiser's state and is no measure of the others.
@@ -75,7 +75,7 @@ class MetaTrainer:
         self._algorithm = ALGORITHMS[config.learner.algorithm]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            model = models.build(config.learner, dataset.image_shape, config.data.ways)
+            model = models.build(config.learner, dataset.input_shape, config.data.outputs)
         self.model = model.to(self.device)
         if config.learner.norm == "frozen":
             self.model.calibrate(self._training_episodes().support.flatten(0, 1))
@@ -190,19 +190,16 @@ class MetaTrainer:
     def _episodes(self, split: Literal["train", "val", "test"], indices: Sequence[int]) -> Episodes:
         data = self.config.data
         training = split == "train"
-        sampled = sample_episodes(
-            getattr(self.dataset, split),
-            ways=data.ways,
-            shots=data.shots,
+        sampled = self.dataset.episodes(
+            split,
+            data,
             queries=data.queries if training else data.eval_queries,
             seed=self.config.seed if training else _EVALUATION_SEED,
             indices=indices,
         )
         support, support_labels, query, query_labels = (part.to(self.device) for part in sampled)
-        mean, std = self.dataset.mean, self.dataset.std
-        return Episodes(
-            to_float(support, mean, std), support_labels, to_float(query, mean, std), query_labels
-        )
+        to_input = self.dataset.to_input
+        return Episodes(to_input(support), support_labels, to_input(query), query_labels)
 
     def _held_tensors(self) -> list[Tensor]:
         parameters = list(self.model.parameters())

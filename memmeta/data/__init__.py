@@ -2,17 +2,20 @@
 
 from pathlib import Path
 
-from memmeta.data import cifar, glyphs, mini_imagenet, store
-from memmeta.data.episodes import Episodes, sample_episodes, to_float
+from memmeta.data import cifar, glyphs, mini_imagenet, store, tiered_imagenet
+from memmeta.data.dataset import Dataset, ImageDataset, SplitName
+from memmeta.data.episodes import Episodes, Split, sample_episodes, to_float
+from memmeta.data.sinusoid import Sinusoid
 from memmeta.data.sources import SPLITS, Source
-from memmeta.data.store import Dataset, Split
 from memmeta.errors import InputError
 
 __all__ = [
     "SPLITS",
     "Dataset",
     "Episodes",
+    "ImageDataset",
     "Split",
+    "SplitName",
     "download",
     "load",
     "prepare",
@@ -25,6 +28,7 @@ SOURCES: dict[str, Source] = {
     "cifar_fs": cifar.CIFAR_FS,
     "fc100": cifar.FC100,
     "miniimagenet": mini_imagenet.SOURCE,
+    "tieredimagenet": tiered_imagenet.SOURCE,
 }
 
 
@@ -43,9 +47,13 @@ def prepare(name: str, data_root: Path) -> Path:
 def load(name: str, data_root: Path) -> Dataset:
     """The data set, prepared if it was not yet. All processes of a node share its pages.
 
+    Sinusoid has no files and nothing to prepare.
+
     Raises:
         InputError: as `prepare`.
     """
+    if name == Sinusoid.name:
+        return Sinusoid()
     return store.load(name, _source(name), data_root)
 
 
@@ -62,6 +70,9 @@ def download(name: str, data_root: Path) -> None:
 
 
 def _source(name: str) -> Source:
+    if name == Sinusoid.name:
+        raise InputError(f"{name}: drawn from its definition, it has no files")
     if name not in SOURCES:
-        raise InputError(f"{name}: no such data set, choose from {', '.join(SOURCES)}")
+        known = ", ".join((*SOURCES, Sinusoid.name))
+        raise InputError(f"{name}: no such data set, choose from {known}")
     return SOURCES[name]

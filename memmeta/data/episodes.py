@@ -1,35 +1,59 @@
 """Few-shot tasks drawn from a split."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from memmeta.data.store import Split
+from memmeta.data.sources import Images
 from memmeta.errors import InputError
 
 
+@dataclass(frozen=True)
+class Split:
+    """The images of one split, sorted by class."""
+
+    images: Images
+    """uint8 [N, H, W, C], memory-mapped and read-only."""
+    offsets: np.ndarray[Any, np.dtype[np.int64]]
+    """int64 [classes + 1]: class c is images[offsets[c]:offsets[c + 1]]."""
+    class_names: tuple[str, ...]
+    """Sorted."""
+
+
 class Episodes(NamedTuple):
-    """A batch of B tasks. Labels are 0..ways-1, and images lie in the order of their labels."""
+    """A batch of B tasks. Labels are 0..ways-1, and images lie in the order of their labels.
+
+    In regression there are no classes: ways is 1, and labels are the numbers to predict.
+    """
 
     support: torch.Tensor
-    """uint8 [B, ways * shots, H, W, C]."""
+    """[B, ways * shots, ...]: images are uint8 [H, W, C] each, points float32 [1]."""
     support_labels: torch.Tensor
-    """int64 [B, ways * shots]."""
+    """[B, ways * shots]: int64, in regression float32."""
     query: torch.Tensor
-    """uint8 [B, ways * queries, H, W, C]."""
+    """[B, ways * queries, ...], as support."""
     query_labels: torch.Tensor
-    """int64 [B, ways * queries]."""
+    """[B, ways * queries], as support_labels."""
 
 
 def sample_episodes(
-    split: Split, *, ways: int, shots: int, queries: int, seed: int, indices: Sequence[int]
+    split: Split,
+    *,
+    ways: int,
+    shots: int,
+    queries: int,
+    seed: int,
+    indices: Sequence[int],
+    rotations: bool = False,
 ) -> Episodes:
     """The tasks with the given indices.
 
-    Task i depends on the split, ways, shots, queries, seed and i alone: not on the tasks sampled
-    with it or before it. No image is in both the support and the query set of a task.
+    Task i depends on all arguments but `indices`, and on i alone: not on the tasks sampled with
+    it or before it. No image is in both the support and the query set of a task.
 
     Args:
         split: where to draw from.
@@ -38,6 +62,8 @@ def sample_episodes(
         queries: query images a class.
         seed: not negative; another seed gives other tasks.
         indices: B indices, not negative.
+        rotations: take each class turned by a quarter, a half and three quarters of a turn as
+            three more classes. Images must be square.
 
     Raises:
         InputError: the split has fewer than `ways` classes, or a class fewer than
@@ -45,8 +71,9 @@ def sample_episodes(
     """
     sizes = np.diff(split.offsets)
     each = shots + queries
-    if len(sizes) < ways:
-        raise InputError(f"{ways} ways, but the split has {len(sizes)} classes")
+    classes = len(sizes) * (4 if rotations else 1)
+    if classes < ways:
+        raise InputError(f"{ways} ways, but the split has {classes} classes")
     if sizes.min() < each:
         name = split.class_names[sizes.argmin()]
         raise InputError(
@@ -54,20 +81,35 @@ def sample_episodes(
             f"but class {name} has {sizes.min()}"
         )
     rows = np.empty((len(indices), ways, each), dtype=np.int64)
-    for row, index in zip(rows, indices, strict=True):
+    turns = np.empty((len(indices), ways), dtype=np.int64)
+    for task, index in enumerate(indices):
         rng = np.random.default_rng([seed, index])
-        for way, chosen in enumerate(rng.choice(len(sizes), ways, replace=False)):
-            row[way] = split.offsets[chosen] + rng.choice(sizes[chosen], each, replace=False)
-    images = np.asarray(split.images)
-    support = torch.from_numpy(images[rows[:, :, :shots].reshape(len(rows), ways * shots)])
-    query = torch.from_numpy(images[rows[:, :, shots:].reshape(len(rows), ways * queries)])
+        turns[task], chosen = np.divmod(rng.choice(classes, ways, replace=False), len(sizes))
+        for way, c in enumerate(chosen):
+            rows[task, way] = split.offsets[c] + rng.choice(sizes[c], each, replace=False)
     labels = torch.arange(ways)
     return Episodes(
-        support,
+        _images(split.images, rows[..., :shots], turns),
         labels.repeat_interleave(shots).repeat(len(rows), 1),
-        query,
+        _images(split.images, rows[..., shots:], turns),
         labels.repeat_interleave(queries).repeat(len(rows), 1),
     )
+
+
+def _images(stored: Images, rows: NDArray[np.int64], turns: NDArray[np.int64]) -> torch.Tensor:
+    """Images of a batch of tasks, uint8 [B, ways * n, H, W, C].
+
+    Args:
+        stored: uint8 [N, H, W, C].
+        rows: which of them, [B, ways, n].
+        turns: by how many quarters of a turn, anticlockwise, [B, ways].
+    """
+    images = np.asarray(stored)[rows]
+    for turn in (1, 2, 3):
+        turned = turns == turn
+        if turned.any():
+            images[turned] = np.rot90(images[turned], turn, axes=(-3, -2))
+    return torch.from_numpy(images).flatten(1, 2)
 
 
 def to_float(images: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:

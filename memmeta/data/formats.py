@@ -6,19 +6,20 @@ read, is cut short, is damaged, or holds something else.
 
 import contextlib
 import csv
+import io
 import json
-import pickle
-import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sized
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar
+from typing import Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from memmeta.data import unpickling
 from memmeta.data.sources import Images
+from memmeta.data.unpickling import Array, as_text, printable
 from memmeta.errors import InputError
 
 MAX_PIXELS = 100_000_000
@@ -31,205 +32,13 @@ IMAGE_FORMATS = ("PNG", "JPEG")
 """What Pillow may open. Some of its other decoders start external programs."""
 
 
-# Pickles -----------------------------------------------------------------------------------------
-#
-# NumPy's own unpickling trusts the file: a crafted dtype makes it read bytes as pointers. So arrays
-# are rebuilt here, from raw bytes and a plain dtype, by stand-ins for the few functions of NumPy
-# that a pickled array calls.
-
-
-class _Dtype:
-    """Stands in for numpy.dtype: plain integers, booleans and floats."""
-
-    __slots__ = ("code", "order")
-
-    def __init__(self, code: str | bytes, *_: object) -> None:
-        self.code = as_text(code)
-        self.order = "="
-        if self.code not in ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8"):
-            raise pickle.UnpicklingError(f"an array of type {self.code[:20]!r}")
-
-    def __setstate__(self, state: Any) -> None:
-        self.order = {"<": "<", ">": ">", "|": "|", "=": "="}[as_text(state[1])]
-
-    def decode(self, raw: bytes) -> NDArray[Any]:
-        return np.frombuffer(raw, np.dtype(self.order + self.code))
-
-
-class _Array:
-    """Stands in for numpy.ndarray. `value` is the array, read-only."""
-
-    __slots__ = ("value",)
-
-    def __init__(self) -> None:
-        self.value: NDArray[Any] = np.empty(0)
-
-    def __setstate__(self, state: Any) -> None:
-        _, shape, dtype, fortran, raw = state
-        self.value = dtype.decode(raw).reshape(shape, order="F" if fortran else "C")
-
-
-def _reconstruct(*_: object) -> _Array:
-    return _Array()
-
-
-def _from_buffer(raw: bytes, dtype: _Dtype, shape: Any, order: str, *_: object) -> _Array:
-    array = _Array()
-    array.__setstate__((1, shape, dtype, order == "F", raw))
-    return array
-
-
-def _scalar(dtype: _Dtype, raw: bytes) -> int | float:
-    value: int | float = dtype.decode(raw).item()
-    return value
-
-
-def _encode(text: str, encoding: str) -> bytes:
-    # How Python 3 pickles bytes for Python 2.
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"the encoding {encoding[:20]!r}")
-    return text.encode("latin1")
-
-
-_ADMITTED: dict[tuple[str, str], Callable[..., Any]] = {
-    ("numpy", "dtype"): _Dtype,
-    ("numpy", "ndarray"): _Array,
-    ("_codecs", "encode"): _encode,
-    **{
-        (f"numpy.{core}.{module}", name): stand_in
-        for core in ("core", "_core")
-        for module, name, stand_in in (
-            ("multiarray", "_reconstruct", _reconstruct),
-            ("multiarray", "scalar", _scalar),
-            ("numeric", "_frombuffer", _from_buffer),
-        )
-    },
-}
-
-
-class _Global:
-    """What the pickle gets for a name: it can be called, and nothing of ours can be changed."""
-
-    __slots__ = ("function",)
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.function = function
-
-    def __call__(self, *args: object) -> Any:
-        return self.function(*args)
-
-
-class _PlainKeys(dict[Any, Any]):
-    """A dict for keys whose hash takes no time; that of nested tuples can take for ever."""
-
-    __slots__ = ()
-
-    def __setitem__(self, key: object, value: object) -> None:
-        if not isinstance(key, str | bytes | int):
-            raise pickle.UnpicklingError(f"a {type(key).__name__} as a key")
-        super().__setitem__(key, value)
-
-
-class _File:
-    """A file that refuses to read past its end, before any memory is set aside for that."""
-
-    def __init__(self, file: BinaryIO, size: int) -> None:
-        self.file = file
-        self.left = size
-
-    def read(self, count: int) -> bytes:
-        if count > self.left:
-            raise EOFError
-        self.left -= count
-        return self.file.read(count)
-
-    def readline(self) -> bytes:
-        line = self.file.readline()
-        self.left -= len(line)
-        return line
-
-
-class _Unpickler(pickle._Unpickler):
-    """Plain containers and NumPy arrays.
-
-    The Unpickler in Python rather than the one in C: that one sets aside as much memory as a
-    damaged file asks for.
-    """
-
-    append: Callable[[object], None]
-    read: Callable[[int], bytes]
-    pop_mark: Callable[[], list[Any]]
-
-    def find_class(self, module: str, name: str) -> _Global:
-        """The stand-in for a name, if there is one."""
-        if (module, name) not in _ADMITTED:
-            raise _ForbiddenError(_printable(f"{module}.{name}"))
-        return _Global(_ADMITTED[module, name])
-
-    def _empty_dict(self) -> None:
-        self.append(_PlainKeys())
-
-    def _dict(self) -> None:
-        items = self.pop_mark()
-        plain = _PlainKeys()
-        for key, value in zip(items[::2], items[1::2], strict=True):
-            plain[key] = value
-        self.append(plain)
-
-    def _bytearray(self) -> None:
-        self.append(self.read(struct.unpack("<Q", self.read(8))[0]))
-
-    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
-        **pickle._Unpickler.dispatch,
-        pickle.EMPTY_DICT[0]: _empty_dict,
-        pickle.DICT[0]: _dict,
-        pickle.BYTEARRAY8[0]: _bytearray,
-    }
-    # Sets hash what is in them; the others are not needed for plain containers and arrays.
-    for _opcode in (
-        pickle.EMPTY_SET,
-        pickle.FROZENSET,
-        pickle.ADDITEMS,
-        pickle.EXT1,
-        pickle.EXT2,
-        pickle.EXT4,
-        pickle.INST,
-        pickle.OBJ,
-        pickle.NEWOBJ,
-        pickle.NEWOBJ_EX,
-        pickle.PERSID,
-        pickle.BINPERSID,
-        pickle.NEXT_BUFFER,
-        pickle.READONLY_BUFFER,
-    ):
-        del dispatch[_opcode[0]]
-
-
-class _ForbiddenError(Exception):
-    """The name of something that a pickle may not call."""
-
-
 def read_pickle(path: Path, *keys: str) -> dict[str, Any]:
     """A pickled dict that has `keys`, all of them text, whichever Python wrote it."""
-    try:
-        with path.open("rb") as file:
-            unpickler = _Unpickler(_File(file, path.stat().st_size), encoding="bytes")
-            content = unpickler.load()
-    except _ForbiddenError as error:
-        raise InputError(f"{path}: asks to run {error}; refused") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except Exception as error:  # a damaged pickle can raise whatever a method of a list can raise
-        problem = (
-            f" ({_printable(str(error))})" if isinstance(error, pickle.UnpicklingError) else ""
-        )
-        raise InputError(
-            f"{path}: not a pickle of plain containers and NumPy arrays, or cut short{problem}"
-        ) from None
+    content = unpickling.load(path)
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a dict, it holds a {type(content).__name__}")
     values = {
-        as_text(key): value.value if isinstance(value, _Array) else value
+        as_text(key): value.value if isinstance(value, Array) else value
         for key, value in content.items()
         if isinstance(key, str | bytes)
     }
@@ -251,7 +60,7 @@ def as_images(path: Path, what: str, value: object, shape: tuple[int, ...]) -> I
 
 def as_integers(path: Path, what: str, value: object) -> NDArray[np.int64]:
     """A value of a pickle, a list or an array, as integers, int64 [n]."""
-    if isinstance(value, _Array):
+    if isinstance(value, Array):
         value = value.value
     if isinstance(value, list | tuple) and all(type(item) is int for item in value):
         with contextlib.suppress(OverflowError):
@@ -273,28 +82,25 @@ def as_indices(path: Path, what: str, value: object) -> dict[str, NDArray[np.int
     if not isinstance(value, dict) or not all(isinstance(key, str | bytes) for key in value):
         raise InputError(f"{path}: {what}: expected a dict of class names, got {_kind(value)}")
     return {
-        as_text(key): as_integers(path, f"{what}[{_printable(as_text(key))}]", indices)
+        as_text(key): as_integers(path, f"{what}[{printable(as_text(key))}]", indices)
         for key, indices in value.items()
     }
 
 
-def by_label(path: Path, images: Images, value: object) -> dict[int, NDArray[np.int64]]:
+def by_label(path: Path, images: Sized, value: object) -> dict[int, NDArray[np.int64]]:
     """Where the images of each label are.
 
     Args:
         path: of the file, for messages.
-        images: uint8 [n, H, W, C].
+        images: n of them.
         value: the labels as they were in the file.
     """
     labels = as_integers(path, "labels", value)
     if len(labels) != len(images):
         raise InputError(f"{path}: {len(labels)} labels for {len(images)} images")
-    return {int(label): np.flatnonzero(labels == label) for label in np.unique(labels)}
-
-
-def as_text(value: Any) -> Any:
-    """Text that Python 2 may have written as bytes; anything else as it is."""
-    return value.decode("latin1") if isinstance(value, bytes) else value
+    order = np.argsort(labels, kind="stable")
+    found, starts = np.unique(labels[order], return_index=True)
+    return dict(zip(found.tolist(), np.split(order, starts[1:]), strict=False))
 
 
 def _kind(value: object) -> str:
@@ -303,35 +109,45 @@ def _kind(value: object) -> str:
     return f"a {type(value).__name__.lstrip('_')}"
 
 
-def _printable(text: str) -> str:
-    """What a file said, short and in plain characters, for a message of one line."""
-    return text.encode("unicode_escape").decode()[:80]
-
-
 # Image files, HDF5, JSON, CSV --------------------------------------------------------------------
 
 
-def read_image(path: Path, size: int, *, resize: bool = False) -> Images:
-    """A PNG or JPEG file as uint8 [size, size, 3]; other sizes are refused unless `resize`."""
+def read_image(path: Path, size: int, *, resize: bool = False, grey: bool = False) -> Images:
+    """A PNG or JPEG file as uint8 [size, size, 3], or [size, size, 1] if `grey`.
+
+    Other sizes are refused unless `resize`.
+    """
     try:
-        with Image.open(path, formats=IMAGE_FORMATS) as image:
-            # The size is known before the image is decoded.
-            if image.width * image.height > MAX_PIXELS:
-                raise InputError(f"{path}: {image.width}x{image.height} pixels are too many")
-            if image.size != (size, size) and not resize:
-                raise InputError(
-                    f"{path}: expected {size}x{size} pixels, it has {image.width}x{image.height}"
-                )
-            picture = image.convert("RGB")
-    except InputError:
-        raise
+        content = path.read_bytes()
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    return decode_image(str(path), content, size, resize=resize, grey=grey)
+
+
+def decode_image(
+    where: str, content: bytes, size: int, *, resize: bool = False, grey: bool = False
+) -> Images:
+    """The content of a PNG or JPEG file, as `read_image`; `where` it comes from is for messages."""
+    try:
+        with Image.open(io.BytesIO(content), formats=IMAGE_FORMATS) as image:
+            # The size is known before the image is decoded.
+            if image.width * image.height > MAX_PIXELS:
+                raise InputError(f"{where}: {image.width}x{image.height} pixels are too many")
+            if image.size != (size, size) and not resize:
+                raise InputError(
+                    f"{where}: expected {size}x{size} pixels, it has {image.width}x{image.height}"
+                )
+            picture = image.convert("L" if grey else "RGB")
+    except InputError:
+        raise
     except Exception:  # Pillow's decoders raise many kinds
-        raise InputError(f"{path}: not a PNG or JPEG image, or damaged") from None
+        raise InputError(f"{where}: not a PNG or JPEG image, or damaged") from None
     if picture.size != (size, size):
+        # A low-pass filter and a resize in one.
         picture = picture.resize((size, size), Image.Resampling.LANCZOS)
-    return np.asarray(picture)
+    return np.asarray(picture).reshape(size, size, -1)
 
 
 def read_hdf5(path: Path, name: str, shape: tuple[int, ...]) -> Images:
@@ -389,7 +205,7 @@ def check_names(path: Path, names: Iterable[str], expected: Iterable[str]) -> No
     missing, extra = set(expected) - set(names), set(names) - set(expected)
     if missing or extra:
         parts = [
-            f"{len(wrong)} {what} (such as {_printable(min(wrong))})"
+            f"{len(wrong)} {what} (such as {printable(min(wrong))})"
             for what, wrong in (("classes missing", missing), ("unknown classes", extra))
             if wrong
         ]

@@ -8,6 +8,7 @@ import numpy as np
 
 from memmeta.data import formats
 from memmeta.data.sources import SPLITS, Classes, Layout, Source, choose, split_classes
+from memmeta.data.unpickling import as_text
 from memmeta.errors import InputError
 
 SIZE = 84
@@ -108,7 +109,7 @@ def _category_split(path: Path, names: list[str]) -> Classes:
     labels = dict(zip(sorted(names), sorted(groups), strict=True))
     stated = content.get("catname2label")
     if isinstance(stated, dict):
-        said = {formats.as_text(key): label for key, label in stated.items()}
+        said = {as_text(key): label for key, label in stated.items()}
         if set(names) <= said.keys():
             labels = {name: said[name] for name in labels}
     for name, label in labels.items():

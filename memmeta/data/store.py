@@ -3,51 +3,18 @@
 import hashlib
 import json
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from filelock import FileLock
 
+from memmeta.data.dataset import ImageDataset
+from memmeta.data.episodes import Split
 from memmeta.data.sources import SPLITS, Classes, Images, Source
 from memmeta.errors import InputError
 
 FORMAT_VERSION = 1
-
-
-@dataclass(frozen=True)
-class Split:
-    """The images of one split, sorted by class."""
-
-    images: Images
-    """uint8 [N, H, W, C], memory-mapped and read-only."""
-    offsets: np.ndarray[Any, np.dtype[np.int64]]
-    """int64 [classes + 1]: class c is images[offsets[c]:offsets[c + 1]]."""
-    class_names: tuple[str, ...]
-    """Sorted."""
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Three splits with disjoint classes."""
-
-    name: str
-    train: Split
-    val: Split
-    test: Split
-    mean: tuple[float, ...]
-    """Per channel, on the 0-255 scale."""
-    std: tuple[float, ...]
-    """Per channel, on the 0-255 scale."""
-    digest: str
-    """Hex SHA-256 of class names and images: the same whichever source they were read from."""
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(C, H, W)."""
-        height, width, channels = self.train.images.shape[1:]
-        return channels, height, width
 
 
 def prepare(name: str, source: Source, data_root: Path) -> Path:
@@ -84,7 +51,7 @@ def prepare(name: str, source: Source, data_root: Path) -> Path:
     return folder
 
 
-def load(name: str, source: Source, data_root: Path) -> Dataset:
+def load(name: str, source: Source, data_root: Path) -> ImageDataset:
     """The data set, its images mapped from the cache, which is made first if it is not there.
 
     Raises:
@@ -97,7 +64,7 @@ def load(name: str, source: Source, data_root: Path) -> Dataset:
     return dataset
 
 
-def _open(name: str, folder: Path) -> Dataset | None:
+def _open(name: str, folder: Path) -> ImageDataset | None:
     """The data set in `folder`; None if that is no sound cache of this version."""
     try:
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
@@ -114,7 +81,7 @@ def _open(name: str, folder: Path) -> Dataset | None:
                 return None
             splits[split] = Split(images, offsets, names)
         mean, std = tuple(meta["mean"]), tuple(meta["std"])
-        return Dataset(name=name, **splits, mean=mean, std=std, digest=meta["digest"])
+        return ImageDataset(name=name, **splits, mean=mean, std=std, digest=meta["digest"])
     except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError):
         return None
 

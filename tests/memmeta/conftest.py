@@ -3,7 +3,7 @@ import pytest
 from hypothesis import settings
 
 from memmeta.config import DataConfig, LearnerConfig, RunConfig, TrainingConfig
-from memmeta.data import Dataset, Split
+from memmeta.data import ImageDataset, Split
 
 # The first use of an operator compiles or loads it, which says nothing of a test.
 settings.register_profile("memmeta", deadline=None)
@@ -23,9 +23,9 @@ def make_split(seed: int, classes: int = 8, images: int = 12) -> Split:
 
 
 @pytest.fixture(scope="session")
-def dataset() -> Dataset:
+def dataset() -> ImageDataset:
     train, val, test = map(make_split, range(3))
-    return Dataset("glyphs", train, val, test, mean=(125.0,), std=(60.0,), digest="none")
+    return ImageDataset("glyphs", train, val, test, mean=(125.0,), std=(60.0,), digest="none")
 
 
 @pytest.fixture

@@ -16,6 +16,8 @@ from memmeta.exported import Export, ExportedRun, read_run
         ({"learner": {"inner_lr": float("nan")}}, "learner.inner_lr: input should be"),
         ({"learner": {"norm": "layer"}}, "'batch', 'frozen' or 'group', got 'layer'"),
         ({"data": {"ways": 1}}, "data.ways: input should be greater than or equal to 2, got 1"),
+        ({"data": {"name": "sinusoid"}}, "data.ways: sinusoid has no classes, ways should be 1"),
+        ({"data": {"rotations": True}}, "data.rotations: for omniglot only, got True"),
         ({"training": {}}, "training: give either iterations or tasks"),
         ({"training": {"iterations": 1, "tasks": 1}}, "give either iterations or tasks"),
         ({"learner": {"algorithm": "maml", "kind": "naive"}}, "learner: kind naive is for itd_bio"),

@@ -1,9 +1,9 @@
 """Small data sets, and writers that put them on disk as their users have them."""
 
+import io
 import json
 import pickle
 import struct
-from collections.abc import Mapping
 from pathlib import Path
 
 import h5py
@@ -15,14 +15,31 @@ from memmeta.data.sources import split_classes
 
 ByClass = dict[str, np.ndarray]
 
+PEAK = '''
+import re
+from pathlib import Path
+
+def peak():
+    """Bytes: the largest resident set of this process. getrusage's includes its parent's."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(re.search(r"VmHWM:\\s+(\\d+) kB", status)[1])
+'''
+"""The start of programs that measure their own memory."""
+
 
 def some_images(stem: str, size: int, least: int = 2, most: int = 4) -> dict[str, ByClass]:
     """Smooth colour patterns: a few for each published class of each split."""
+    classes = {split: split_classes(stem, split) for split in SPLITS}
+    return patterns(classes, size, least, most)
+
+
+def patterns(classes: dict[str, list[str]], size: int, least: int, most: int) -> dict[str, ByClass]:
+    """Smooth colour patterns: `least` to `most` for each class of each split."""
     rng = np.random.default_rng(size)
     splits: dict[str, ByClass] = {}
-    for split in SPLITS:
+    for split, names in classes.items():
         splits[split] = {}
-        for name in split_classes(stem, split):
+        for name in names:
             coarse = rng.integers(0, 256, (rng.integers(least, most + 1), 4, 4, 3), dtype=np.uint8)
             smooth = [Image.fromarray(image).resize((size, size)) for image in coarse]
             splits[split][name] = np.stack([np.asarray(image) for image in smooth])
@@ -42,8 +59,8 @@ def dump(content: object, path: Path, protocol: int = 4) -> None:
     path.write_bytes(pickle.dumps(content, protocol=protocol))
 
 
-def dump_python2(content: Mapping[str, np.ndarray | list[int] | dict[str, list[int]]]) -> bytes:
-    """What Python 2 and its NumPy write for a dict of uint8 arrays, lists and dicts."""
+def dump_python2(content: object) -> bytes:
+    """What Python 2 and its NumPy write for uint8 arrays, lists, dicts, texts and integers."""
 
     def text(value: bytes) -> bytes:
         if len(value) < 256:
@@ -58,7 +75,11 @@ def dump_python2(content: Mapping[str, np.ndarray | list[int] | dict[str, list[i
             pairs = b"".join(text(key.encode()) + value(part) for key, part in item.items())
             return b"}(" + pairs + b"u"
         if isinstance(item, list):
-            return b"](" + b"".join(map(number, item)) + b"e"
+            return b"](" + b"".join(map(value, item)) + b"e"
+        if isinstance(item, int):
+            return number(item)
+        if isinstance(item, str):
+            return text(item.encode())
         assert isinstance(item, np.ndarray)
         dtype = (
             b"cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R"
@@ -70,7 +91,7 @@ def dump_python2(content: Mapping[str, np.ndarray | list[int] | dict[str, list[i
             b"(K\x01" + shape + dtype + b"\x89" + text(item.tobytes()) + b"tb"
         )
 
-    return b"\x80\x02" + value(dict(content)) + b"."
+    return b"\x80\x02" + value(content) + b"."
 
 
 def write_images(classes: ByClass, root: Path) -> None:
@@ -156,3 +177,51 @@ def mini_image_files(splits: dict[str, ByClass], root: Path) -> None:
                 Image.fromarray(image).save(root / "images" / f"{name}{i:08d}.png")
                 lines.append(f"{name}{i:08d}.png,{name}")
         (root / f"{split}.csv").write_text("\n".join(lines) + "\n")
+
+
+def png(image: np.ndarray) -> np.ndarray:
+    """The bytes of a PNG file, uint8 [n, 1], as OpenCV returns them."""
+    out = io.BytesIO()
+    Image.fromarray(image).save(out, "PNG")
+    return np.frombuffer(out.getvalue(), np.uint8)[:, None].copy()
+
+
+def tiered_labels(names: list[str], stated: dict[str, str] | None, key: str) -> dict[str, object]:
+    """The content of a labels file.
+
+    Args:
+        names: the class of each image.
+        stated: what the file calls each class; None: the classes count on in the published order.
+        key: of the labels.
+    """
+    order = list(dict.fromkeys(names)) if stated is None else sorted(set(names), reverse=True)
+    content: dict[str, object] = {key: [order.index(name) for name in names]}
+    if stated is not None:
+        content["label_specific_str"] = [stated[name] for name in order]
+    return content
+
+
+def tiered_png(
+    splits: dict[str, ByClass], root: Path, words: dict[str, str], protocol: int | None
+) -> None:
+    """As published, images in no order; by Python 2 if there is no protocol."""
+    root.mkdir(parents=True, exist_ok=True)
+    for split, classes in splits.items():
+        images, names = stacked(classes)
+        labels = tiered_labels(names, words, "label_specific")
+        for end, content in (("images_png", [png(image) for image in images]), ("labels", labels)):
+            path = root / f"{split}_{end}.pkl"
+            if protocol is None:
+                path.write_bytes(dump_python2(content))
+            else:
+                dump(content, path, protocol)
+
+
+def tiered_npz(splits: dict[str, ByClass], root: Path) -> None:
+    """As others made it from that: OpenCV's colours, classes in the published order, no names."""
+    root.mkdir(parents=True, exist_ok=True)
+    for split, classes in splits.items():
+        names = [name for name, some in classes.items() for _ in some]
+        images = np.concatenate(list(classes.values()))
+        np.savez(root / f"{split}_images.npz", images=images[..., ::-1])
+        dump(tiered_labels(names, None, "labels"), root / f"{split}_labels.pkl")

@@ -39,7 +39,7 @@ def test_every_layout_gives_the_same_data(name, images, tmp_path):
     assert len(datasets) == 4
     assert len({dataset.digest for dataset in datasets}) == 1
     for dataset in datasets:
-        assert dataset.image_shape == (3, 32, 32)
+        assert dataset.input_shape == (3, 32, 32)
         for split in SPLITS:
             part = getattr(dataset, split)
             assert part.class_names == tuple(sorted(images[split]))

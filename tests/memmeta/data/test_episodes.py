@@ -93,6 +93,39 @@ def test_classes_and_images_are_drawn_evenly():
     assert abs(drawn - expected).max() < 5 * expected**0.5
 
 
+def test_turned_classes_are_classes_of_their_own():
+    split = split_of([4] * 3)
+    episodes = sample_episodes(
+        split, ways=12, shots=1, queries=3, seed=0, indices=range(20), rotations=True
+    )
+    both = torch.cat(
+        [episodes.support.unflatten(1, (12, 1)), episodes.query.unflatten(1, (12, 3))], dim=2
+    )
+    for task in both.numpy():
+        seen = set()
+        for images in task:
+            for turn in range(4):
+                upright = np.ascontiguousarray(np.rot90(images, -turn, axes=(1, 2)))
+                codes = upright.reshape(4, 4).view(np.uint32)[:, 0]
+                if codes.max() < 12:
+                    # All images of the class, turned alike.
+                    assert sorted(codes % 4) == [0, 1, 2, 3]
+                    assert len(set(codes // 4)) == 1
+                    seen.add((codes[0] // 4, turn))
+        assert len(seen) == 12
+
+
+def test_without_turns_tasks_are_as_they_were():
+    """The images of a task are fixed by its seed and index; results rest on it."""
+    episodes = sample_episodes(
+        split_of([9] * 12), ways=3, shots=2, queries=1, seed=7, indices=[5, 6]
+    )
+    assert numbers(episodes.support).tolist() == [
+        [103, 102, 48, 46, 4, 2],
+        [88, 83, 105, 103, 47, 45],
+    ]
+
+
 @pytest.mark.parametrize(
     ("ways", "shots", "message"),
     [(4, 1, "4 ways, but the split has 3 classes"), (3, 5, r"class class1 has 6")],

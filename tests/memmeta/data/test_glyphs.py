@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from memmeta.data import SPLITS, Dataset, glyphs, load, sample_episodes
+from memmeta.data import SPLITS, ImageDataset, glyphs, load, sample_episodes
 
 
 @pytest.fixture(scope="module")
-def dataset(glyphs_root: Path) -> Dataset:
+def dataset(glyphs_root: Path) -> ImageDataset:
     return load("glyphs", glyphs_root)
 
 
@@ -20,7 +20,7 @@ def test_sizes(dataset):
     assert 600 <= counts["train"] <= 1300
     assert counts["val"] >= 150
     assert counts["test"] >= 150
-    assert dataset.image_shape == (1, 28, 28)
+    assert dataset.input_shape == (1, 28, 28)
     for split in SPLITS:
         # Enough for 5 shots and the 15 queries of an evaluation.
         assert np.diff(getattr(dataset, split).offsets).min() >= 20

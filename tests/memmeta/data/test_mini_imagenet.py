@@ -33,7 +33,7 @@ def digest(images, tmp_path_factory) -> str:
     root = tmp_path_factory.mktemp("reference")
     on_disk.mini_hdf5(images, root)
     dataset = load("miniimagenet", root)
-    assert dataset.image_shape == (3, 84, 84)
+    assert dataset.input_shape == (3, 84, 84)
     for split in SPLITS:
         part = getattr(dataset, split)
         assert part.class_names == tuple(sorted(images[split]))
@@ -60,7 +60,7 @@ def test_image_files_of_other_sizes_are_resized(images, tmp_path):
     for path in (tmp_path / "images").iterdir():
         Image.new("RGB", (100, 120), (200, 100, 50)).save(path)
     dataset = load("miniimagenet", tmp_path)
-    assert dataset.image_shape == (3, 84, 84)
+    assert dataset.input_shape == (3, 84, 84)
     assert (np.asarray(dataset.val.images) == (200, 100, 50)).all()
 
 

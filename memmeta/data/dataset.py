@@ -1,0 +1,115 @@
+"""What a learner asks of a data set, and the data sets made of images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from torch import Tensor
+
+from memmeta.config import DataConfig
+from memmeta.data.episodes import Episodes, Split, sample_episodes, to_float
+
+SplitName = Literal["train", "val", "test"]
+
+
+class Dataset(Protocol):
+    """A source of tasks, in three splits."""
+
+    @property
+    def name(self) -> str:
+        """As DataConfig has it."""
+
+    @property
+    def task(self) -> Literal["classification", "regression"]:
+        """What is asked about an input: its class, or a number."""
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Of one input, as a backbone gets it: (C, H, W) for images."""
+
+    @property
+    def digest(self) -> str:
+        """Hex SHA-256 of all that the tasks are drawn from."""
+
+    def episodes(
+        self,
+        split: SplitName,
+        config: DataConfig,
+        *,
+        queries: int,
+        seed: int,
+        indices: Sequence[int],
+    ) -> Episodes:
+        """The tasks of a split with the given indices, as they are stored: see `to_input`.
+
+        Task i depends on the data, the arguments but `indices`, and i alone: not on the tasks
+        drawn with it or before it.
+
+        Args:
+            split: which classes, or which numbers, to draw from.
+            config: the shape of a task.
+            queries: query inputs a class, in place of the config's.
+            seed: not negative; another seed gives other tasks.
+            indices: B indices, not negative.
+
+        Raises:
+            InputError: the split is too small for tasks of this shape.
+        """
+
+    def to_input(self, stored: Tensor) -> Tensor:
+        """Support or query inputs of episodes, [B, n, ...], as a backbone gets them.
+
+        Returns:
+            float32 [B, n, *input_shape], on the device of `stored`.
+        """
+
+
+@dataclass(frozen=True)
+class ImageDataset:
+    """Three splits of images with disjoint classes."""
+
+    name: str
+    train: Split
+    val: Split
+    test: Split
+    mean: tuple[float, ...]
+    """Per channel, on the 0-255 scale."""
+    std: tuple[float, ...]
+    """Per channel, on the 0-255 scale."""
+    digest: str
+    """Hex SHA-256 of class names and images: the same whichever source they were read from."""
+
+    @property
+    def task(self) -> Literal["classification"]:
+        """Which class an image is of."""
+        return "classification"
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """(C, H, W)."""
+        height, width, channels = self.train.images.shape[1:]
+        return channels, height, width
+
+    def episodes(
+        self,
+        split: SplitName,
+        config: DataConfig,
+        *,
+        queries: int,
+        seed: int,
+        indices: Sequence[int],
+    ) -> Episodes:
+        """As `Dataset.episodes`: uint8 images."""
+        return sample_episodes(
+            getattr(self, split),
+            ways=config.ways,
+            shots=config.shots,
+            queries=queries,
+            rotations=config.rotations,
+            seed=seed,
+            indices=indices,
+        )
+
+    def to_input(self, stored: Tensor) -> Tensor:
+        """As `Dataset.to_input`: uint8 images normalised, channels_last in memory."""
+        return to_float(stored, self.mean, self.std)
