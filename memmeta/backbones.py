@@ -132,11 +132,15 @@ def features(backbone: nn.Module, images: Tensor) -> Tensor:
     With BatchNorm each task's set is normalised on its own, as if it were alone; other norms
     treat each image on its own and take all tasks in one batch.
     """
-    if any(_mixes_images(module) for module in backbone.modules()):
+    if mixes_images(backbone):
         return torch.stack([backbone(task) for task in images])
     flat: Tensor = backbone(images.flatten(0, 1))
     return flat.reshape(*images.shape[:2], *flat.shape[1:])
 
 
-def _mixes_images(module: nn.Module) -> bool:
-    return isinstance(module, nn.BatchNorm2d) and not isinstance(module, FrozenBatchNorm2d)
+def mixes_images(backbone: nn.Module) -> bool:
+    """Whether the features of an image depend on those beside it."""
+    return any(
+        isinstance(module, nn.BatchNorm2d) and not isinstance(module, FrozenBatchNorm2d)
+        for module in backbone.modules()
+    )

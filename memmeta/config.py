@@ -55,6 +55,11 @@ class DataConfig(Config):
     They are turned as they are drawn: one cache serves both.
     """
 
+    @property
+    def outputs(self) -> int:
+        """Scores an example: one a class, or one in regression."""
+        return self.ways
+
     @field_validator("ways")
     @classmethod
     def _classes(cls, ways: int, info: ValidationInfo) -> int:
@@ -107,6 +112,9 @@ class LearnerConfig(Config):
     """lambda_theta: Adam's step size for the backbone."""
     task_batch: int = Field(8, ge=1)
     """|B|: tasks in one outer step."""
+    chunk: int | None = Field(None, ge=1)
+    """For memory_reduced: images in the backbone at a time, which bounds its memory for about the
+    price of a second forward pass; None: all. With norm batch a chunk has to be whole sets."""
     task_pool: int | None = Field(None, ge=1)
     """Train on so many tasks in turn, not on a new one each time."""
     warm_start: bool = False
@@ -128,6 +136,7 @@ class LearnerConfig(Config):
             and self.head == "last_block",
             "backbone mlp has no norm: leave norm at batch": self.backbone == "mlp"
             and self.norm != "batch",
+            "chunk is for memory_reduced": unrolled and self.chunk is not None,
             "warm_start needs a task_pool": self.warm_start and pool is None,
             "warm_start is not for anil and maml, which learn where to start": self.warm_start
             and learns_initial_head,
@@ -168,6 +177,19 @@ class RunConfig(Config):
     training: TrainingConfig = TrainingConfig(iterations=2000)
     seed: int = Field(0, ge=0)
     """Decides the initial weights and the training episodes."""
+
+    @model_validator(mode="after")
+    def _whole_sets(self) -> Self:
+        chunk, data = self.learner.chunk, self.data
+        sets = data.ways * data.shots, data.ways * data.queries
+        mixes = self.learner.norm == "batch" and self.learner.backbone != "mlp"
+        if mixes and chunk is not None and any(chunk % size for size in sets):
+            raise ValueError(
+                f"learner.chunk {chunk} would change the gradient: BatchNorm normalises a set as "
+                f"a whole, so a chunk has to be whole support sets of {sets[0]} and whole query "
+                f"sets of {sets[1]} images (or norm group or frozen)"
+            )
+        return self
 
     @property
     def iterations(self) -> int:

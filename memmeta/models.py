@@ -1,5 +1,6 @@
 """The trained thing: a backbone, and the head's starting point."""
 
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -8,6 +9,8 @@ from torch import Tensor, nn
 from memmeta import backbones, heads
 from memmeta.config import LearnerConfig
 from memmeta.heads import Head
+
+ToInput = Callable[[Tensor], Tensor]
 
 _LEARN_INITIAL_HEAD = {"anil", "maml"}
 
@@ -21,12 +24,18 @@ class MetaModel(nn.Module):
     Attributes:
         backbone: shared by all tasks.
         head: adapted to each task.
+        to_input: makes network input of examples as they are stored (`Dataset.to_input`).
     """
 
-    def __init__(self, backbone: nn.Module, head: Head) -> None:
+    def __init__(self, backbone: nn.Module, head: Head, to_input: ToInput) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
+        self.to_input = to_input
+
+    def features(self, examples: Tensor) -> Tensor:
+        """What the backbone makes of stored examples [tasks, n, ...]: [tasks, n, ...]."""
+        return backbones.features(self.backbone, self.to_input(examples))
 
     def learned(self) -> list[nn.Parameter]:
         """What the outer loop learns."""
@@ -39,18 +48,24 @@ class MetaModel(nn.Module):
         return torch.cat([p.flatten() for p in self.head.parameters()]).expand(tasks, -1)
 
     def calibrate(self, images: Tensor) -> None:
-        """Set the statistics of frozen BatchNorm to those of images [n, channels, h, w]."""
+        """Set the statistics of frozen BatchNorm to those of stored images [n, ...]."""
         trunk = self.head.trunk or nn.Identity()
-        backbones.calibrate(nn.Sequential(self.backbone, trunk), images)
+        backbones.calibrate(nn.Sequential(self.backbone, trunk), self.to_input(images))
 
 
-def build(config: LearnerConfig, input_shape: tuple[int, ...], outputs: int) -> MetaModel:
+def build(
+    config: LearnerConfig,
+    input_shape: tuple[int, ...],
+    outputs: int,
+    to_input: ToInput = lambda examples: examples,
+) -> MetaModel:
     """A new model.
 
     Args:
         config: says which.
         input_shape: of one example, (channels, height, width) for images.
         outputs: scores an example: the ways, or 1 for regression.
+        to_input: makes network input of stored examples; as they are by default.
     """
     network = backbones.build(config, input_shape)
     with torch.no_grad():
@@ -61,7 +76,7 @@ def build(config: LearnerConfig, input_shape: tuple[int, ...], outputs: int) -> 
     else:
         top = heads.linear_top(d, outputs)
     backbone, trunk = _split(network, config)
-    model = MetaModel(backbone, Head(trunk, top, outputs))
+    model = MetaModel(backbone, Head(trunk, top, outputs), to_input)
     model.head.requires_grad_(config.algorithm in _LEARN_INITIAL_HEAD)
     return model
 

@@ -75,7 +75,9 @@ class MetaTrainer:
         self._algorithm = ALGORITHMS[config.learner.algorithm]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            model = models.build(config.learner, dataset.input_shape, config.data.outputs)
+            model = models.build(
+                config.learner, dataset.input_shape, config.data.outputs, dataset.to_input
+            )
         self.model = model.to(self.device)
         if config.learner.norm == "frozen":
             self.model.calibrate(self._training_episodes().support.flatten(0, 1))
@@ -197,9 +199,7 @@ class MetaTrainer:
             seed=self.config.seed if training else _EVALUATION_SEED,
             indices=indices,
         )
-        support, support_labels, query, query_labels = (part.to(self.device) for part in sampled)
-        to_input = self.dataset.to_input
-        return Episodes(to_input(support), support_labels, to_input(query), query_labels)
+        return Episodes(*(part.to(self.device) for part in sampled))
 
     def _held_tensors(self) -> list[Tensor]:
         parameters = list(self.model.parameters())

@@ -24,7 +24,7 @@ class Algorithm(Protocol):
 
         Args:
             model: as `memmeta.models.build` makes it for `config`.
-            episodes: float images [tasks, n, channels, height, width], or float [tasks, n, inputs].
+            episodes: as the data set stores them; `model.to_input` makes them network input.
             config: says how.
             start: a warm start, instead of phi^0 and v = 0.
         """

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from memmeta import backbones, problems
+from memmeta import problems
 from memmeta.config import LearnerConfig
 from memmeta.data import Episodes
 from memmeta.models import MetaModel
@@ -21,8 +21,8 @@ def adapt(problem: Problem, phi: Tensor, config: LearnerConfig) -> Tensor:
 @torch.no_grad()
 def predict(model: MetaModel, episodes: Episodes, config: LearnerConfig) -> Tensor:
     """Scores of the query set after adaptation, [tasks, n, outputs]. Keeps no graph."""
-    support = backbones.features(model.backbone, episodes.support)
-    query = backbones.features(model.backbone, episodes.query)
+    support = model.features(episodes.support)
+    query = model.features(episodes.query)
     problem = problems.build(model, support, query, episodes, config)
     return problem.query_scores(adapt(problem, model.initial_phi(len(support)), config))
 

@@ -13,7 +13,7 @@ the first-order hypergradient.
 import torch
 from torch import Tensor
 
-from memmeta import backbones, losses, problems
+from memmeta import chunks, losses, problems
 from memmeta.algorithms.inner_loop import accuracy, adapt
 from memmeta.algorithms.outcome import Diagnostics, Outcome, Solution
 from memmeta.config import LearnerConfig
@@ -26,20 +26,31 @@ from memmeta.problems import Problem
 def backward(
     model: MetaModel, episodes: Episodes, config: LearnerConfig, start: Solution | None = None
 ) -> Outcome:
-    """Add the mean hypergradient of the tasks to `.grad` of the backbone's parameters."""
-    support = backbones.features(model.backbone, episodes.support)
-    query = backbones.features(model.backbone, episodes.query)
-    # Leaves of their own: the cotangents are complete before the backbone's backward starts.
-    leaves = support.detach().requires_grad_(), query.detach().requires_grad_()
-    problem = problems.build(model, *leaves, episodes, config)
+    """Add the mean hypergradient of the tasks to `.grad` of the backbone's parameters.
 
-    phi0 = start.phi if start else model.initial_phi(len(support))
+    With `config.chunk` so many images are in the backbone at a time, in a forward pass without a
+    graph and one with; the gradient is the same, and activations of one chunk are held at most.
+    """
+    images = episodes.support, episodes.query
+    # With a chunk the features come without a graph, and each chunk's is made again below.
+    with torch.set_grad_enabled(config.chunk is None):
+        features = [chunks.features(model, part, config.chunk) for part in images]
+    # Leaves of their own: the cotangents are complete before the backbone's backward starts.
+    leaves = [part.detach().requires_grad_() for part in features]
+    problem = problems.build(model, leaves[0], leaves[1], episodes, config)
+
+    phi0 = start.phi if start else model.initial_phi(len(episodes.support))
     phi, v, residual = _solve(problem, phi0, start.v if start else None, config)
     scores = problem.query_scores(phi)
     query_loss = losses.loss(scores, episodes.query_labels).mean()
     inner_gradient = problem.support_gradient(phi)
     scalar = query_loss - (inner_gradient * v).flatten(1).sum(1).mean()
-    torch.autograd.backward((support, query), torch.autograd.grad(scalar, leaves))
+    cotangents = torch.autograd.grad(scalar, leaves)
+    if config.chunk is None:
+        torch.autograd.backward(features, cotangents)
+    else:
+        for part, cotangent in zip(images, cotangents, strict=True):
+            chunks.backward(model, part, cotangent, config.chunk)
 
     norm = torch.linalg.vector_norm(inner_gradient.detach().flatten(1), dim=1).mean()
     diagnostics = Diagnostics(

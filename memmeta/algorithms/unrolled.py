@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from memmeta import backbones, losses, problems
+from memmeta import losses, problems
 from memmeta.algorithms.inner_loop import accuracy
 from memmeta.algorithms.outcome import Diagnostics, Outcome, Solution
 from memmeta.config import LearnerConfig
@@ -21,10 +21,10 @@ def backward(
     computes its own, with their graph (`naive`). With `config.first_order` the inner gradients
     count as constants.
     """
-    query = backbones.features(model.backbone, episodes.query)
+    query = model.features(episodes.query)
 
     def problem_now() -> Problem:
-        support = backbones.features(model.backbone, episodes.support)
+        support = model.features(episodes.support)
         return problems.build(model, support, query, episodes, config)
 
     problem = problem_now()
