@@ -49,7 +49,9 @@ def test_equals_finite_differences(algorithm, kind, head):
     check_finite_differences(make_model(config, 3), make_episodes(2, 3, 2, 2, seed=0), config)
 
 
-@pytest.mark.parametrize(("algorithm", "kind", "head"), [v for v in VARIANTS if "block" not in v[2]])
+@pytest.mark.parametrize(
+    ("algorithm", "kind", "head"), [v for v in VARIANTS if "block" not in v[2]]
+)
 def test_regression_equals_finite_differences(algorithm, kind, head):
     config = configure(algorithm, kind, head, backbone="mlp", inner_lr=0.1)
     check_finite_differences(make_model(config, 1), make_regression(2, 5, 7, seed=0), config)
@@ -96,7 +98,9 @@ def test_equals_the_loop_written_out(
     check_written_out(model, batch, config)
 
 
-@pytest.mark.parametrize(("algorithm", "kind", "head"), [v for v in VARIANTS if "block" not in v[2]])
+@pytest.mark.parametrize(
+    ("algorithm", "kind", "head"), [v for v in VARIANTS if "block" not in v[2]]
+)
 def test_regression_equals_the_loop_written_out(algorithm, kind, head):
     config = configure(algorithm, kind, head, backbone="mlp", inner_lr=0.1)
     check_written_out(make_model(config, 1), make_regression(3, 5, 7, seed=0), config)
@@ -152,10 +156,12 @@ def test_naive_equals_cached(algorithm, head, norm):
     [("memory_reduced", "cached")]
     + [(algorithm, kind) for algorithm in ("itd_bio", "anil") for kind in ("cached", "naive")],
 )
-@pytest.mark.parametrize(("head", "ridge"), [("linear", 0.05), ("mlp", 0.05)])
+@pytest.mark.parametrize(("head", "ridge"), [("linear", 0.2), ("mlp", 0.3)])
 def test_with_a_long_inner_loop_all_give_the_implicit_hypergradient(algorithm, kind, head, ridge):
-    config = configure(algorithm, kind, head, inner_steps=500, inner_lr=0.6, cg_steps=60, ridge=ridge)
-    model, batch = make_model(config, 3), make_episodes(1, 3, 2, 2, seed=2)
+    config = configure(
+        algorithm, kind, head, inner_steps=300, inner_lr=0.4, cg_steps=60, ridge=ridge
+    )
+    model, batch = make_model(config, 3, seed=2), make_episodes(1, 3, 2, 2, seed=2)
     actual, _ = hypergradient(model, batch, config)
     expected = implicit(parameters(model), batch, config)
     assert max(e.abs().max() for e in expected) > 1e-2
