@@ -113,10 +113,14 @@ def linear_top(d: int, outputs: int) -> nn.Module:
 
 
 def mlp_top(d: int, width: int, outputs: int) -> nn.Module:
-    """One hidden layer, which keeps the norm of its input, and an output layer at 0."""
+    """One hidden layer, which keeps the norm of small inputs, and an output layer at 0.
+
+    Tanh, because implicit differentiation asks for second derivatives: a ReLU's optimum often lies
+    on a kink.
+    """
     hidden = nn.Linear(d, width, bias=False)
-    nn.init.kaiming_normal_(hidden.weight, mode="fan_out", nonlinearity="relu")
+    nn.init.kaiming_normal_(hidden.weight, mode="fan_out", nonlinearity="linear")
     output = nn.Linear(width, outputs)
     nn.init.zeros_(output.weight)
     nn.init.zeros_(output.bias)
-    return nn.Sequential(hidden, nn.ReLU(), output)
+    return nn.Sequential(hidden, nn.Tanh(), output)

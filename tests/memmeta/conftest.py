@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import settings
 
 from memmeta.config import DataConfig, LearnerConfig, RunConfig, TrainingConfig
@@ -8,6 +9,8 @@ from memmeta.data import ImageDataset, Split
 # The first use of an operator compiles or loads it, which says nothing of a test.
 settings.register_profile("memmeta", deadline=None)
 settings.load_profile("memmeta")
+# Tests are many small operations, which a second thread only slows.
+torch.set_num_threads(1)
 
 
 def make_split(seed: int, classes: int = 8, images: int = 12) -> Split:

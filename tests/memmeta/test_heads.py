@@ -95,7 +95,7 @@ def test_standardize_survives_identical_features():
 
 def test_the_mlp_begins_with_a_hidden_layer_that_keeps_norms_and_an_output_of_zero():
     torch.manual_seed(0)
-    x = torch.randn(1000, 50)
+    x = 0.01 * torch.randn(1000, 50)
     for width in (20, 2000):
         top = heads.mlp_top(50, width, 3)
         ratio = top[:2](x).square().sum() / x.square().sum()

@@ -6,6 +6,7 @@ import torch
 from memmeta import checkpoint
 from memmeta.config import RunConfig
 from memmeta.errors import InputError
+from memmeta.memory import measure_peak
 from memmeta.training import DivergedError, MetaTrainer
 
 
@@ -29,10 +30,26 @@ def finish(trainer):
     return reports
 
 
-@pytest.mark.parametrize("norm", ["batch", "group"])
+LEARNERS = [
+    {},
+    {"norm": "group"},
+    {"norm": "frozen", "head": "last_block"},
+    {"head": "mlp", "task_pool": 3, "warm_start": True},
+    {"task_pool": 2, "warm_start": True},
+    {"algorithm": "itd_bio", "task_pool": 5, "warm_start": True},
+    {"algorithm": "itd_bio", "kind": "naive", "head": "last_block"},
+    {"algorithm": "anil", "kind": "naive", "head": "mlp"},
+    {"algorithm": "anil", "first_order": True, "task_pool": 2},
+    {"algorithm": "maml", "inner_lr": 0.1},
+    {"algorithm": "maml", "norm": "frozen", "first_order": True},
+    {"backbone": "resnet12", "filters": 2},
+]
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
 @pytest.mark.parametrize("stop", [1, 2, 3, 5])
-def test_resumed_equals_uninterrupted_to_the_last_bit(run, dataset, tmp_path, stop, norm):
-    run = with_learner(run, norm=norm)
+def test_resumed_equals_uninterrupted_to_the_last_bit(run, dataset, tmp_path, stop, learner):
+    run = with_learner(run, **learner)
     whole = MetaTrainer(run, dataset, "cpu")
     steps = [whole.step() for _ in range(run.iterations)]
 
@@ -48,6 +65,63 @@ def test_resumed_equals_uninterrupted_to_the_last_bit(run, dataset, tmp_path, st
     assert_same(parameters(second), parameters(whole))
     assert second.evaluate("test", 5) == whole.evaluate("test", 5)
     assert second.peak_memory == whole.peak_memory
+
+
+@pytest.mark.parametrize("algorithm", ["memory_reduced", "itd_bio"])
+def test_a_warm_start_changes_nothing_before_a_task_comes_again(run, dataset, algorithm):
+    pooled = with_learner(run, algorithm=algorithm, task_pool=4)
+    warm = with_learner(pooled, warm_start=True)
+    cold_steps, warm_steps = (
+        [trainer.step() for _ in range(4)]
+        for trainer in (MetaTrainer(pooled, dataset, "cpu"), MetaTrainer(warm, dataset, "cpu"))
+    )
+    assert cold_steps[:2] == warm_steps[:2]
+    for cold, continued in zip(cold_steps[2:], warm_steps[2:], strict=True):
+        assert continued["inner_gradient_norm"] < cold["inner_gradient_norm"]
+
+
+def test_a_pool_of_tasks_is_trained_on_in_turn(run, dataset):
+    trainer = MetaTrainer(with_learner(run, task_pool=3), dataset, "cpu")
+    seen = []
+    for _ in range(3):
+        seen.append(trainer._training_indices())
+        trainer.step()
+    assert seen == [[0, 1], [2, 0], [1, 2]]
+
+
+@pytest.mark.parametrize("learner", [{"algorithm": "anil"}, {"algorithm": "maml"}, {}])
+@pytest.mark.parametrize("head", ["linear", "mlp"])
+def test_the_initial_head_is_trained_where_it_is_learned(run, dataset, learner, head):
+    trainer = MetaTrainer(with_learner(run, head=head, inner_lr=0.1, **learner), dataset, "cpu")
+    before = [p.clone() for p in trainer.model.head.top.parameters()]
+    for _ in range(3):
+        trainer.step()
+    after = trainer.model.head.top.parameters()
+    same = [torch.equal(a, b) for a, b in zip(before, after, strict=True)]
+    assert not any(same) if learner else all(same)
+
+
+@pytest.mark.parametrize("learner", [{}, {"algorithm": "maml"}, {"head": "last_block"}])
+def test_evaluating_more_tasks_takes_no_more_memory(run, dataset, learner):
+    trainer = MetaTrainer(with_learner(run, **learner), dataset, "cpu")
+
+    def peak(tasks):
+        return measure_peak(
+            lambda: trainer.evaluate("val", tasks), trainer._held_tensors, trainer.device
+        )[1]
+
+    few, many = peak(4), peak(40)
+    assert many - few <= 36 * 8  # an accuracy a task
+
+
+@pytest.mark.parametrize("learner", [{}, {"head": "last_block"}, {"algorithm": "maml"}])
+def test_frozen_norms_begin_with_the_statistics_of_training_images(run, dataset, learner):
+    trainer = MetaTrainer(with_learner(run, norm="frozen", **learner), dataset, "cpu")
+    buffers = [b.clone() for b in trainer.model.buffers()]
+    assert not any(torch.equal(b, torch.zeros_like(b)) for b in buffers[::3])  # the means
+    trainer.step()
+    trainer.evaluate("val", 2)
+    assert_same(buffers, trainer.model.buffers())
 
 
 def test_same_seed_same_numbers_other_seed_other_numbers(run, dataset):

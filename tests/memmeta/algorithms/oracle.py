@@ -79,7 +79,7 @@ def scores(weights, support, query, config, regression):
     if len(weights) == 1:
         return support @ weights[0].T, query @ weights[0].T
     hidden, matrix, bias = weights
-    return tuple(F.relu(x @ hidden.T) @ matrix.T + bias for x in (support, query))
+    return tuple(torch.tanh(x @ hidden.T) @ matrix.T + bias for x in (support, query))
 
 
 def _block(x, kernel, gain, shift, config):

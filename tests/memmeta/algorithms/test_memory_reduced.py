@@ -4,37 +4,43 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracle import (
+    implicit,
+    make_episodes,
+    make_model,
+    make_regression,
+    parameters,
+    split_tasks,
+)
 from torch import nn
-from torch.func import functional_call, grad, hessian, vmap
+from torch.func import functional_call, grad, hessian
 
-from memmeta import backbones, heads
-from memmeta.algorithms import memory_reduced
+from memmeta import heads
+from memmeta.algorithms import Solution, memory_reduced, predict
 from memmeta.config import LearnerConfig
-from memmeta.data import Episodes
+from memmeta.heads import Head, linear_top, mlp_top
+from memmeta.models import MetaModel
 
 
-def episodes(tasks, ways, shots, queries, seed, size=4):
-    generator = torch.Generator().manual_seed(seed)
-
-    def images(n):
-        return torch.randn(tasks, ways * n, 1, size, size, generator=generator, dtype=torch.float64)
-
-    def labels(n):
-        return torch.arange(ways).repeat_interleave(n).repeat(tasks, 1)
-
-    return Episodes(images(shots), labels(shots), images(queries), labels(queries))
-
-
-def small_backbone(seed):
-    """Smooth, so that finite differences and Hessians are clean."""
+def small_model(seed, outputs, config):
+    """A smooth backbone, so that Hessians are clean, under the head of `config`."""
     torch.manual_seed(seed)
-    return nn.Sequential(nn.Flatten(), nn.Linear(16, 5), nn.Tanh(), nn.Linear(5, 3)).double()
+    backbone = nn.Sequential(nn.Flatten(), nn.Linear(16, 5), nn.Tanh(), nn.Linear(5, 3))
+    top = mlp_top(4, 3, outputs) if config.head == "mlp" else linear_top(4, outputs)
+    model = MetaModel(backbone, Head(None, top, outputs)).double()
+    model.head.requires_grad_(False)
+    return model
 
 
-def hypergradient(backbone, batch, ways, config):
-    backbone.zero_grad()
-    memory_reduced.backward(backbone, batch, ways, config)
-    return [p.grad.clone() for p in backbone.parameters()]
+def episodes(tasks, ways, shots, queries, seed):
+    return make_episodes(tasks, ways, shots, queries, seed, size=4)
+
+
+def hypergradient(model, batch, config):
+    model.zero_grad()
+    memory_reduced.backward(model, batch, config)
+    assert all(p.grad is None for p in model.head.parameters())
+    return [p.grad.clone() for p in model.backbone.parameters()]
 
 
 def losses(backbone, config, ways, task):
@@ -43,7 +49,7 @@ def losses(backbone, config, ways, task):
 
     def inputs(theta):
         s, q = (functional_call(backbone, theta, (x,)) for x in (support, query))
-        s, q = heads.head_inputs(s[None], q[None], config.feature_scaling, ways)
+        s, q = heads.head_inputs(s[None], q[None], config.feature_scaling, 2 * ways)
         return s[0], q[0]
 
     def g(theta, phi):
@@ -57,10 +63,6 @@ def losses(backbone, config, ways, task):
         return nn.functional.cross_entropy(x @ phi.reshape(ways, -1).T, query_labels)
 
     return g, f
-
-
-def split_tasks(batch):
-    return [Episodes(*(part[i : i + 1] for part in batch)) for i in range(len(batch.support))]
 
 
 def dense_implicit(backbone, batch, ways, config, dim):
@@ -98,12 +100,13 @@ cases = {
 def test_equals_the_dense_implicit_formula(
     ways, shots, queries, tasks, seed, ridge, scaling, inner_steps
 ):
-    backbone, batch = small_backbone(seed), episodes(tasks, ways, shots, queries, seed)
+    batch = episodes(tasks, ways, shots, queries, seed)
     config = LearnerConfig(
         inner_steps=inner_steps, inner_lr=0.1, cg_steps=60, ridge=ridge, feature_scaling=scaling
     )
-    actual = hypergradient(backbone, batch, ways, config)
-    expected = dense_implicit(backbone, batch, ways, config, dim=4)
+    model = small_model(seed, ways, config)
+    actual = hypergradient(model, batch, config)
+    expected = dense_implicit(model.backbone, batch, ways, config, dim=4)
     for a, e in zip(actual, expected, strict=True):
         torch.testing.assert_close(a, e, rtol=1e-6, atol=1e-8)
 
@@ -111,13 +114,15 @@ def test_equals_the_dense_implicit_formula(
 @settings(max_examples=10)
 @given(**cases | {"ridge": st.sampled_from([0.3, 1.0])})
 def test_equals_full_unrolling_when_k_is_large(ways, shots, queries, tasks, seed, ridge, scaling):
-    backbone, batch = small_backbone(seed), episodes(tasks, ways, shots, queries, seed)
+    batch = episodes(tasks, ways, shots, queries, seed)
     # The slowest direction shrinks by 1 - 0.2 * 0.3 a step: 1e-8 is left after 300.
     config = LearnerConfig(
         inner_steps=300, inner_lr=0.2, cg_steps=60, ridge=ridge, feature_scaling=scaling
     )
-    actual = hypergradient(backbone, batch, ways, config)
+    model = small_model(seed, ways, config)
+    actual = hypergradient(model, batch, config)
 
+    backbone = model.backbone
     theta = dict(backbone.named_parameters())
 
     def unrolled(theta):
@@ -136,33 +141,56 @@ def test_equals_full_unrolling_when_k_is_large(ways, shots, queries, tasks, seed
         torch.testing.assert_close(a, e, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("head", ["linear", "mlp", "last_block"])
 @pytest.mark.parametrize("norm", ["batch", "group"])
-def test_conv4_equals_the_dense_implicit_formula(norm):
-    config = LearnerConfig(filters=2, norm=norm, inner_steps=3, inner_lr=0.5, cg_steps=80)
-    torch.manual_seed(0)
-    backbone = backbones.build(config, (1, 16, 16)).double()
-    batch = episodes(tasks=2, ways=3, shots=2, queries=2, seed=0, size=16)
-    actual = hypergradient(backbone, batch, 3, config)
-    expected = dense_implicit(backbone, batch, 3, config, dim=3)
+def test_conv4_equals_the_dense_implicit_formula(head, norm):
+    config = LearnerConfig(
+        filters=2, norm=norm, head=head, head_width=3, inner_steps=3, inner_lr=0.1, cg_steps=150,
+        ridge=2.0, feature_scaling="sqrt_dim",
+    )  # fmt: skip
+    model, batch = make_model(config, 3), make_episodes(2, 3, 2, 2, seed=0)
+    actual = hypergradient(model, batch, config)
+    expected = implicit(parameters(model), batch, config)
+    assert max(e.abs().max() for e in expected) > 1e-3
+    for a, e in zip(actual, expected, strict=True):
+        torch.testing.assert_close(a, e, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("norm", ["batch", "group"])
+def test_an_indefinite_hessian_gives_finite_numbers(norm):
+    config = LearnerConfig(filters=2, norm=norm, head="last_block", ridge=0.0, inner_lr=0.1)
+    model, batch = make_model(config, 3), make_episodes(2, 3, 2, 2, seed=0)
+    assert all(g.isfinite().all() for g in hypergradient(model, batch, config))
+
+
+@pytest.mark.parametrize("head", ["linear", "mlp"])
+def test_regression_equals_the_dense_implicit_formula(head):
+    config = LearnerConfig(
+        backbone="mlp", head=head, head_width=3, inner_steps=5, inner_lr=0.1, cg_steps=100,
+        ridge=2.0,
+    )  # fmt: skip
+    model, batch = make_model(config, 1), make_regression(3, 5, 7, seed=0)
+    actual = hypergradient(model, batch, config)
+    expected = implicit(parameters(model), batch, config)
     for a, e in zip(actual, expected, strict=True):
         torch.testing.assert_close(a, e, rtol=1e-6, atol=1e-8)
 
 
 def test_a_batch_of_tasks_is_the_mean_of_its_tasks():
-    backbone, batch = small_backbone(0), episodes(3, 3, 2, 2, seed=1)
     config = LearnerConfig(inner_steps=5, inner_lr=0.1, cg_steps=5)
-    together = hypergradient(backbone, batch, 3, config)
-    alone = [hypergradient(backbone, task, 3, config) for task in split_tasks(batch)]
+    model, batch = small_model(0, 3, config), episodes(3, 3, 2, 2, seed=1)
+    together = hypergradient(model, batch, config)
+    alone = [hypergradient(model, task, config) for task in split_tasks(batch)]
     for t, parts in zip(together, zip(*alone, strict=True), strict=True):
         torch.testing.assert_close(t, torch.stack(parts).mean(0))
 
 
 def test_no_cg_steps_is_the_first_order_hypergradient():
-    backbone, batch = small_backbone(0), episodes(1, 3, 2, 2, seed=1)
     config = LearnerConfig(inner_steps=5, inner_lr=0.1, cg_steps=0)
-    actual = hypergradient(backbone, batch, 3, config)
-    theta = dict(backbone.named_parameters())
-    g, f = losses(backbone, config, 3, batch)
+    model, batch = small_model(0, 3, config), episodes(1, 3, 2, 2, seed=1)
+    actual = hypergradient(model, batch, config)
+    theta = dict(model.backbone.named_parameters())
+    g, f = losses(model.backbone, config, 3, batch)
     phi = torch.zeros(12, dtype=torch.float64)
     for _ in range(5):
         phi = phi - 0.1 * grad(g, argnums=1)(theta, phi)
@@ -170,25 +198,33 @@ def test_no_cg_steps_is_the_first_order_hypergradient():
         torch.testing.assert_close(a, e)
 
 
+@pytest.mark.parametrize("head", ["linear", "mlp"])
+def test_a_warm_start_goes_on_where_the_last_visit_ended(head):
+    config = LearnerConfig(head=head, inner_steps=9, inner_lr=0.1, cg_steps=4, ridge=1.5)
+    model, batch = small_model(0, 3, config), episodes(2, 3, 2, 2, seed=1)
+    start = Solution(model.initial_phi(2), torch.zeros_like(model.initial_phi(2)))
+    cold = memory_reduced.backward(model, batch, config)
+    assert cold.solution is None
+    once = memory_reduced.backward(model, batch, config, start)
+    assert once.diagnostics == cold.diagnostics
+    twice = memory_reduced.backward(model, batch, config, once.solution)
+    long = config.model_copy(update={"inner_steps": 18})
+    at_once = memory_reduced.backward(model, batch, long, start)
+    torch.testing.assert_close(twice.solution.phi, at_once.solution.phi)
+    # v too: at the same phi, where the linear system is the same, its residual falls.
+    still = config.model_copy(update={"inner_steps": 0})
+    again = memory_reduced.backward(model, batch, still, once.solution)
+    assert again.diagnostics.cg_residual < 0.5 * once.diagnostics.cg_residual
+
+
 def test_diagnostics_are_those_of_the_definitions():
-    backbone, batch = small_backbone(0), episodes(2, 3, 2, 4, seed=1)
     config = LearnerConfig(inner_steps=4, inner_lr=0.1, cg_steps=2)
-    diagnostics = memory_reduced.backward(backbone, batch, 3, config)
-    scores = memory_reduced.predict(backbone, batch, 3, config)
+    model, batch = small_model(0, 3, config), episodes(2, 3, 2, 4, seed=1)
+    diagnostics = memory_reduced.backward(model, batch, config).diagnostics
+    scores = predict(model, batch, config)
     loss = nn.functional.cross_entropy(scores.flatten(0, 1), batch.query_labels.flatten())
     accuracy = (scores.argmax(-1) == batch.query_labels).double().mean()
     torch.testing.assert_close(diagnostics.query_loss, loss)
     torch.testing.assert_close(diagnostics.query_accuracy.double(), accuracy)
     assert 0 < diagnostics.cg_residual < 1
     assert diagnostics.inner_gradient_norm > 0
-
-
-def test_batch_norm_keeps_tasks_apart_and_group_norm_keeps_images_apart():
-    images = torch.randn(2, 6, 1, 16, 16)
-    for norm in ("batch", "group"):
-        backbone = backbones.build(LearnerConfig(filters=4, norm=norm), (1, 16, 16))
-        together = backbones.features(backbone, images)
-        alone = torch.cat([backbones.features(backbone, task[None]) for task in images])
-        torch.testing.assert_close(together, alone)
-    one_by_one = vmap(lambda image: backbone(image[None])[0])(images[0])
-    torch.testing.assert_close(backbones.features(backbone, images)[0], one_by_one)
