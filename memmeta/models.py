@@ -12,6 +12,12 @@ from memmeta.heads import Head
 
 ToInput = Callable[[Tensor], Tensor]
 
+
+def as_stored(examples: Tensor) -> Tensor:
+    """Network input that is stored as such."""
+    return examples
+
+
 _LEARN_INITIAL_HEAD = {"anil", "maml"}
 
 
@@ -27,7 +33,7 @@ class MetaModel(nn.Module):
         to_input: makes network input of examples as they are stored (`Dataset.to_input`).
     """
 
-    def __init__(self, backbone: nn.Module, head: Head, to_input: ToInput) -> None:
+    def __init__(self, backbone: nn.Module, head: Head, to_input: ToInput = as_stored) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
@@ -57,7 +63,7 @@ def build(
     config: LearnerConfig,
     input_shape: tuple[int, ...],
     outputs: int,
-    to_input: ToInput = lambda examples: examples,
+    to_input: ToInput = as_stored,
 ) -> MetaModel:
     """A new model.
 
