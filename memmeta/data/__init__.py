@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from memmeta.data import cifar, glyphs, mini_imagenet, store, tiered_imagenet
+from memmeta.data import cifar, glyphs, mini_imagenet, omniglot, store, tiered_imagenet
 from memmeta.data.dataset import Dataset, ImageDataset, SplitName
 from memmeta.data.episodes import Episodes, Split, sample_episodes, to_float
 from memmeta.data.sinusoid import Sinusoid
@@ -29,6 +29,7 @@ SOURCES: dict[str, Source] = {
     "fc100": cifar.FC100,
     "miniimagenet": mini_imagenet.SOURCE,
     "tieredimagenet": tiered_imagenet.SOURCE,
+    "omniglot": omniglot.SOURCE,
 }
 
 

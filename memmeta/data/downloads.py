@@ -30,8 +30,10 @@ def fetch(dataset: str, data_root: Path, **options: Any) -> None:
     try:
         source(root=str(data_root), download=True, **options)
     except (OSError, RuntimeError) as error:
+        # Sets of several files name the folder of these.
+        address = getattr(source, "url", None) or source.download_url_prefix
         raise InputError(
-            f"{data_root}: {dataset} could not be downloaded from {source.url} ({error})"
+            f"{data_root}: {dataset} could not be downloaded from {address} ({error})"
         ) from None
     finally:
         socket.setdefaulttimeout(before)

@@ -112,24 +112,33 @@ def _kind(value: object) -> str:
 # Image files, HDF5, JSON, CSV --------------------------------------------------------------------
 
 
-def read_image(path: Path, size: int, *, resize: bool = False, grey: bool = False) -> Images:
-    """A PNG or JPEG file as uint8 [size, size, 3], or [size, size, 1] if `grey`.
-
-    Other sizes are refused unless `resize`.
-    """
+def read_file(path: Path) -> bytes:
+    """All of a file."""
     try:
-        content = path.read_bytes()
+        return path.read_bytes()
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    return decode_image(str(path), content, size, resize=resize, grey=grey)
+
+
+def read_image(path: Path, size: int, *, resize: bool = False) -> Images:
+    """A PNG or JPEG file as uint8 [size, size, 3]; other sizes are refused unless `resize`."""
+    return decode_image(str(path), read_file(path), size, resize=resize)
 
 
 def decode_image(
     where: str, content: bytes, size: int, *, resize: bool = False, grey: bool = False
 ) -> Images:
-    """The content of a PNG or JPEG file, as `read_image`; `where` it comes from is for messages."""
+    """The content of a PNG or JPEG file as uint8 [size, size, 3], or [size, size, 1] if `grey`.
+
+    Args:
+        where: the file, for messages.
+        content: its bytes.
+        size: of the result, in pixels.
+        resize: whether to accept other sizes, and bring them to this one.
+        grey: one channel in place of three.
+    """
     try:
         with Image.open(io.BytesIO(content), formats=IMAGE_FORMATS) as image:
             # The size is known before the image is decoded.

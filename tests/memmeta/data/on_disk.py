@@ -4,11 +4,12 @@ import io
 import json
 import pickle
 import struct
+import zipfile
 from pathlib import Path
 
 import h5py
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from memmeta.data import SPLITS
 from memmeta.data.sources import split_classes
@@ -225,3 +226,37 @@ def tiered_npz(splits: dict[str, ByClass], root: Path) -> None:
         images = np.concatenate(list(classes.values()))
         np.savez(root / f"{split}_images.npz", images=images[..., ::-1])
         dump(tiered_labels(names, None, "labels"), root / f"{split}_labels.pkl")
+
+
+def some_drawings() -> dict[str, bytes]:
+    """PNG files of black lines on white, as Omniglot's: one or two for each of its characters."""
+    rng = np.random.default_rng(0)
+    drawings = {}
+    for split in SPLITS:
+        for name in split_classes("omniglot_vinyals", split):
+            for i in range(rng.integers(1, 3)):
+                image = Image.new("1", (105, 105), 1)
+                points = [tuple(point) for point in rng.integers(10, 95, (4, 2)).tolist()]
+                ImageDraw.Draw(image).line(points, fill=0, width=3)
+                out = io.BytesIO()
+                image.save(out, "PNG")
+                drawings[f"{name}/{i:04d}_{i:02d}.png"] = out.getvalue()
+    return drawings
+
+
+def omniglot_folders(drawings: dict[str, bytes], root: Path) -> None:
+    for name, content in drawings.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+def omniglot_zips(drawings: dict[str, bytes], root: Path, compression: int) -> None:
+    root.mkdir(parents=True, exist_ok=True)
+    for part in ("images_background", "images_evaluation"):
+        with zipfile.ZipFile(root / f"{part}.zip", "w", compression) as archive:
+            archive.mkdir(part)
+            for name, content in reversed(drawings.items()):
+                if name.startswith(part):
+                    archive.writestr(name, content)
+            archive.writestr(f"__MACOSX/{part}/._x.png", b"")

@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import on_disk
 import pytest
 
-from memmeta.data import SPLITS, load, prepare
+from memmeta.data import SPLITS, load, prepare, tiered_imagenet
 from memmeta.errors import InputError
 
 
@@ -148,6 +149,45 @@ def test_a_process_killed_half_way_leaves_nothing_broken(root):
     shutil.copytree(written.parent, written.parent.with_name(".fc100.partial"))
     assert load("fc100", root).input_shape == (3, 32, 32)
     assert not written.parent.with_name(".fc100.partial").exists()
+
+
+def write_omniglot(root: Path) -> None:
+    on_disk.omniglot_zips(on_disk.some_drawings(), root, zipfile.ZIP_DEFLATED)
+
+
+def write_tiered(root: Path) -> None:
+    classes = {split: tiered_imagenet._classes(split) for split in SPLITS}
+    words = {number: words for words, number in tiered_imagenet._numbers().items()}
+    on_disk.tiered_png(on_disk.patterns(classes, 84, 1, 1), root, words, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "write"), [("omniglot", write_omniglot), ("tieredimagenet", write_tiered)]
+)
+def test_a_process_that_waits_takes_over_from_one_that_is_killed(tmp_path, name, write):
+    write(tmp_path / "data")
+    code = "import sys; from pathlib import Path; from memmeta.data import load; print('go');"
+    code += "sys.stdout.flush(); print(load(sys.argv[1], Path(sys.argv[2])).digest)"
+    command = [sys.executable, "-c", code, name, str(tmp_path / "data")]
+    first = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    written = tmp_path / "data" / "cache" / f".{name}.partial" / "train.npy"
+    deadline = time.monotonic() + 60
+    while not (written.exists() and written.stat().st_size > 10_000):
+        assert time.monotonic() < deadline
+        assert first.poll() is None
+        time.sleep(0.002)
+    os.kill(first.pid, signal.SIGSTOP)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as second:
+        assert second.stdout is not None
+        assert second.stdout.readline() == "go\n"
+        time.sleep(0.5)
+        assert second.poll() is None
+        assert written.exists()
+        os.kill(first.pid, signal.SIGKILL)
+        first.wait()
+        digest = second.stdout.readline().strip()
+    shutil.rmtree(tmp_path / "data" / "cache")
+    assert load(name, tmp_path / "data").digest == digest
 
 
 def test_a_source_that_fails_leaves_nothing(root):
