@@ -1,5 +1,6 @@
 """Command line: train one config, evaluate a checkpoint, download data."""
 
+import json
 from pathlib import Path
 
 import click
@@ -7,8 +8,8 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from memmeta import checkpoint, data
-from memmeta.config import RunConfig, parse
+from memmeta import checkpoint, data, memory_table
+from memmeta.config import DataConfig, LearnerConfig, RunConfig, parse
 from memmeta.errors import InputError
 from memmeta.exported import ExportedRun, read_run
 from memmeta.runtime import configure_process
@@ -100,6 +101,79 @@ def evaluate(
     else:
         result = trainer.evaluate("test", tasks or config.training.test_tasks)
     click.echo(f"{split} accuracy {_percent(result)}")
+
+
+class _ManyValues(click.Command):
+    """Takes `--option 1 5 10` for `--option 1 --option 5 --option 10`, as people type lists."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        many = {o for p in self.params if getattr(p, "multiple", False) for o in p.opts}
+        expanded: list[str] = []
+        option = ""
+        for word in args:
+            if word.startswith("-"):
+                option = word if word in many else ""
+            elif option and expanded[-1] != option:
+                expanded.append(option)
+            expanded.append(word)
+        return super().parse_args(ctx, expanded)
+
+
+@main.command(cls=_ManyValues)
+@click.option("--inner-steps", type=click.IntRange(min=0), multiple=True,
+              default=(1, 5, 10, 15, 20), show_default=True, help="K, one or more.")  # fmt: skip
+@click.option("--cg-steps", default=20, show_default=True, help="N.")
+@click.option("--task-batch", default=1, show_default=True, help="Tasks in a step.")
+@click.option("--chunk", type=click.IntRange(min=1), multiple=True,
+              help="Images in the backbone at a time, one or more, besides all.")  # fmt: skip
+@click.option("--backbone", type=click.Choice(["conv4", "resnet12"]), default="conv4",
+              show_default=True)  # fmt: skip
+@click.option("--filters", default=64, show_default=True)
+@click.option("--norm", type=click.Choice(["batch", "frozen", "group"]), default="batch",
+              show_default=True)  # fmt: skip
+@click.option("--head", type=click.Choice(["linear", "mlp", "last_block"]), default="linear",
+              show_default=True)  # fmt: skip
+@click.option("--image-size", default=32, show_default=True, help="Height and width, RGB.")
+@click.option("--ways", default=5, show_default=True)
+@click.option("--shots", default=5, show_default=True)
+@click.option("--queries", default=5, show_default=True)
+@click.option("--device", help="Measure on this device; default: predict, which needs none.")
+@click.option("--json", "as_json", is_flag=True, help="A list of rows, for machines.")
+@click.option("--plot", type=click.Path(path_type=Path), help="Draw the figure into this file.")
+def memory(
+    inner_steps: tuple[int, ...],
+    chunk: tuple[int, ...],
+    image_size: int,
+    ways: int,
+    shots: int,
+    queries: int,
+    device: str | None,
+    as_json: bool,
+    plot: Path | None,
+    **learner: object,
+) -> None:
+    """Peak memory of a step against the inner steps K, for all algorithms."""
+    found = []
+    # The name says what the episodes are made of, which memory does not depend on.
+    episode = {"name": "cifar_fs", "ways": ways, "shots": shots, "queries": queries}
+    rows = memory_table.rows(
+        parse(DataConfig, episode, "command line"),
+        parse(LearnerConfig, learner, "command line"),
+        (3, image_size, image_size),
+        inner_steps,
+        chunk,
+        _device(device) if device else None,
+    )
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        for row in progress.track(rows, description="methods and K", total=None):
+            found.append(row)
+    if as_json:
+        click.echo(json.dumps([row._asdict() for row in found], indent=1))
+    else:
+        Console(highlight=False).print(memory_table.table(found))
+    if plot:
+        title = f"{learner['backbone']}, {image_size}×{image_size}, {ways}-way {shots}-shot"
+        memory_table.plot(found, plot, title)
 
 
 @main.command()

@@ -113,8 +113,9 @@ class LearnerConfig(Config):
     task_batch: int = Field(8, ge=1)
     """|B|: tasks in one outer step."""
     chunk: int | None = Field(None, ge=1)
-    """For memory_reduced: images in the backbone at a time, which bounds its memory for about the
-    price of a second forward pass; None: all. With norm batch a chunk has to be whole sets."""
+    """Images in the backbone at a time, which bounds its memory; None: all. memory_reduced pays
+    with about a second forward pass and takes any number, but with norm batch whole sets; the
+    other algorithms take whole tasks."""
     task_pool: int | None = Field(None, ge=1)
     """Train on so many tasks in turn, not on a new one each time."""
     warm_start: bool = False
@@ -136,7 +137,6 @@ class LearnerConfig(Config):
             and self.head == "last_block",
             "backbone mlp has no norm: leave norm at batch": self.backbone == "mlp"
             and self.norm != "batch",
-            "chunk is for memory_reduced": unrolled and self.chunk is not None,
             "warm_start needs a task_pool": self.warm_start and pool is None,
             "warm_start is not for anil and maml, which learn where to start": self.warm_start
             and learns_initial_head,
@@ -179,15 +179,22 @@ class RunConfig(Config):
     """Decides the initial weights and the training episodes."""
 
     @model_validator(mode="after")
-    def _whole_sets(self) -> Self:
-        chunk, data = self.learner.chunk, self.data
-        sets = data.ways * data.shots, data.ways * data.queries
-        mixes = self.learner.norm == "batch" and self.learner.backbone != "mlp"
-        if mixes and chunk is not None and any(chunk % size for size in sets):
+    def _whole_chunks(self) -> Self:
+        chunk, data, learner = self.learner.chunk, self.data, self.learner
+        if chunk is None:
+            return self
+        support, query = data.ways * data.shots, data.ways * data.queries
+        if learner.algorithm != "memory_reduced" and chunk % (support + query):
+            raise ValueError(
+                f"learner.chunk {chunk} would change the gradient: {learner.algorithm} "
+                f"differentiates through a task as a whole, {support + query} images each"
+            )
+        mixes = learner.norm == "batch" and learner.backbone != "mlp"
+        if mixes and learner.algorithm == "memory_reduced" and (chunk % support or chunk % query):
             raise ValueError(
                 f"learner.chunk {chunk} would change the gradient: BatchNorm normalises a set as "
-                f"a whole, so a chunk has to be whole support sets of {sets[0]} and whole query "
-                f"sets of {sets[1]} images (or norm group or frozen)"
+                f"a whole, so a chunk has to be whole support sets of {support} and whole query "
+                f"sets of {query} images (or norm group or frozen)"
             )
         return self
 

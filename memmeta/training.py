@@ -78,7 +78,8 @@ class MetaTrainer:
             model = models.build(
                 config.learner, dataset.input_shape, config.data.outputs, dataset.to_input
             )
-        self.model = model.to(self.device)
+        # Weights begin the same on every device; fake tensors, on the CPU, cannot be moved.
+        self.model = model if self.device.type == "cpu" else model.to(self.device)
         if config.learner.norm == "frozen":
             self.model.calibrate(self._training_episodes().support.flatten(0, 1))
         self.optimizer = torch.optim.Adam(self.model.learned(), lr=config.learner.outer_lr)
@@ -102,7 +103,7 @@ class MetaTrainer:
         """
         start = time.perf_counter()
         if self.iteration in _MEASURED_STEPS:
-            metrics, peak = measure_peak(self._step, self._held_tensors, self.device)
+            metrics, peak = measure_peak(self._step, self.held_tensors, self.device)
             self.peak_memory = max(peak, self.peak_memory or 0)
         else:
             metrics = self._step()
@@ -135,6 +136,20 @@ class MetaTrainer:
         return next((p for p in points if p > self.iteration), self.config.iterations)
 
     def _step(self) -> dict[str, float]:
+        metrics, end = self.accumulate()
+        # One transfer for all of them: each would wait for the device.
+        values = torch.stack([*metrics.values()]).tolist()
+        if not all(map(math.isfinite, values)):
+            raise DivergedError(self.iteration)
+        self.apply(end)
+        return dict(zip(metrics, values, strict=True))
+
+    def accumulate(self) -> tuple[dict[str, Tensor], Solution | None]:
+        """The first half of a step: put the hypergradient of the next tasks into `.grad`.
+
+        Returns:
+            The step's metrics, as scalars on the device, and where its tasks' warm start ended.
+        """
         rows = self._training_indices()
         start = Solution(*(part[rows] for part in self._warm)) if self._warm else None
         self.optimizer.zero_grad()
@@ -144,14 +159,14 @@ class MetaTrainer:
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         metrics = {k: v for k, v in diagnostics._asdict().items() if v is not None}
         metrics["gradient_norm"] = torch.nn.utils.get_total_norm(gradients)
-        # One transfer for all of them: each would wait for the device.
-        values = torch.stack([*metrics.values()]).tolist()
-        if not all(map(math.isfinite, values)):
-            raise DivergedError(self.iteration)
+        return metrics, end
+
+    def apply(self, end: Solution | None) -> None:
+        """The second half: let the optimiser step, and keep where the warm start ended."""
         self.optimizer.step()
+        rows = self._training_indices()
         for part, new in zip(self._warm or (), end or (), strict=True):
             part[rows] = new
-        return dict(zip(metrics, values, strict=True))
 
     def _training_indices(self) -> list[int]:
         """The task ids of the next step."""
@@ -201,7 +216,8 @@ class MetaTrainer:
         )
         return Episodes(*(part.to(self.device) for part in sampled))
 
-    def _held_tensors(self) -> list[Tensor]:
+    def held_tensors(self) -> list[Tensor]:
+        """What is alive between steps: parameters, gradients, optimiser state, warm starts."""
         parameters = list(self.model.parameters())
         gradients = [p.grad for p in parameters if p.grad is not None]
         state = [value for entry in self.optimizer.state.values() for value in entry.values()]

@@ -1,7 +1,9 @@
 """What every algorithm gives back of an outer step."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -34,3 +36,27 @@ class Outcome(NamedTuple):
     diagnostics: Diagnostics
     solution: Solution | None
     """Where the next warm start begins; None if this step had none."""
+
+
+def mean_outcome(parts: Sequence[tuple[float, Outcome]]) -> Outcome:
+    """Of a step whose tasks were taken in parts, each with its share of the tasks."""
+    if len(parts) == 1:
+        return parts[0][1]
+    diagnostics = Diagnostics(
+        query_loss=_mean([(share, part.diagnostics.query_loss) for share, part in parts]),
+        query_accuracy=_mean_if_any(parts, "query_accuracy"),
+        inner_gradient_norm=_mean_if_any(parts, "inner_gradient_norm"),
+        cg_residual=_mean_if_any(parts, "cg_residual"),
+    )
+    solutions = [outcome.solution for _, outcome in parts if outcome.solution]
+    joined = [torch.cat(both) for both in zip(*solutions, strict=True)]
+    return Outcome(diagnostics, Solution(*joined) if solutions else None)
+
+
+def _mean_if_any(parts: Sequence[tuple[float, Outcome]], name: str) -> Tensor | None:
+    values = [(share, getattr(part.diagnostics, name)) for share, part in parts]
+    return None if any(value is None for _, value in values) else _mean(values)
+
+
+def _mean(values: Sequence[tuple[float, Tensor]]) -> Tensor:
+    return torch.stack([share * value for share, value in values]).sum()

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from memmeta import losses, problems
 from memmeta.algorithms.inner_loop import accuracy
-from memmeta.algorithms.outcome import Diagnostics, Outcome, Solution
+from memmeta.algorithms.outcome import Diagnostics, Outcome, Solution, mean_outcome
 from memmeta.config import LearnerConfig
 from memmeta.data import Episodes
 from memmeta.models import MetaModel
@@ -19,8 +19,30 @@ def backward(
 
     `config.kind` says whether an inner step uses the support features of the first (`cached`) or
     computes its own, with their graph (`naive`). With `config.first_order` the inner gradients
-    count as constants.
+    count as constants. With `config.chunk` the graph of so many images' tasks is held at a time.
     """
+    tasks = len(episodes.support)
+    size = tasks
+    if config.chunk is not None:
+        size = config.chunk // (episodes.support.shape[1] + episodes.query.shape[1])
+    parts = zip(*(torch.split(part, size) for part in episodes), strict=True)
+    starts = zip(*(torch.split(part, size) for part in start), strict=True) if start else None
+    outcomes = []
+    for part in parts:
+        begin = Solution(*next(starts)) if starts else None
+        share = len(part[0]) / tasks
+        outcomes.append((share, _backward(model, Episodes(*part), config, begin, share)))
+    return mean_outcome(outcomes)
+
+
+def _backward(
+    model: MetaModel,
+    episodes: Episodes,
+    config: LearnerConfig,
+    start: Solution | None,
+    share: float,
+) -> Outcome:
+    """Add `share` of the gradient of these tasks' mean query loss."""
     query = model.features(episodes.query)
 
     def problem_now() -> Problem:
@@ -37,7 +59,7 @@ def backward(
         phi = phi - config.inner_lr * gradient
     scores = problem.query_scores(phi)
     query_loss = losses.loss(scores, episodes.query_labels).mean()
-    query_loss.backward()  # type: ignore[no-untyped-call]
+    (share * query_loss).backward()  # type: ignore[no-untyped-call]
 
     phi = phi.detach()
     diagnostics = Diagnostics(

@@ -10,6 +10,7 @@ from memmeta.data.sources import SPLITS, Source
 from memmeta.errors import InputError
 
 __all__ = [
+    "INPUT_SHAPES",
     "SPLITS",
     "Dataset",
     "Episodes",
@@ -31,6 +32,17 @@ SOURCES: dict[str, Source] = {
     "tieredimagenet": tiered_imagenet.SOURCE,
     "omniglot": omniglot.SOURCE,
 }
+
+INPUT_SHAPES: dict[str, tuple[int, ...]] = {
+    "glyphs": (1, 28, 28),
+    "cifar_fs": (3, 32, 32),
+    "fc100": (3, 32, 32),
+    "miniimagenet": (3, 84, 84),
+    "tieredimagenet": (3, 84, 84),
+    "omniglot": (1, 28, 28),
+    "sinusoid": (1,),
+}
+"""Of one input of each data set, as a backbone gets it; known without the data."""
 
 
 def prepare(name: str, data_root: Path) -> Path:
