@@ -48,6 +48,10 @@ def build(
     )
     if model.head.trunk is None:
         support, query = scale(support, query)
+    else:
+        # Unlike one pass, two derivatives are quicker without channels_last: a MAML step of
+        # Conv4-64 took 0.50 s against 0.63 s with BatchNorm, 0.42 s against 0.47 s with GroupNorm.
+        support, query = support.contiguous(), query.contiguous()
     if model.head.linear:
         return _Linear(support, labels, query, episodes.query_labels, config.ridge)
     return _General(support, labels, query, episodes.query_labels, config.ridge, model.head, scale)
