@@ -179,6 +179,16 @@ class RunConfig(Config):
     """Decides the initial weights and the training episodes."""
 
     @model_validator(mode="after")
+    def _right_backbone(self) -> Self:
+        numbers, mlp = self.data.name == "sinusoid", self.learner.backbone == "mlp"
+        if numbers != mlp:
+            raise ValueError(
+                f"learner.backbone {self.learner.backbone} does not suit data.name "
+                f"{self.data.name}: mlp is for sinusoid, and sinusoid needs mlp"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _whole_chunks(self) -> Self:
         chunk, data, learner = self.learner.chunk, self.data, self.learner
         if chunk is None:

@@ -104,7 +104,8 @@ def plot(found: Sequence[Row], path: Path, title: str) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
-    for method in dict.fromkeys(row.method for row in found):
+    methods = list(dict.fromkeys(row.method for row in found))
+    for place, method in enumerate(methods):
         of_method = [row for row in found if row.method == method]
         first = of_method[0]
         axes.plot(
@@ -113,7 +114,9 @@ def plot(found: Sequence[Row], path: Path, title: str) -> None:
             color=_COLOURS[first.algorithm],
             linestyle="--" if first.kind == "naive" else ":" if first.chunk else "-",
             marker="o" if first.kind == "naive" else "s" if first.chunk else "^",
-            markersize=5,
+            # Thinner and thinner, so that lines on top of each other can be told apart.
+            linewidth=1 + len(methods) - place,
+            markersize=3 + len(methods) - place,
             label=method,
         )
     axes.set(

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from memmeta import backbones, heads
 from memmeta.config import LearnerConfig
+from memmeta.errors import InputError
 from memmeta.heads import Head
 
 ToInput = Callable[[Tensor], Tensor]
@@ -72,7 +73,16 @@ def build(
         input_shape: of one example, (channels, height, width) for images.
         outputs: scores an example: the ways, or 1 for regression.
         to_input: makes network input of stored examples; as they are by default.
+
+    Raises:
+        InputError: the images are too small for the backbone.
     """
+    smallest = 2**backbones.BLOCKS
+    if len(input_shape) == 3 and min(input_shape[1:]) < smallest:
+        raise InputError(
+            f"images of {input_shape[1]}x{input_shape[2]} are too small for {config.backbone}, "
+            f"which halves them {backbones.BLOCKS} times: {smallest}x{smallest} at least"
+        )
     network = backbones.build(config, input_shape)
     with torch.no_grad():
         # BatchNorm asks for more than one image.

@@ -51,6 +51,7 @@ class ShapeDataset:
 
     @property
     def task(self) -> Literal["classification", "regression"]:
+        """Classification of images, regression of anything else."""
         return "classification" if self._images else "regression"
 
     @property
@@ -66,6 +67,7 @@ class ShapeDataset:
         seed: int,
         indices: Sequence[int],
     ) -> Episodes:
+        """As `Dataset.episodes`."""
         del split, seed
         support, query = config.ways * config.shots, config.ways * queries
         return Episodes(
@@ -76,6 +78,7 @@ class ShapeDataset:
         )
 
     def to_input(self, stored: Tensor) -> Tensor:
+        """As `Dataset.to_input`."""
         if not self._images:
             return stored
         ones = [1.0] * self.input_shape[0]

@@ -57,7 +57,9 @@ class Sinusoid:
         points = torch.from_numpy(np.array(tasks, np.float32).reshape(len(tasks), 2, count))
         x, y = points[:, 0, :, None], points[:, 1]
         shots = config.shots
-        return Episodes(x[:, :shots], y[:, :shots], x[:, shots:], y[:, shots:])
+        parts = x[:, :shots], y[:, :shots], x[:, shots:], y[:, shots:]
+        # A layer would copy a view that is not contiguous.
+        return Episodes(*(part.contiguous() for part in parts))
 
     def to_input(self, stored: Tensor) -> Tensor:
         """As `Dataset.to_input`: points as they are."""

@@ -1,0 +1,83 @@
+"""A chunked hypergradient is the hypergradient, with less in memory."""
+
+import pytest
+import torch
+from oracle import make_episodes, make_model
+
+from memmeta.algorithms import ALGORITHMS
+from memmeta.config import DataConfig, LearnerConfig, RunConfig
+from memmeta.prediction import predict_peak_memory
+
+WAYS, SHOTS, QUERIES = 3, 2, 4  # support sets of 6 images, query sets of 12, tasks of 18
+
+CASES = [
+    *({"norm": "batch", "chunk": chunk} for chunk in (12, 24, 36, 1200)),
+    *({"norm": norm, "chunk": chunk} for norm in ("group", "frozen") for chunk in (1, 5, 12, 1000)),
+    *({"head": head, "chunk": 12} for head in ("mlp", "last_block")),
+    *({"algorithm": a, "chunk": c} for a in ("anil", "itd_bio", "maml") for c in (18, 36)),
+    {"algorithm": "anil", "kind": "naive", "chunk": 18},
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_the_gradient_is_the_same_to_rounding(case):
+    batch = make_episodes(5, WAYS, SHOTS, QUERIES, seed=1)
+
+    def step(changes):
+        config = LearnerConfig(filters=4, inner_steps=3, inner_lr=0.1, cg_steps=4, **changes)
+        model = make_model(config, WAYS)
+        if config.norm == "frozen":
+            model.calibrate(batch.support.flatten(0, 1))
+        outcome = ALGORITHMS[config.algorithm].backward(model, batch, config)
+        return [p.grad for p in model.learned()], outcome.diagnostics
+
+    whole, diagnostics = step({name: value for name, value in case.items() if name != "chunk"})
+    chunked, chunked_diagnostics = step(case)
+    for a, b in zip(chunked, whole, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+    for a, b in zip(chunked_diagnostics, diagnostics, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)  # accuracies are float32
+
+
+def peak(tasks, shots, chunk, norm="group"):
+    """Of 32x32 images, the images as stored apart."""
+    config = RunConfig(
+        data=DataConfig(ways=5, shots=shots, queries=5),
+        learner=LearnerConfig(filters=16, norm=norm, task_batch=tasks, chunk=chunk, inner_steps=2),
+    )
+    return predict_peak_memory(config, (3, 32, 32)) - tasks * 5 * (shots + 5) * 3 * 32 * 32
+
+
+@pytest.mark.parametrize(("norm", "chunk"), [("batch", 25), ("group", 10)])
+def test_the_peak_hardly_grows_with_task_batch(norm, chunk):
+    # What is left to grow are the features and the head of each task.
+    assert peak(16, 5, chunk, norm) < 1.35 * peak(1, 5, chunk, norm)
+    assert peak(16, 5, None, norm) > 10 * peak(1, 5, None, norm)
+
+
+def test_the_peak_hardly_grows_with_shots():
+    assert peak(1, 20, 10) < 1.2 * peak(1, 1, 10)
+    assert peak(1, 20, None) > 3 * peak(1, 1, None)
+
+
+def test_the_peak_goes_with_the_chunk():
+    whole, half, tenth = (peak(2, 5, chunk) for chunk in (None, 25, 10))
+    assert half < 0.5 * whole
+    assert tenth < 0.5 * half
+
+
+@pytest.mark.parametrize(
+    ("learner", "said"),
+    [
+        ({"chunk": 10}, "whole support sets of 25 and whole query sets of 50 images"),
+        ({"chunk": 25}, "whole support sets of 25 and whole query sets of 50 images"),
+        ({"algorithm": "anil", "chunk": 50}, "anil differentiates through a task as a whole, 75"),
+        ({"algorithm": "maml", "norm": "group", "chunk": 10}, "maml differentiates"),
+    ],
+)
+def test_a_chunk_that_would_change_the_gradient_is_refused(learner, said):
+    with pytest.raises(ValueError, match=said):
+        RunConfig(data=DataConfig(shots=5, queries=10), learner=LearnerConfig(**learner))
+    RunConfig(
+        data=DataConfig(shots=5, queries=10), learner=LearnerConfig(**learner | {"chunk": 150})
+    )
