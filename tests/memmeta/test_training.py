@@ -107,7 +107,7 @@ def test_evaluating_more_tasks_takes_no_more_memory(run, dataset, learner):
 
     def peak(tasks):
         return measure_peak(
-            lambda: trainer.evaluate("val", tasks), trainer._held_tensors, trainer.device
+            lambda: trainer.evaluate("val", tasks), trainer.held_tensors, trainer.device
         )[1]
 
     few, many = peak(4), peak(40)
