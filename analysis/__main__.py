@@ -44,7 +44,7 @@ def main() -> None:
 @_of_study
 @click.option("--json", "as_json", is_flag=True, help="A list of flat objects, for machines.")
 def trials(study: str, storage: Path, tracking_uri: str | None, as_json: bool) -> None:
-    """List all trials of STUDY, the most accurate first, those without a result last."""
+    """List all trials of STUDY, the best first, those without a result last."""
     sweep = _read(study, storage, tracking_uri)
     if as_json:
         click.echo(json.dumps(table.rows(sweep), indent=1))

@@ -14,14 +14,14 @@ from memmeta.errors import InputError
 from memmeta.exported import Export, ExportedRun
 
 _HEADER = """\
-# The best {runs} of {trials} trials of {sweep}, by accuracy on the validation tasks.
+# The best {runs} of {trials} trials of {sweep}, by {metric} on the validation tasks.
 # Written by: {command}
 # Train one:  python -m memmeta train {file} --rank 1
 """
 
 
 def best_runs(sweep: Sweep, top: int) -> Export:
-    """The `top` most accurate complete trials of a sweep, or as many as there are.
+    """The `top` best complete trials of a sweep, or as many as there are.
 
     Raises:
         InputError: there are none.
@@ -49,6 +49,7 @@ def write(export: Export, sweep: Sweep, path: Path, command: list[str]) -> None:
         runs=len(export.runs),
         trials=len(sweep.trials),
         sweep=sweep.name,
+        metric=export.runs[0].config.data.metric.title,
         command=shlex.join(command),
         file=shlex.quote(path.name),
     )
@@ -75,7 +76,7 @@ def _exported(trial: Trial) -> ExportedRun:
         {
             "config": trial.config,
             "results": {
-                "val_accuracy": trial.val_accuracy,
+                trial.config.data.metric.key: trial.value,
                 "val_interval": trial.val_interval,
                 "val_tasks": trial.config.training.val_tasks,
                 "peak_memory_bytes": trial.peak_memory_bytes,

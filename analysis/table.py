@@ -30,7 +30,7 @@ def rows(sweep: Sweep) -> list[dict[str, object]]:
             "run_name": trial.run_name,
             "status": trial.status,
             **trial.config.flat(),
-            "val_accuracy": trial.val_accuracy,
+            trial.config.data.metric.key: trial.value,
             "val_interval": trial.val_interval,
             "peak_memory_bytes": trial.peak_memory_bytes,
             "seconds_per_step": trial.seconds_per_step,
@@ -78,10 +78,12 @@ def _naming_columns(trials: tuple[Trial, ...]) -> list[_Column]:
 
 
 def _result_columns(trials: tuple[Trial, ...]) -> list[_Column]:
+    metric = trials[0].config.data.metric  # One sweep, one data set.
+    heading = f"val {metric.title}\n{metric.unit}".rstrip()
     return [
-        # The accuracy of a trial that did not end well compares with no other: its status
+        # The value of a trial that did not end well compares with no other: its status
         # stands in that place.
-        _Column("val accuracy\n%", [_result(trial) for trial in trials]),
+        _Column(heading, [_result(trial) for trial in trials]),
         _Column("peak\nMiB", [_scaled(trial.peak_memory_bytes) for trial in trials]),
         _Column("s/step", [_short(trial.seconds_per_step) for trial in trials]),
     ]
@@ -121,9 +123,9 @@ def _table(columns: list[_Column], gap: int = 0) -> Table:
 
 
 def _result(trial: Trial) -> str:
-    if trial.status != "complete" or trial.val_accuracy is None or trial.val_interval is None:
+    if trial.status != "complete" or trial.value is None or trial.val_interval is None:
         return trial.status.replace("_", " ")
-    return f"{100 * trial.val_accuracy:.2f} ± {100 * trial.val_interval:.2f}"
+    return trial.config.data.metric.number(trial.value, trial.val_interval)
 
 
 def _scaled(peak: int | None) -> str:

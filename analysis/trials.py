@@ -41,8 +41,8 @@ class Trial:
     """Its `RunConfig.key` at the time."""
     config: RunConfig
     """Everything that decides its numbers."""
-    val_accuracy: float | None
-    """Mean over the validation tasks, at the last validation."""
+    value: float | None
+    """Its metric (see `DataConfig.metric`) on the validation tasks, at the last validation."""
     val_interval: float | None
     """Half-width of its 95 % confidence interval over tasks."""
     peak_memory_bytes: int | None
@@ -78,7 +78,7 @@ class Sweep:
 
     @property
     def complete(self) -> tuple[Trial, ...]:
-        """The trials that ended well, the most accurate first."""
+        """The trials that ended well, the best first."""
         return tuple(trial for trial in self.trials if trial.status == "complete")
 
 
@@ -111,10 +111,12 @@ def read_sweep(uri: str, name: str) -> Sweep:
 
 
 def ranked(trials: Iterable[Trial]) -> tuple[Trial, ...]:
-    """Complete ones first, the most accurate at the top; then those without a final result."""
-    return tuple(
-        sorted(trials, key=lambda trial: (_ORDER.index(trial.status), -(trial.val_accuracy or 0)))
-    )
+    """Complete ones first, the best at the top; then those without a final result."""
+    return tuple(sorted(trials, key=_place))
+
+
+def _place(trial: Trial) -> tuple[int, float]:
+    return _ORDER.index(trial.status), trial.config.data.metric.order(trial.value)
 
 
 def _trial(run: "Run") -> Trial:
@@ -123,13 +125,14 @@ def _trial(run: "Run") -> Trial:
     source = f"{name} (MLflow run {run.info.run_id})"
     peak = metrics.get("peak_memory_mib")
     threads = tags.get(TAGS.threads)
+    config = parse(RunConfig, json.loads(tags[TAGS.config]), source)
     return Trial(
         number=int(tags[TAGS.number]),
         run_name=name,
         status=cast(Status, tags[TAGS.status]),
         key=tags[TAGS.key],
-        config=parse(RunConfig, json.loads(tags[TAGS.config]), source),
-        val_accuracy=metrics.get("val_accuracy"),
+        config=config,
+        value=metrics.get(config.data.metric.key),
         val_interval=metrics.get("val_interval"),
         # MLflow holds floats, and dividing by a power of two lost no digit.
         peak_memory_bytes=None if peak is None else round(peak * 2**20),

@@ -91,7 +91,7 @@ def evaluate(
     device: str | None,
     threads: int | None,
 ) -> None:
-    """Accuracy of CHECKPOINT_FILE, which `train` wrote, on test (or validation) episodes."""
+    """Score CHECKPOINT_FILE, which `train` wrote, on test (or validation) episodes."""
     config, state = checkpoint.load(checkpoint_file)
     configure_process(threads)
     trainer = MetaTrainer(config, data.load(config.data.name, data_root), _device(device))
@@ -100,7 +100,8 @@ def evaluate(
         result = trainer.evaluate("val", tasks or config.training.val_tasks)
     else:
         result = trainer.evaluate("test", tasks or config.training.test_tasks)
-    click.echo(f"{split} accuracy {_percent(result)}")
+    metric = config.data.metric
+    click.echo(f"{split} {metric.title} {metric.text(result.value, result.interval)}")
 
 
 class _ManyValues(click.Command):
@@ -220,6 +221,7 @@ def _resume(trainer: MetaTrainer, path: Path, console: Console) -> None:
 def _train(trainer: MetaTrainer, path: Path, console: Console) -> Evaluation:
     """Train to the end of the budget, with a checkpoint at every validation."""
     val = None
+    metric = trainer.config.data.metric
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task(
             "outer steps", total=trainer.config.iterations, completed=trainer.iteration
@@ -229,7 +231,8 @@ def _train(trainer: MetaTrainer, path: Path, console: Console) -> Evaluation:
             checkpoint.save(path, trainer)
             val = report.val
             progress.console.print(
-                f"step {report.iteration:>6}   val accuracy {_percent(val)}   "
+                f"step {report.iteration:>6}   "
+                f"val {metric.title} {metric.text(val.value, val.interval)}   "
                 f"query loss {report.diagnostics['query_loss']:.3f}"
             )
     return val or trainer.evaluate("val", trainer.config.training.val_tasks)
@@ -238,19 +241,17 @@ def _train(trainer: MetaTrainer, path: Path, console: Console) -> Evaluation:
 def _print_summary(
     console: Console, trainer: MetaTrainer, exported: ExportedRun, val: Evaluation
 ) -> None:
-    console.print(f"accuracy:  {_percent(val)} on {val.tasks} validation tasks")
+    metric = trainer.config.data.metric
+    measured = metric.text(val.value, val.interval)
+    console.print(f"{metric.title + ':':<10} {measured} on {val.tasks} validation tasks")
     if exported.results and trainer.config == exported.config:
-        stated = exported.results.val_accuracy
-        verdict = "the same" if stated == val.accuracy else "not the same"
-        console.print(f"stated:    {stated:.2%}, {verdict}")
+        stated = getattr(exported.results, metric.key)
+        verdict = "the same" if stated == val.value else "not the same"
+        console.print(f"stated:    {metric.alone(stated)}, {verdict}")
     if trainer.peak_memory is not None:
         console.print(f"peak:      {trainer.peak_memory / 2**20:.1f} MiB")
     if trainer.seconds_per_step is not None:
         console.print(f"step:      {trainer.seconds_per_step:.3f} s")
-
-
-def _percent(result: Evaluation) -> str:
-    return f"{100 * result.accuracy:.2f} ± {100 * result.interval:.2f} %"
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from memmeta.errors import InputError
+from memmeta.metric import ACCURACY, MSE, Metric
 
 
 class Config(BaseModel):
@@ -59,6 +60,11 @@ class DataConfig(Config):
     def outputs(self) -> int:
         """Scores an example: one a class, or one in regression."""
         return self.ways
+
+    @property
+    def metric(self) -> Metric:
+        """What a run on this data is judged by."""
+        return MSE if self.name == "sinusoid" else ACCURACY
 
     @field_validator("ways")
     @classmethod

@@ -1,16 +1,22 @@
 """Configs with the results they gave: what `analysis export` writes and `memmeta train` reads."""
 
 from pathlib import Path
+from typing import Any, Self
+
+from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from memmeta.config import Config, RunConfig, parse, read_yaml
 from memmeta.errors import InputError
+from memmeta.metric import ACCURACY, MSE
 
 
 class Results(Config):
     """What a run gave."""
 
-    val_accuracy: float
-    """Mean over the validation tasks."""
+    val_accuracy: float | None = None
+    """Of classification: mean over the validation tasks."""
+    val_mse: float | None = None
+    """Of regression: likewise."""
     val_interval: float
     """Half-width of its 95 % confidence interval over tasks."""
     val_tasks: int
@@ -19,6 +25,12 @@ class Results(Config):
     """Peak memory of a training step; None for a run of one step, which has no warm step."""
     seconds_per_step: float | None
     """Mean wall time of an outer step."""
+
+    @model_serializer(mode="wrap")
+    def _one_metric(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = serialize(self)
+        metrics = (ACCURACY.key, MSE.key)
+        return {k: v for k, v in values.items() if k not in metrics or v is not None}
 
 
 class Provenance(Config):
@@ -47,6 +59,15 @@ class ExportedRun(Config):
     """None for a config that somebody wrote by hand."""
     provenance: Provenance | None = None
     """Likewise."""
+
+    @model_validator(mode="after")
+    def _metric_of_the_data(self) -> Self:
+        key = self.config.data.metric.key
+        if self.results:
+            given = self.results.model_dump().keys() & {ACCURACY.key, MSE.key}
+            if given != {key}:
+                raise ValueError(f"results on {self.config.data.name} should have a {key}")
+        return self
 
 
 class Export(Config):

@@ -12,7 +12,9 @@ from memmeta import models
 from memmeta.algorithms import ALGORITHMS, Solution, predict
 from memmeta.config import RunConfig
 from memmeta.data import Dataset, Episodes
+from memmeta.losses import loss
 from memmeta.memory import measure_peak
+from memmeta.metric import MSE
 
 # The first step allocates the optimiser's state and is no measure of the others.
 _MEASURED_STEPS = (1, 2)
@@ -22,10 +24,10 @@ _EVALUATION_SEED = 20_24_12_03
 
 
 class Evaluation(NamedTuple):
-    """Accuracy over evaluation tasks."""
+    """A run's metric over evaluation tasks."""
 
-    accuracy: float
-    """Mean over tasks of the share of query images classified correctly."""
+    value: float
+    """Mean over tasks of what `config.data.metric` says of the query set."""
     interval: float
     """Half-width of the 95 % confidence interval over tasks: 1.96 * sd / sqrt(tasks)."""
     tasks: int
@@ -40,11 +42,11 @@ class Report(NamedTuple):
     diagnostics: dict[str, float]
     """Means, over the outer steps since the last report, of what `MetaTrainer.step` returns."""
     val: Evaluation
-    """Accuracy on the validation tasks."""
+    """On the validation tasks."""
 
 
 class DivergedError(RuntimeError):
-    """The query loss or the hypergradient is no longer finite. A result, not a bug."""
+    """The query loss, the hypergradient or the metric is no longer finite. A result, not a bug."""
 
     def __init__(self, iteration: int) -> None:
         super().__init__(f"diverged at outer step {iteration}")
@@ -128,7 +130,10 @@ class MetaTrainer:
             steps.append(self.step())
             on_step()
         means = {name: sum(s[name] for s in steps) / len(steps) for name in steps[0]}
-        return Report(self.iteration, means, self.evaluate("val", self.config.training.val_tasks))
+        val = self.evaluate("val", self.config.training.val_tasks)
+        if not math.isfinite(val.value):
+            raise DivergedError(self.iteration)
+        return Report(self.iteration, means, val)
 
     def _next_evaluation(self) -> int:
         evaluations = self.config.training.evaluations
@@ -185,23 +190,26 @@ class MetaTrainer:
         return Solution(phi, torch.zeros_like(phi))
 
     def evaluate(self, split: Literal["val", "test"], tasks: int) -> Evaluation:
-        """Adapt to each of `tasks` fixed episodes of `split` and classify its query images."""
-        accuracies = [
-            self._accuracies(split, range(first, min(first + self._evaluation_batch, tasks)))
+        """Adapt to each of `tasks` fixed episodes of `split` and score its query set."""
+        batches = [
+            self._values(split, range(first, min(first + self._evaluation_batch, tasks)))
             for first in range(0, tasks, self._evaluation_batch)
         ]
-        accuracy = torch.cat(accuracies).double()
-        interval = 1.96 * accuracy.std() / math.sqrt(tasks)
-        return Evaluation(accuracy.mean().item(), interval.item(), tasks)
+        values = torch.cat(batches).double()
+        interval = 1.96 * values.std() / math.sqrt(tasks)
+        return Evaluation(values.mean().item(), interval.item(), tasks)
 
     @property
     def _evaluation_batch(self) -> int:
         # No more tasks at once than in training, so that evaluation needs no more memory.
         return self.config.learner.task_batch
 
-    def _accuracies(self, split: Literal["val", "test"], indices: range) -> Tensor:
+    def _values(self, split: Literal["val", "test"], indices: range) -> Tensor:
+        """The metric of each task."""
         episodes = self._episodes(split, indices)
         scores = predict(self.model, episodes, self.config.learner)
+        if self.config.data.metric is MSE:
+            return loss(scores, episodes.query_labels)
         return (scores.argmax(-1) == episodes.query_labels).float().mean(1)
 
     def _episodes(self, split: Literal["train", "val", "test"], indices: Sequence[int]) -> Episodes:

@@ -27,6 +27,9 @@ class Ledger:
     A trial is RUNNING from `ask` to `tell`. What is RUNNING when a ledger is opened was
     interrupted: it becomes FAIL and its parameters are queued again. Trials that are COMPLETE
     never run again.
+
+    Attributes:
+        metric: the value of a trial.
     """
 
     def __init__(self, study: Study, seed: int, folder: Path) -> None:
@@ -37,12 +40,13 @@ class Ledger:
         """
         self._study = study
         self._seed = seed
+        self.metric = study.data.metric
         try:
             storage = JournalStorage(JournalFileBackend(str(folder / "journal.log")))
             self._optuna = optuna.create_study(
                 storage=storage,
                 study_name=study.sweep_name(seed),
-                direction="maximize",
+                direction=self.metric.direction,
                 load_if_exists=True,
             )
         except (OSError, ValueError, KeyError) as error:
@@ -54,6 +58,12 @@ class Ledger:
     def finished(self) -> list[FrozenTrial]:
         """Trials that have a result, in the order they were begun."""
         return self._optuna.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+
+    @property
+    def ranked(self) -> list[FrozenTrial]:
+        """The complete ones, the best first."""
+        complete = [trial for trial in self.finished if result_of(trial)["status"] == "complete"]
+        return sorted(complete, key=lambda trial: self.metric.order(trial.values[0]))
 
     def ask(self) -> tuple[optuna.Trial, dict[str, Any]]:
         """The next trial, and its run as a dict of `RunConfig`."""
@@ -77,7 +87,8 @@ class Ledger:
         for name in INFEASIBLE:
             trial.set_constraint(name, float(name == status))
         trial.set_user_attr(_RESULT, dict(result))
-        self._optuna.tell(trial, 0.0 if infeasible else result["metrics"]["val_accuracy"])
+        value = self.metric.worst if infeasible else result["metrics"][self.metric.key]
+        self._optuna.tell(trial, value)
 
     def _check_settings(self, settings: dict[str, Any], folder: Path) -> None:
         begun = self._optuna.user_attrs.get(_SETTINGS)
@@ -106,12 +117,6 @@ def key_of(trial: FrozenTrial) -> str:
     """The key of the trial's run."""
     key: str = trial.user_attrs[_KEY]
     return key
-
-
-def ranked(trials: list[FrozenTrial]) -> list[FrozenTrial]:
-    """The complete ones, the most accurate first."""
-    complete = [trial for trial in trials if result_of(trial)["status"] == "complete"]
-    return sorted(complete, key=lambda trial: -trial.values[0])
 
 
 @contextmanager

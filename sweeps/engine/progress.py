@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from memmeta.config import RunConfig
-from sweeps.engine.ledger import Ledger, ranked
-from sweeps.engine.table import accuracy, memory, short
+from sweeps.engine.ledger import Ledger
+from sweeps.engine.table import memory, score, short
 from sweeps.engine.unsaved import Unsaved
 
 
@@ -72,11 +72,11 @@ class Progress(Unsaved, Callback):
         return Group(grid, self._best())
 
     def _best(self) -> str:
-        best = ranked(self._ledger.finished)
+        best = self._ledger.ranked
         if not best:
             return "no result yet"
         params = "  ".join(f"{k} {short(v)}" for k, v in best[0].params.items())
-        return f"best {accuracy(best[0])}, {memory(best[0])}   {params}"
+        return f"best {score(self._ledger.metric, best[0])}, {memory(best[0])}   {params}"
 
     def _time_left(self) -> str:
         worked = self._ended + sum(self._shares.values())
@@ -87,8 +87,9 @@ class Progress(Unsaved, Callback):
 
     def _line(self, number: int, result: dict[str, Any]) -> str:
         if result["status"] == "complete":
-            metrics = result["metrics"]
-            said = f"{metrics['val_accuracy']:.2%} ± {metrics['val_interval']:.2%}"
+            metrics, metric = result["metrics"], self._ledger.metric
+            value, interval = metrics[metric.key], metrics["val_interval"]
+            said = f"{metric.alone(value)} ± {metric.alone(interval)}"
         else:
             said = result["status"].replace("_", " ")
         left = self._time_left()

@@ -16,7 +16,7 @@ from rich.console import Console
 from memmeta import data
 from memmeta.errors import InputError
 from sweeps.engine import placement, plan
-from sweeps.engine.ledger import Ledger, only_one, ranked, result_of
+from sweeps.engine.ledger import Ledger, only_one, result_of
 from sweeps.engine.progress import Progress
 from sweeps.engine.search import LedgerSearch
 from sweeps.engine.store import default_uri, without_credentials
@@ -196,18 +196,18 @@ def _trial_name(trial: Trial) -> str:
 
 
 def _best_metrics(ledger: Ledger) -> dict[str, float]:
-    best = ranked(ledger.finished)
+    best = ledger.ranked
     if not best:
         return {}
-    result = result_of(best[0])
-    return {"trials": len(ledger.finished), "val_accuracy": result["metrics"]["val_accuracy"]}
+    key = ledger.metric.key
+    return {"trials": len(ledger.finished), key: result_of(best[0])["metrics"][key]}
 
 
 def _summarise(console: Console, study: Study, options: Options, ledger: Ledger) -> None:
     trials = ledger.finished
-    complete = ranked(trials)
+    complete = ledger.ranked
     if complete:
-        console.print(best_table(trials, top=3))
+        console.print(best_table(ledger.metric, complete[:3]))
     if len(complete) < len(trials):
         console.print(f"{len(trials) - len(complete)} trials were infeasible")
     if len(trials) < options.trials:

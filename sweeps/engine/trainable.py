@@ -72,7 +72,11 @@ class MetaTrainable(tune.Trainable):
         return {
             "status": "complete" if trainer.done else "running",
             "done": trainer.done,
-            "metrics": {"val_accuracy": val.accuracy, "val_interval": val.interval} | diagnostics,
+            "metrics": {
+                self.run.data.metric.key: val.value,
+                "val_interval": val.interval,
+                **diagnostics,
+            },
         }
 
     def _ended(self, status: str, message: str) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def test_what_is_written_is_what_is_read(sweep: Sweep, tmp_path: Path) -> None:
     for run, trial in zip(runs, sweep.trials, strict=False):
         assert run.config == trial.config
         assert run.config.key == trial.key
-        assert run.results.val_accuracy == trial.val_accuracy
+        assert run.results.val_accuracy == trial.value
         assert run.results.val_interval == trial.val_interval
         assert run.results.val_tasks == 50
         assert run.results.peak_memory_bytes == trial.peak_memory_bytes
@@ -59,7 +59,7 @@ def test_no_digit_and_no_character_is_lost(
 ) -> None:
     trial = dataclasses.replace(
         sweep.trials[0],
-        val_accuracy=results[0],
+        value=results[0],
         val_interval=results[1],
         seconds_per_step=results[2],
         config=RunConfig(learner=LearnerConfig(inner_lr=inner_lr)),

@@ -35,7 +35,7 @@ def test_a_trial_comes_back_as_it_was_reported(uri: str) -> None:
         status="complete",
         key=config.key,
         config=config,
-        val_accuracy=2 / 3,
+        value=2 / 3,
         val_interval=0.012345678901234567,
         run_id=run.info.run_id,
         parent_run_id=run.data.tags["mlflow.parentRunId"],
@@ -61,8 +61,8 @@ def test_all_trials_are_listed_complete_ones_first(uri: str) -> None:
 def test_what_was_not_reported_is_none(uri: str) -> None:
     trials = {trial.run_name: trial for trial in read_sweep(uri, "mixed").trials}
     too_big, silent = trials["trial 003"], trials["trial 005"]
-    assert (too_big.val_accuracy, too_big.peak_memory_bytes, too_big.threads) == (None, None, 2)
-    assert (silent.val_accuracy, silent.seconds_per_step) == (None, None)
+    assert (too_big.value, too_big.peak_memory_bytes, too_big.threads) == (None, None, 2)
+    assert (silent.value, silent.seconds_per_step) == (None, None)
     assert (silent.commit, silent.hardware, silent.threads, silent.data_digest) == (None,) * 4
 
 

@@ -87,7 +87,7 @@ def dataset_accuracy(data_root) -> float:
     trainer = MetaTrainer(RunConfig.model_validate(TINY), data.load("glyphs", data_root), "cpu")
     while not trainer.done:
         trainer.step()
-    return trainer.evaluate("val", 6).accuracy
+    return trainer.evaluate("val", 6).value
 
 
 @pytest.mark.parametrize(

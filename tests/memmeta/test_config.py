@@ -84,6 +84,21 @@ def test_reads_plain_configs_and_exports(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("data", "metric", "said"),
+    [
+        ({}, {"val_mse": 0.5}, "results on glyphs should have a val_accuracy"),
+        ({}, {}, "results on glyphs should have a val_accuracy"),
+        ({"name": "sinusoid", "ways": 1}, {"val_accuracy": 0.5}, "should have a val_mse"),
+        ({}, {"val_accuracy": 0.5, "val_mse": 0.5}, "results on glyphs should have"),
+    ],
+)
+def test_results_hold_the_metric_of_the_data(data, metric, said):
+    rest = {"val_interval": 0.1, "val_tasks": 4, "peak_memory_bytes": 1, "seconds_per_step": 0.1}
+    with pytest.raises(InputError, match=said):
+        parse(ExportedRun, {"config": {"data": data}, "results": metric | rest}, "best.yaml")
+
+
+@pytest.mark.parametrize(
     ("content", "said"),
     [
         (b"a: [1, 2", "not a YAML file"),

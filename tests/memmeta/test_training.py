@@ -1,10 +1,13 @@
 import math
+import statistics
 
 import pytest
 import torch
 
 from memmeta import checkpoint
-from memmeta.config import RunConfig
+from memmeta.algorithms import predict
+from memmeta.config import DataConfig, LearnerConfig, RunConfig, TrainingConfig
+from memmeta.data.sinusoid import Sinusoid
 from memmeta.errors import InputError
 from memmeta.memory import measure_peak
 from memmeta.training import DivergedError, MetaTrainer
@@ -153,8 +156,8 @@ def test_learns(run, dataset):
 def test_evaluation_reports_mean_and_interval_over_tasks(run, dataset):
     trainer = MetaTrainer(run, dataset, "cpu")
     many = trainer.evaluate("test", 7)  # not a multiple of the tasks evaluated at once
-    each = torch.cat([trainer._accuracies("test", range(i, i + 1)) for i in range(7)]).double()
-    assert many.accuracy == pytest.approx(each.mean().item(), abs=1e-6)
+    each = torch.cat([trainer._values("test", range(i, i + 1)) for i in range(7)]).double()
+    assert many.value == pytest.approx(each.mean().item(), abs=1e-6)
     assert many.interval == pytest.approx(1.96 * each.std().item() / math.sqrt(7), abs=1e-6)
 
 
@@ -224,3 +227,43 @@ def test_checkpoint_of_other_contents_is_refused(tmp_path):
     torch.save([1, 2], tmp_path / "list.pt")
     with pytest.raises(InputError, match=r"list\.pt"):
         checkpoint.load(tmp_path / "list.pt")
+
+
+@pytest.fixture
+def regression() -> RunConfig:
+    return RunConfig(
+        data=DataConfig(name="sinusoid", ways=1, eval_queries=7),
+        learner=LearnerConfig(backbone="mlp", inner_steps=5, inner_lr=0.3, task_batch=2),
+        training=TrainingConfig(iterations=4, evaluations=2, val_tasks=5),
+    )
+
+
+def test_regression_is_evaluated_by_its_mean_squared_error(regression):
+    trainer = MetaTrainer(regression, Sinusoid(), "cpu")
+    result = trainer.evaluate("val", 5)
+    episodes = trainer._episodes("val", range(5))
+    predicted = predict(trainer.model, episodes, regression.learner)[..., 0]
+    each = [
+        sum((p - y) ** 2 for p, y in zip(ps, ys, strict=True)) / 7
+        for ps, ys in zip(predicted.tolist(), episodes.query_labels.tolist(), strict=True)
+    ]
+    assert result.value == pytest.approx(statistics.mean(each), rel=1e-5)
+    assert result.interval == pytest.approx(1.96 * statistics.stdev(each) / 5**0.5, rel=1e-5)
+    assert result.tasks == 5
+
+
+def test_an_error_that_is_not_finite_at_validation_is_divergence(regression, monkeypatch):
+    trainer = MetaTrainer(regression, Sinusoid(), "cpu")
+    trainer.train_to_evaluation()
+    step = trainer.step
+
+    def overflowing_step():
+        metrics = step()
+        with torch.no_grad():
+            next(trainer.model.parameters()).fill_(1e38)
+        return metrics
+
+    step()
+    monkeypatch.setattr(trainer, "step", overflowing_step)
+    with pytest.raises(DivergedError, match="outer step 4"):
+        trainer.train_to_evaluation()

@@ -11,7 +11,7 @@ from optuna.distributions import FloatDistribution
 
 from memmeta.config import DataConfig, TrainingConfig
 from memmeta.errors import InputError
-from sweeps.engine.ledger import Ledger, only_one, ranked, result_of
+from sweeps.engine.ledger import Ledger, only_one, result_of
 from sweeps.engine.study import Study
 
 STUDY = Study("s", DataConfig(), TrainingConfig(iterations=10), trials=4)
@@ -74,9 +74,9 @@ def test_infeasible_trials_count_but_are_not_ranked(tmp_path):
         trial, _ = ledger.ask()
         metrics = complete(0.4)["metrics"] if status == "complete" else {}
         ledger.tell(trial, {"status": status, "metrics": metrics})
-    finished = open_ledger(tmp_path).finished
-    assert len(finished) == 3
-    assert [result_of(trial)["status"] for trial in ranked(finished)] == ["complete"]
+    ledger = open_ledger(tmp_path)
+    assert len(ledger.finished) == 3
+    assert [result_of(trial)["status"] for trial in ledger.ranked] == ["complete"]
 
 
 def test_the_sampler_learns_where_trials_diverge(tmp_path):

@@ -1,0 +1,86 @@
+"""A whole sweep of regression, from the first trial to the training of the exported best."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from optuna.study import StudyDirection
+
+from memmeta.config import DataConfig, TrainingConfig
+from memmeta.exported import read_run
+from sweeps.engine.ledger import Ledger, result_of
+from sweeps.engine.outcome import TAGS
+from sweeps.engine.store import default_uri
+from sweeps.engine.study import Study
+from tests.sweeps import tiny_regression
+
+SINUSOID = DataConfig(name="sinusoid", ways=1)
+
+
+def test_the_ledger_minimises_and_takes_infeasible_trials_for_the_worst(tmp_path):
+    study = Study("s", SINUSOID, TrainingConfig(iterations=10), trials=4)
+    ledger = Ledger(study, 0, tmp_path)
+    for error in (3.0, None, 0.5, 40.0):
+        trial, _ = ledger.ask()
+        metrics = {"val_mse": error, "val_interval": 0.1}
+        status = "complete" if error else "diverged"
+        ledger.tell(trial, {"status": status, "metrics": metrics if error else {}})
+    ledger = Ledger(study, 0, tmp_path)
+    assert ledger._optuna.direction is StudyDirection.MINIMIZE
+    assert [trial.value for trial in ledger.finished] == [3.0, float("inf"), 0.5, 40.0]
+    assert [trial.value for trial in ledger.ranked] == [0.5, 3.0, 40.0]
+    assert ledger._optuna.best_value == 0.5
+
+
+def python(folder: Path, *words: object) -> str:
+    command = [sys.executable, "-m", *map(str, words)]
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env={"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_from_the_first_trial_to_the_best_trained_again(sweep, tmp_path):
+    code, output = sweep.run(script=Path(tiny_regression.__file__))
+    assert code == 0, output
+    assert "validation MSE" in output
+    assert "accuracy" not in output
+    assert "%" not in output
+
+    finished = Ledger(
+        tiny_regression.STUDY, 0, sweep.storage / "tiny_regression-6steps-seed0"
+    ).finished
+    errors = sorted(
+        result_of(trial)["metrics"]["val_mse"]
+        for trial in finished
+        if result_of(trial)["status"] == "complete"
+    )
+    client = MlflowClient(default_uri(sweep.storage))
+    experiment = client.get_experiment_by_name("tiny_regression")
+    (parent,) = client.search_runs([experiment.experiment_id], f"tags.`{TAGS.kind}` = 'sweep'")
+    assert parent.data.metrics == {"trials": 3, "val_mse": errors[0]}
+
+    place = ["tiny_regression", "--storage", sweep.storage]
+    assert "val MSE" in python(tmp_path, "analysis", "trials", *place)
+    rows = json.loads(python(tmp_path, "analysis", "trials", *place, "--json"))
+    assert [row["val_mse"] for row in rows if row["rank"]] == errors
+    assert not any("val_accuracy" in row for row in rows)
+
+    python(tmp_path, "analysis", "export", *place, "--out", "best.yaml")
+    assert "by MSE on the validation tasks" in (tmp_path / "best.yaml").read_text()
+    assert read_run(tmp_path / "best.yaml").results.val_mse == errors[0]
+    trained = python(tmp_path, "memmeta", "train", "best.yaml", "--out", "run.pt")
+    assert re.search(r"stated: .*, the same", trained), trained
+    assert re.search(r"^MSE:       [\d.]+ ± [\d.]+ on 4", trained, re.MULTILINE), trained
+    evaluated = python(tmp_path, "memmeta", "evaluate", "run.pt", "--split", "val")
+    assert evaluated.removeprefix("val MSE ").strip() in trained
