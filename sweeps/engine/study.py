@@ -33,8 +33,9 @@ class Study:
     """What is searched, on what, and with how much.
 
     Raises:
-        InputError: the name cannot be a folder's; a dimension of the space is no field of the
-            learner, or its range leaves what that field accepts.
+        InputError: the name cannot be a folder's; data and learner do not go together; a
+            dimension of the space is no field of the learner, or its range leaves what that field
+            accepts.
     """
 
     name: str
@@ -53,14 +54,24 @@ class Study:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[\w-]+", self.name):
             raise InputError(f"study name {self.name!r}: letters, digits, _ and - are accepted")
+        self.run_config({}, seed=0)
         for name, distribution in self.space.items():
             for value in _ends(distribution):
                 parse(LearnerConfig, self.learner.model_dump() | {name: value}, f"space.{name}")
 
     def run_config(self, params: Mapping[str, Any], seed: int) -> RunConfig:
-        """The run of one point of the space."""
-        learner = parse(LearnerConfig, self.learner.model_dump() | dict(params), "space")
-        return RunConfig(data=self.data, learner=learner, training=self.training, seed=seed)
+        """The run of one point of the space.
+
+        Raises:
+            InputError: its settings do not go together.
+        """
+        values = {
+            "data": self.data.model_dump(),
+            "learner": self.learner.model_dump() | dict(params),
+            "training": self.training.model_dump(),
+            "seed": seed,
+        }
+        return parse(RunConfig, values, f"study {self.name}")
 
     def settings(self, seed: int) -> dict[str, Any]:
         """What makes the trials of a sweep comparable: all but their number."""

@@ -94,8 +94,9 @@ def test_reads_plain_configs_and_exports(tmp_path):
 )
 def test_results_hold_the_metric_of_the_data(data, metric, said):
     rest = {"val_interval": 0.1, "val_tasks": 4, "peak_memory_bytes": 1, "seconds_per_step": 0.1}
+    config = {"data": data, "learner": {"backbone": "mlp" if data else "conv4"}}
     with pytest.raises(InputError, match=said):
-        parse(ExportedRun, {"config": {"data": data}, "results": metric | rest}, "best.yaml")
+        parse(ExportedRun, {"config": config, "results": metric | rest}, "best.yaml")
 
 
 @pytest.mark.parametrize(

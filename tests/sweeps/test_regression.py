@@ -10,7 +10,7 @@ import pytest
 from mlflow import MlflowClient
 from optuna.study import StudyDirection
 
-from memmeta.config import DataConfig, TrainingConfig
+from memmeta.config import DataConfig, LearnerConfig, TrainingConfig
 from memmeta.exported import read_run
 from sweeps.engine.ledger import Ledger, result_of
 from sweeps.engine.outcome import TAGS
@@ -22,7 +22,8 @@ SINUSOID = DataConfig(name="sinusoid", ways=1)
 
 
 def test_the_ledger_minimises_and_takes_infeasible_trials_for_the_worst(tmp_path):
-    study = Study("s", SINUSOID, TrainingConfig(iterations=10), trials=4)
+    training, mlp = TrainingConfig(iterations=10), LearnerConfig(backbone="mlp")
+    study = Study("s", SINUSOID, training, trials=4, learner=mlp)
     ledger = Ledger(study, 0, tmp_path)
     for error in (3.0, None, 0.5, 40.0):
         trial, _ = ledger.ask()

@@ -5,8 +5,18 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from memmeta.config import DataConfig, TrainingConfig
 from memmeta.errors import InputError
-from sweeps import cifar_fs, fc100, glyphs, miniimagenet
+from sweeps import (
+    cifar_fs,
+    fc100,
+    glyphs,
+    miniimagenet,
+    omniglot,
+    sinusoid,
+    tieredimagenet,
+)
 from sweeps.engine.study import SPACE, Study
+
+STUDIES = [glyphs, cifar_fs, fc100, miniimagenet, tieredimagenet, omniglot, sinusoid]
 
 
 def study(**changes):
@@ -45,10 +55,15 @@ def test_settings_are_json_and_the_name_says_budget_and_seed():
     assert study(training=TrainingConfig(tasks=9)).sweep_name(0) == "s-9tasks-seed0"
 
 
-@pytest.mark.parametrize("module", [glyphs, cifar_fs, fc100, miniimagenet])
+@pytest.mark.parametrize("module", STUDIES)
 def test_studies_search_what_the_paper_fixes_under_their_own_name(module):
     assert module.STUDY.name == module.__name__.rpartition(".")[2]
     assert set(module.STUDY.space) == set(SPACE)
     assert set(SPACE) == {
         "inner_lr", "outer_lr", "inner_steps", "cg_steps", "task_batch", "ridge"
     }  # fmt: skip
+
+
+def test_data_and_learner_have_to_go_together():
+    with pytest.raises(InputError, match=r"study s: learner\.backbone conv4 does not suit"):
+        study(data=DataConfig(name="sinusoid", ways=1))
