@@ -120,8 +120,8 @@ class LearnerConfig(Config):
     """|B|: tasks in one outer step."""
     chunk: int | None = Field(None, ge=1)
     """Images in the backbone at a time, which bounds its memory; None: all. memory_reduced pays
-    with about a second forward pass and takes any number, but with norm batch whole sets; the
-    other algorithms take whole tasks."""
+    with about a second forward pass and takes any number, but with norm batch whole sets; anil
+    and itd_bio take whole tasks."""
     task_pool: int | None = Field(None, ge=1)
     """Train on so many tasks in turn, not on a new one each time."""
     warm_start: bool = False
@@ -143,6 +143,8 @@ class LearnerConfig(Config):
             and self.head == "last_block",
             "backbone mlp has no norm: leave norm at batch": self.backbone == "mlp"
             and self.norm != "batch",
+            "chunk is not for maml, which takes a task at a time": self.algorithm == "maml"
+            and self.chunk is not None,
             "warm_start needs a task_pool": self.warm_start and pool is None,
             "warm_start is not for anil and maml, which learn where to start": self.warm_start
             and learns_initial_head,

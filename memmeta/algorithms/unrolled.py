@@ -19,10 +19,12 @@ def backward(
 
     `config.kind` says whether an inner step uses the support features of the first (`cached`) or
     computes its own, with their graph (`naive`). With `config.first_order` the inner gradients
-    count as constants. With `config.chunk` the graph of so many images' tasks is held at a time.
+    count as constants. With `config.chunk` the graph of so many images' tasks is held at a time;
+    MAML always takes one task at a time, as convolutions with each task's own weights gain nothing
+    from company.
     """
     tasks = len(episodes.support)
-    size = tasks
+    size = 1 if config.algorithm == "maml" else tasks
     if config.chunk is not None:
         size = config.chunk // (episodes.support.shape[1] + episodes.query.shape[1])
     parts = zip(*(torch.split(part, size) for part in episodes), strict=True)

@@ -21,7 +21,6 @@ LEARNERS = {
     "itd_bio": {"algorithm": "itd_bio"},
     "itd_bio, naive": {"algorithm": "itd_bio", "kind": "naive"},
     "maml": {"algorithm": "maml"},
-    "maml, chunks of tasks": {"algorithm": "maml", "chunk": 12},
     "maml, first order": {"algorithm": "maml", "first_order": True},
     "mlp head": {"head": "mlp"},
     "last block": {"head": "last_block"},
