@@ -11,6 +11,7 @@ from rich.table import Table
 
 from memmeta.config import RunConfig
 from memmeta.data import Dataset
+from memmeta.prediction import predict_peak_memory
 from memmeta.runtime import configure_process
 from memmeta.training import MetaTrainer
 from sweeps.engine.study import Study
@@ -30,6 +31,16 @@ def show(console: Console, study: Study, trials: int, seed: int, dataset: Datase
     console.print(
         f"a trial: {_budget(study)}; on average {tasks:.0f} tasks of {_episode(study)}, and "
         f"{study.training.evaluations} validations on {study.training.val_tasks} tasks"
+    )
+    lean, heavy = (
+        predict_peak_memory(
+            choose(runs, key=lambda run: run.learner.task_batch), dataset.input_shape
+        )
+        for choose in (min, max)
+    )
+    console.print(
+        f"peak memory of a training step, predicted for the smallest and the largest task batch: "
+        f"{lean / 2**20:.0f} and {heavy / 2**20:.0f} MiB"
     )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     configure_process(threads=1)
