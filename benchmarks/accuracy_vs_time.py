@@ -8,13 +8,14 @@ writes docs/accuracy_vs_time.md, its figure, and all points of it as a CSV file.
 import csv
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import click
 import matplotlib.pyplot as plt
 import torch
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 
 from memmeta import data, provenance
 from memmeta.config import DataConfig, LearnerConfig, RunConfig, TrainingConfig
@@ -38,13 +39,14 @@ TEXT = """\
 `{command}` on {hardware}, commit {commit}.
 
 {data.ways}-way {data.shots}-shot CIFAR-FS, Conv4-{learner.filters}, {learner.task_batch} tasks a
-step with {data.queries} query images a class; inner_lr {learner.inner_lr:g}, outer_lr
-{learner.outer_lr:g}, ridge {learner.ridge:g} and features `{learner.feature_scaling}` for all,
-N = {learner.cg_steps} and no chunks for memory_reduced; one seed, {seed}, so all begin with the
-same backbone and see the same tasks in the same order. ANIL computes the support features once a
-task (cached), or anew at every inner step (naive) as the paper's released baselines do.
+step with {data.queries} query images a class. For all, memmeta's defaults: inner_lr
+{learner.inner_lr:g}, outer_lr {learner.outer_lr:g}, ridge {learner.ridge:g}, features
+`{learner.feature_scaling}`. For memory_reduced: N = {learner.cg_steps}, no chunks. One seed, {seed}: all
+begin with the same backbone and see the same tasks in the same order. ANIL computes the support
+features once a task (cached), or anew at every inner step (naive) as the paper's released
+baselines do.
 
-The curves are run one after another in one process with {threads} CPU threads. Each trains for
+The curves are run one after another in one process (CPU threads: {threads}). Each trains for
 {seconds:.1f} s. Only training is on the clock: validation is not, nor are the first {warm_up}
 steps, of which two are watched for their memory. Each curve is validated at the start of the clock
 and {validations} times at even intervals, on the same {tasks} tasks; ± and the bands are the 95 %
@@ -136,7 +138,8 @@ def draw(curves: list[Curve], path: Path) -> None:
         axes.set(title=f"K = {k}", xlabel="training time, s", xlim=(0, None))
         axes.grid(alpha=0.3)
     panels[0][0].set_ylabel("validation accuracy, %")
-    panels[0][0].legend(frameon=False, loc="lower right")
+    lines, labels = panels[0][0].get_legend_handles_labels()
+    figure.legend(lines, labels, frameon=False, loc="outside upper center", ncols=len(lines))
     figure.savefig(path, dpi=150)
 
 
@@ -177,9 +180,9 @@ def reading(curves: list[Curve]) -> str:
         sentences.append(
             f"memory_reduced ends {abs(difference):.1f} percentage points "
             f"{'above' if difference >= 0 else 'below'} {other.method} "
-            f"(the intervals {'do not overlap' if apart else 'overlap'}), after "
-            f"{own.points[-1].steps / other.points[-1].steps:.2f} times its steps, with a peak of "
-            f"{own.peak / other.peak:.2f} times its own."
+            f"(the intervals {'do not overlap' if apart else 'overlap'}), with "
+            f"{own.points[-1].steps / other.points[-1].steps:.2f} times as many steps and "
+            f"{own.peak / other.peak:.2f} times the peak memory."
         )
     return f"- K = {own.inner_steps}: " + " ".join(sentences)
 
@@ -214,16 +217,14 @@ def main(
     curves = []
     with Progress() as progress:
         for k, method in settings:
-            bar = progress.add_task(f"K = {k}, {method}", total=seconds)
             run = RunConfig(
                 data=episodes,
                 learner=LEARNERS[method].model_copy(update={"inner_steps": k}),
                 training=TrainingConfig(iterations=1, val_tasks=val_tasks),
                 seed=seed,
             )
-            points, peak = train(
-                run, dataset, seconds, lambda t, bar=bar: progress.update(bar, completed=t)
-            )
+            bar = progress.add_task(f"K = {k}, {method}", total=seconds)
+            points, peak = train(run, dataset, seconds, partial(_show, progress, bar))
             curves.append(Curve(method, k, points, peak))
             progress.console.print(row(curves[-1]))
     draw(curves, out / "accuracy_vs_time.png")
@@ -249,6 +250,10 @@ def main(
     )
     (out / "accuracy_vs_time.md").write_text(text, encoding="utf-8")
     print(f"wrote {out / 'accuracy_vs_time.md'}")
+
+
+def _show(progress: Progress, bar: TaskID, seconds: float) -> None:
+    progress.update(bar, completed=seconds)
 
 
 if __name__ == "__main__":
