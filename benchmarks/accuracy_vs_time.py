@@ -41,10 +41,10 @@ TEXT = """\
 {data.ways}-way {data.shots}-shot CIFAR-FS, Conv4-{learner.filters}, {learner.task_batch} tasks a
 step with {data.queries} query images a class. For all, memmeta's defaults: inner_lr
 {learner.inner_lr:g}, outer_lr {learner.outer_lr:g}, ridge {learner.ridge:g}, features
-`{learner.feature_scaling}`. For memory_reduced: N = {learner.cg_steps}, no chunks. One seed, {seed}: all
-begin with the same backbone and see the same tasks in the same order. ANIL computes the support
-features once a task (cached), or anew at every inner step (naive) as the paper's released
-baselines do.
+`{learner.feature_scaling}`. For memory_reduced: N = {learner.cg_steps}, no chunks. One seed,
+{seed}: all begin with the same backbone and see the same tasks in the same order. ANIL computes
+the support features once a task (cached), or anew at every inner step (naive) as the paper's
+released baselines do.
 
 The curves are run one after another in one process (CPU threads: {threads}). Each trains for
 {seconds:.1f} s. Only training is on the clock: validation is not, nor are the first {warm_up}

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from memmeta.config import RunConfig
 from memmeta.data import Dataset
+from memmeta.metric import MSE
 from memmeta.prediction import predict_peak_memory
 from memmeta.runtime import configure_process
 from memmeta.training import MetaTrainer
@@ -80,6 +81,8 @@ def _budget(study: Study) -> str:
 
 def _episode(study: Study) -> str:
     data = study.data
+    if data.metric is MSE:
+        return f"{data.shots}-shot regression with {data.queries} query points"
     return f"{data.ways}-way {data.shots}-shot with {data.queries} queries a class"
 
 
