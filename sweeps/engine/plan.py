@@ -41,15 +41,15 @@ def show(console: Console, study: Study, trials: int, seed: int, dataset: Datase
     )
     console.print(
         f"peak memory of a training step, predicted for the smallest and the largest task batch: "
-        f"{lean / 2**20:.0f} and {heavy / 2**20:.0f} MiB"
+        f"{lean / 2**20:.1f} and {heavy / 2**20:.1f} MiB"
     )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     configure_process(threads=1)
     train, validate = _seconds_per_task(runs[0], dataset, device)
     hours = trials * (tasks * train + validations * validate) / 3600
     console.print(
-        f"predicted: {_duration(hours)} of work ({1000 * train:.0f} ms a training task, "
-        f"{1000 * validate:.0f} ms a validation task on one "
+        f"predicted: {_duration(hours)} of work ({1000 * train:.1f} ms a training task, "
+        f"{1000 * validate:.1f} ms a validation task on one "
         f"{'GPU' if device.type == 'cuda' else 'CPU core'}), shared by the trials that run at once"
     )
 
