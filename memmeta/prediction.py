@@ -12,21 +12,22 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from memmeta.config import DataConfig, RunConfig
-from memmeta.data import Episodes, SplitName, to_float
+from memmeta.data import INPUT_SHAPES, Episodes, SplitName, to_float
 from memmeta.memory import measure_peak
 from memmeta.training import MetaTrainer
 
 
-def predict_peak_memory(config: RunConfig, input_shape: tuple[int, ...]) -> int:
+def predict_peak_memory(config: RunConfig, input_shape: tuple[int, ...] | None = None) -> int:
     """The peak in bytes of one outer step of `config`, as `memmeta.memory.measure_peak` has it.
 
     Args:
         config: the run.
-        input_shape: of one example, (channels, height, width) for images
-            (`memmeta.data.INPUT_SHAPES`).
+        input_shape: of one example, (channels, height, width) for images; the data set's own by
+            default.
     """
+    shape = input_shape or INPUT_SHAPES[config.data.name]
     with FakeTensorMode():
-        trainer = MetaTrainer(config, ShapeDataset(input_shape), "cpu")
+        trainer = MetaTrainer(config, ShapeDataset(shape), "cpu")
         # A warm step finds gradients and the optimiser's state of the one before.
         for parameter in trainer.model.learned():
             parameter.grad = torch.zeros_like(parameter)

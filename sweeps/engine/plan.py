@@ -34,9 +34,7 @@ def show(console: Console, study: Study, trials: int, seed: int, dataset: Datase
         f"{study.training.evaluations} validations on {study.training.val_tasks} tasks"
     )
     lean, heavy = (
-        predict_peak_memory(
-            choose(runs, key=lambda run: run.learner.task_batch), dataset.input_shape
-        )
+        predict_peak_memory(choose(runs, key=lambda run: run.learner.task_batch))
         for choose in (min, max)
     )
     console.print(

@@ -59,8 +59,7 @@ def test_equals_the_measurement_in_regression():
         learner=LearnerConfig(backbone="mlp", inner_lr=0.1, task_batch=3),
         training=TrainingConfig(iterations=3),
     )
-    shape = data.INPUT_SHAPES["sinusoid"]
-    assert predict_peak_memory(run, shape) == measured(run, data.load("sinusoid", None))
+    assert predict_peak_memory(run) == measured(run, data.load("sinusoid", None))
 
 
 def test_real_numbers_and_zeros_hold_the_same(dataset):
