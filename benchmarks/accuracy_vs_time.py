@@ -210,6 +210,7 @@ def main(
     """Train, draw and write."""
     threads = configure_process(threads)
     dataset = data.load("cifar_fs", data_root)
+    commit = provenance.commit()  # before the files below make the tree dirty
     out.mkdir(parents=True, exist_ok=True)
     settings = [(k, method) for k in sorted(set(inner_steps)) for method in LEARNERS]
     seconds = 60 * minutes / len(settings)
@@ -234,7 +235,7 @@ def main(
         command=f"python benchmarks/accuracy_vs_time.py --data-root data --minutes {minutes:g}"
         f"{options} --val-tasks {val_tasks} --threads {threads} --seed {seed}",
         hardware=provenance.hardware(torch.device("cpu")),
-        commit=provenance.commit(),
+        commit=commit,
         data=episodes,
         learner=LEARNERS["memory_reduced"],
         seed=seed,

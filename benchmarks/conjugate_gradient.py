@@ -108,6 +108,7 @@ def draw(results: dict[int, Tensor], path: Path) -> None:
 @click.option("--seed", default=0, show_default=True)
 def main(out: Path, seed: int) -> None:
     """Measure, draw and write."""
+    commit = provenance.commit()  # before the files below make the tree dirty
     out.mkdir(parents=True, exist_ok=True)
     results = {kappa: errors(kappa, seed) for kappa in KAPPAS}
     draw(results, out / "conjugate_gradient.png")
@@ -123,7 +124,7 @@ def main(out: Path, seed: int) -> None:
     text = TEXT.format(
         command=f"python benchmarks/conjugate_gradient.py --seed {seed}",
         hardware=provenance.hardware(torch.device("cpu")),
-        commit=provenance.commit(),
+        commit=commit,
         problems=PROBLEMS,
         size=SIZE,
         rows="\n".join(rows),

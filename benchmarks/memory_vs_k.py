@@ -207,6 +207,7 @@ def write_csv(path: Path, found: Sequence[tuple[Setting, list[Row], list[Row]]])
 @click.option("--device", help="Measure on this device; default: predict.")
 def main(out: Path, device: str | None) -> None:
     """Predict or measure, draw and write."""
+    commit = provenance.commit()  # before the files below make the tree dirty
     out.mkdir(parents=True, exist_ok=True)
     place = torch.device(device) if device else None
     found = [
@@ -224,7 +225,7 @@ def main(out: Path, device: str | None) -> None:
     text = TEXT.format(
         command="python benchmarks/memory_vs_k.py" + (f" --device {device}" if device else ""),
         how=f"{how}, torch {torch.__version__}",
-        commit=provenance.commit(),
+        commit=commit,
         cg=LearnerConfig().cg_steps,
         chunk=CHUNK,
         sections="".join(section(*entry) for entry in found),
