@@ -165,7 +165,8 @@ def memory(
         chunk,
         _device(device) if device else None,
     )
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    errors = Console(stderr=True)
+    with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
         for row in progress.track(rows, description="methods and K", total=None):
             found.append(row)
     if as_json:
