@@ -61,11 +61,11 @@ def attempt(reader: Callable[[Path], Any], path: Path) -> Any:
     return None
 
 
-def refused(path: Path, data: bytes) -> str:
-    """The message for `data`, which is no good pickle."""
+def refused(reader: Callable[[Path], Any], path: Path, data: bytes) -> str:
+    """The message for `data`, which is nothing that `reader` reads."""
     path.write_bytes(data)
     with pytest.raises(InputError) as caught:
-        read(path)
+        reader(path)
     message = str(caught.value)
     assert message.startswith(f"{path}: ")
     assert "\n" not in message
@@ -85,7 +85,7 @@ def test_good_pickles(form, tmp_path):
 @pytest.mark.parametrize("form", GOOD)
 def test_pickles_cut_short_anywhere(form, tmp_path):
     for length in range(len(GOOD[form])):
-        refused(tmp_path / "x.pickle", GOOD[form][:length])
+        refused(read, tmp_path / "x.pickle", GOOD[form][:length])
 
 
 @fuzz
@@ -108,7 +108,7 @@ def test_damaged_pickles(tmp_path, form, data):
 @example(b"")
 @example(b"\x80\x04.")
 def test_anything_else_is_refused(tmp_path, data):
-    refused(tmp_path / "x.pickle", data)
+    refused(read, tmp_path / "x.pickle", data)
 
 
 class Calls:
@@ -140,7 +140,7 @@ class Calls:
 def test_nothing_is_run(tmp_path, wrap, function, named, protocol):
     canary = tmp_path / "canary"
     call = Calls(function, f"touch {canary}")
-    message = refused(tmp_path / "x.pickle", pickle.dumps(wrap(call), protocol=protocol))
+    message = refused(read, tmp_path / "x.pickle", pickle.dumps(wrap(call), protocol=protocol))
     assert f"asks to run {named}; refused" in message.replace("__builtin__", "builtins")
     assert not canary.exists()
 
@@ -154,7 +154,7 @@ def test_nothing_is_run(tmp_path, wrap, function, named, protocol):
 def test_nothing_is_run_inside_what_is_admitted(tmp_path, hide):
     canary = tmp_path / "canary"
     content = {"data": hide(Calls(os.system, f"touch {canary}")), "labels": [0]}
-    message = refused(tmp_path / "x.pickle", pickle.dumps(content))
+    message = refused(read, tmp_path / "x.pickle", pickle.dumps(content))
     assert "asks to run posix.system; refused" in message or "an array of type 'O8'" in message
     assert not canary.exists()
 
@@ -171,14 +171,14 @@ def test_the_canary_sings(tmp_path):
 )
 def test_only_arrays_of_numbers(tmp_path, dtype):
     content = {"data": np.zeros(4, dtype=dtype), "labels": [0]}
-    assert "an array of type" in refused(tmp_path / "x.pickle", pickle.dumps(content))
+    assert "an array of type" in refused(read, tmp_path / "x.pickle", pickle.dumps(content))
 
 
 def test_what_is_admitted_cannot_be_changed(tmp_path):
     """BUILD sets attributes; those of the stand-ins must be out of reach."""
     for name in (b"numpy\ndtype", b"numpy\nndarray", b"numpy._core.multiarray\n_reconstruct"):
         for state in (b"N}X\x04\x00\x00\x00codeK\x01s\x86", b"}X\x04\x00\x00\x00codeK\x01s"):
-            refused(tmp_path / "x.pickle", b"\x80\x02c" + name + b"\n" + state + b"b.")
+            refused(read, tmp_path / "x.pickle", b"\x80\x02c" + name + b"\n" + state + b"b.")
     test_good_pickles("protocol 4", tmp_path)
 
 

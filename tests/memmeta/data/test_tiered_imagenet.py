@@ -11,7 +11,7 @@ import on_disk
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_formats import Calls, attempt
+from test_formats import Calls, attempt, refused
 
 from memmeta.data import SPLITS, load, tiered_imagenet
 from memmeta.data.npz import NpzRows
@@ -119,16 +119,6 @@ GOOD = {
 def read_pngs(path: Path) -> np.ndarray:
     found = PngList(path)
     return found.read(np.arange(len(found)), 84)
-
-
-def refused(read: Callable[[Path], object], path: Path, data: bytes) -> str:
-    path.write_bytes(data)
-    with pytest.raises(InputError) as caught:
-        read(path)
-    message = str(caught.value)
-    assert message.startswith(f"{path}: ")
-    assert "\n" not in message
-    return message
 
 
 @pytest.mark.parametrize("form", GOOD)
