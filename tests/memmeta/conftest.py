@@ -1,14 +1,10 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import settings
 
 from memmeta.config import DataConfig, LearnerConfig, RunConfig, TrainingConfig
 from memmeta.data import ImageDataset, Split
 
-# The first use of an operator compiles or loads it, which says nothing of a test.
-settings.register_profile("memmeta", deadline=None)
-settings.load_profile("memmeta")
 # Tests are many small operations, which a second thread only slows.
 torch.set_num_threads(1)
 
