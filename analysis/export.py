@@ -1,14 +1,13 @@
 """The best trials of a study as a file that `memmeta train` takes."""
 
-import os
 import shlex
 from collections import Counter
-from contextlib import suppress
 from pathlib import Path
 
 import yaml
 
 from analysis.trials import Sweep, Trial
+from memmeta import files
 from memmeta.config import parse
 from memmeta.errors import InputError
 from memmeta.exported import Export, ExportedRun
@@ -56,17 +55,10 @@ def write(export: Export, sweep: Sweep, path: Path, command: list[str]) -> None:
     content = yaml.safe_dump(export.model_dump(), sort_keys=False, allow_unicode=True)
     if path.is_dir():
         raise InputError(f"{path}: cannot be written (a folder)")
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(header + content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        with files.whole(path) as file:
+            file.write((header + content).encode())
     except OSError as error:
-        with suppress(OSError):
-            partial.unlink()
         raise InputError(f"{path}: cannot be written ({error.strerror})") from None
 
 

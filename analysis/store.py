@@ -1,18 +1,14 @@
 """MLflow stores, read: nothing is created in them."""
 
 import sqlite3
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from memmeta.errors import InputError
-from sweeps.engine.store import connect, explained
+from sweeps.engine.store import all_pages, connect, explained
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
-    from mlflow.store.entities import PagedList
-
-T = TypeVar("T")
 
 
 def find_runs(uri: str, query: str) -> "list[Run]":
@@ -25,23 +21,12 @@ def find_runs(uri: str, query: str) -> "list[Run]":
         if uri.startswith("sqlite"):
             _check_database(uri)
         client = connect(uri)
-        experiments = _all_pages(lambda token: client.search_experiments(page_token=token))
+        experiments = all_pages(lambda token: client.search_experiments(page_token=token))
         ids = [experiment.experiment_id for experiment in experiments]
         order = ["attributes.start_time ASC"]
-        return _all_pages(
+        return all_pages(
             lambda token: client.search_runs(ids, query, order_by=order, page_token=token)
         )
-
-
-def _all_pages(search: "Callable[[str | None], PagedList[T]]") -> list[T]:
-    found: list[T] = []
-    token = None
-    while True:
-        page = search(token)
-        found += page
-        token = page.token
-        if not token:
-            return found
 
 
 def _check_database(uri: str) -> None:

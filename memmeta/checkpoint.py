@@ -1,12 +1,12 @@
 """Checkpoints: a trainer's state with the config that made it, in one file."""
 
-import os
 import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from memmeta import files
 from memmeta.config import RunConfig, parse
 from memmeta.errors import InputError
 from memmeta.training import MetaTrainer
@@ -14,14 +14,9 @@ from memmeta.training import MetaTrainer
 
 def save(path: Path, trainer: MetaTrainer) -> None:
     """Write `path`, whole or not at all: one killed half-way leaves the old file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
     state = {"config": trainer.config.model_dump(), "trainer": trainer.state_dict()}
-    with partial.open("wb") as file:
+    with files.whole(path) as file:
         torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def load(path: Path) -> tuple[RunConfig, dict[str, Any]]:

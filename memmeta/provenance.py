@@ -3,13 +3,18 @@
 import os
 import platform
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import torch
 
 
+@cache
 def commit() -> str:
-    """The git commit of this code, with "-dirty" if tracked files differ; "unknown" outside git."""
+    """The git commit of this code, as it was when first asked for; "unknown" outside git.
+
+    It ends in "-dirty" if tracked files differ from it.
+    """
     here = Path(__file__).resolve().parent
     describe = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
@@ -35,6 +40,7 @@ def hardware(device: torch.device) -> str:
     return f"{name}, torch {torch.__version__}"
 
 
+@cache
 def _cpu_model() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

@@ -11,8 +11,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from memmeta.config import RunConfig
 from sweeps.engine.ledger import Ledger
+from sweeps.engine.search import run_of
 from sweeps.engine.table import memory, score, short
 from sweeps.engine.unsaved import Unsaved
 
@@ -41,7 +41,7 @@ class Progress(Unsaved, Callback):
 
     def on_trial_result(self, *, trial: Trial, result: dict[str, Any], **_: Any) -> None:
         """Take note of the part of the budget that is spent."""
-        self._shares[trial.trial_id] = result["step"] / RunConfig(**trial.config["run"]).iterations
+        self._shares[trial.trial_id] = result["step"] / run_of(trial).iterations
         if result["status"] != "running" and not self._console.is_terminal:
             self._console.print(self._line(trial.config["number"], result))
 

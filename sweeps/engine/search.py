@@ -3,9 +3,11 @@
 from typing import Any
 
 import optuna
+from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 from ray.tune.utils.util import unflatten_dict
 
+from memmeta.config import RunConfig
 from sweeps.engine.ledger import Ledger
 from sweeps.engine.outcome import outcome
 from sweeps.engine.unsaved import Unsaved
@@ -43,3 +45,8 @@ class LedgerSearch(Unsaved, Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing to restore."""
+
+
+def run_of(trial: Trial) -> RunConfig:
+    """The run of a Tune trial that `LedgerSearch.suggest` proposed."""
+    return RunConfig.model_validate(trial.config["run"])

@@ -3,15 +3,18 @@
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from memmeta.errors import InputError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.store.entities import PagedList
+
+T = TypeVar("T")
 
 _ENVIRONMENT = {
     # By default MLflow asks a server that does not answer for many minutes.
@@ -47,6 +50,18 @@ def connect(uri: str) -> "MlflowClient":
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
     return MlflowClient(uri)
+
+
+def all_pages(search: "Callable[[str | None], PagedList[T]]") -> list[T]:
+    """All that `search` finds, which is given the token of a page and returns that page."""
+    found: list[T] = []
+    token = None
+    while True:
+        page = search(token)
+        found += page
+        token = page.token
+        if not token:
+            return found
 
 
 @contextmanager

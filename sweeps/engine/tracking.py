@@ -18,7 +18,8 @@ from ray.tune.experiment import Trial
 from memmeta import provenance
 from memmeta.config import RunConfig
 from sweeps.engine.outcome import INFEASIBLE, TAGS
-from sweeps.engine.store import connect, explained, reason
+from sweeps.engine.search import run_of
+from sweeps.engine.store import all_pages, connect, explained, reason
 from sweeps.engine.study import Study
 from sweeps.engine.unsaved import Unsaved
 
@@ -61,15 +62,15 @@ class Tracker(Unsaved, Callback):
 
     def on_trial_start(self, *, trial: Trial, **_: Any) -> None:
         """Begin the trial's run, or open the one that an earlier start began."""
-        self._later(self._begin, trial.config["number"], _run_of(trial))
+        self._later(self._begin, trial.config["number"], run_of(trial))
 
     def on_trial_result(self, *, trial: Trial, result: dict[str, Any], **_: Any) -> None:
         """Log the metrics of a validation point; at the last one, end the run."""
-        self._later(self._log, _run_of(trial).key, dict(result))
+        self._later(self._log, run_of(trial).key, dict(result))
 
     def on_trial_error(self, *, trial: Trial, **_: Any) -> None:
         """End the run of a trial whose machine was lost once too often."""
-        self._later(self._end, _run_of(trial).key, "failed")
+        self._later(self._end, run_of(trial).key, "failed")
 
     def close(self, finished: bool, summary: Mapping[str, float]) -> None:
         """Write what is queued, and end the sweep's run and those of interrupted trials."""
@@ -111,14 +112,10 @@ class Tracker(Unsaved, Callback):
 
     def _find_children(self) -> dict[str, str]:
         query = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{self._parent_id}'"
-        children: dict[str, str] = {}
-        token = None
-        while True:
-            page = self._client.search_runs([self._experiment_id], query, page_token=token)
-            children |= {run.data.tags[TAGS.key]: run.info.run_id for run in page}
-            token = page.token
-            if not token:
-                return children
+        runs = all_pages(
+            lambda token: self._client.search_runs([self._experiment_id], query, page_token=token)
+        )
+        return {run.data.tags[TAGS.key]: run.info.run_id for run in runs}
 
     def _tags(self, kind: str) -> dict[str, str]:
         return {
@@ -184,7 +181,3 @@ class Tracker(Unsaved, Callback):
         address = f"#/compare-runs?runs={quote(runs)}&experiments={experiments}"
         settings = json.dumps(self._study.settings(self._seed), indent=1)
         return f"[Compare the trials]({address})\n\n```json\n{settings}\n```"
-
-
-def _run_of(trial: Trial) -> RunConfig:
-    return RunConfig.model_validate(trial.config["run"])
