@@ -13,7 +13,7 @@ from memmeta.config import DataConfig, LearnerConfig, RunConfig, parse
 from memmeta.errors import InputError
 from memmeta.exported import ExportedRun, read_run
 from memmeta.runtime import configure_process
-from memmeta.training import DivergedError, Evaluation, MetaTrainer
+from memmeta.training import DivergedError, MetaTrainer
 
 data_root_option = click.option(
     "--data-root", type=click.Path(path_type=Path), default=Path("data"), show_default=True,
@@ -68,10 +68,10 @@ def train(
     console = Console(highlight=False)
     _resume(trainer, path, console)
     try:
-        val = _train(trainer, path, console)
+        _train(trainer, path, console)
     except DivergedError as error:
         raise click.ClickException(f"{error}; a smaller inner_lr or outer_lr may help") from None
-    _print_summary(console, trainer, exported, val)
+    _print_summary(console, trainer, exported)
     command = f"python -m memmeta evaluate {path} --data-root {data_root}"
     console.print(f"test it:   {command}", soft_wrap=True)
 
@@ -219,9 +219,8 @@ def _resume(trainer: MetaTrainer, path: Path, console: Console) -> None:
     console.print(f"going on from {path}, step {trainer.iteration}")
 
 
-def _train(trainer: MetaTrainer, path: Path, console: Console) -> Evaluation:
+def _train(trainer: MetaTrainer, path: Path, console: Console) -> None:
     """Train to the end of the budget, with a checkpoint at every validation."""
-    val = None
     metric = trainer.config.data.metric
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task(
@@ -230,18 +229,15 @@ def _train(trainer: MetaTrainer, path: Path, console: Console) -> Evaluation:
         while not trainer.done:
             report = trainer.train_to_evaluation(on_step=lambda: progress.advance(bar))
             checkpoint.save(path, trainer)
-            val = report.val
             progress.console.print(
                 f"step {report.iteration:>6}   "
-                f"val {metric.title} {metric.text(val.value, val.interval)}   "
+                f"val {metric.title} {metric.text(report.val.value, report.val.interval)}   "
                 f"query loss {report.diagnostics['query_loss']:.3f}"
             )
-    return val or trainer.evaluate("val", trainer.config.training.val_tasks)
 
 
-def _print_summary(
-    console: Console, trainer: MetaTrainer, exported: ExportedRun, val: Evaluation
-) -> None:
+def _print_summary(console: Console, trainer: MetaTrainer, exported: ExportedRun) -> None:
+    val = trainer.reports[-1].val
     metric = trainer.config.data.metric
     measured = metric.text(val.value, val.interval)
     console.print(f"{metric.title + ':':<10} {measured} on {val.tasks} validation tasks")

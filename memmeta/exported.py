@@ -10,6 +10,17 @@ from memmeta.errors import InputError
 from memmeta.metric import ACCURACY, MSE
 
 
+class Confirmed(Config):
+    """What the same settings gave with fresh training seeds."""
+
+    seeds: list[int]
+    """Those that ended well."""
+    val: float
+    """Mean over the seeds of the metric on the validation tasks."""
+    test: float
+    """Likewise on the test tasks, which had no part in the choice of the run."""
+
+
 class Results(Config):
     """What a run gave."""
 
@@ -25,6 +36,8 @@ class Results(Config):
     """Peak memory of a training step; None for a run of one step, which has no warm step."""
     seconds_per_step: float | None
     """Mean wall time of an outer step."""
+    confirmed: Confirmed | None = None
+    """What fresh seeds gave; None for a run that was not confirmed."""
 
     @model_serializer(mode="wrap")
     def _one_metric(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:

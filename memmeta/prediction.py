@@ -5,19 +5,36 @@ same counter counts their bytes, so that prediction and measurement on the CPU a
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from functools import lru_cache
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from memmeta.config import DataConfig, RunConfig
+from memmeta.algorithms import ALGORITHMS
+from memmeta.config import DataConfig, LearnerConfig, RunConfig, TrainingConfig
 from memmeta.data import INPUT_SHAPES, Episodes, SplitName, to_float
-from memmeta.memory import measure_peak
+from memmeta.memory import LiveBytes
 from memmeta.training import MetaTrainer
 
+# From its third round on a loop without a graph holds what it held the round before. This and the
+# other shortcuts are tested against the whole way.
+_STEADY = 3
 
-def predict_peak_memory(config: RunConfig, input_shape: tuple[int, ...] | None = None) -> int:
+Shape = tuple[int, ...]
+
+
+class _Peaks(NamedTuple):
+    """The peaks of the two halves of a step, in bytes."""
+
+    gradient: int
+    """Of `MetaTrainer.accumulate`."""
+    update: int
+    """Of `MetaTrainer.apply`."""
+
+
+def predict_peak_memory(config: RunConfig, input_shape: Shape | None = None) -> int:
     """The peak in bytes of one outer step of `config`, as `memmeta.memory.measure_peak` has it.
 
     Args:
@@ -26,19 +43,123 @@ def predict_peak_memory(config: RunConfig, input_shape: tuple[int, ...] | None =
             default.
     """
     shape = input_shape or INPUT_SHAPES[config.data.name]
-    with FakeTensorMode():
-        trainer = MetaTrainer(config, ShapeDataset(shape), "cpu")
-        # A warm step finds gradients and the optimiser's state of the one before.
-        for parameter in trainer.model.learned():
-            parameter.grad = torch.zeros_like(parameter)
-        trainer.optimizer.step()
+    return max(_step_peaks(_relevant(config, eval_queries=1), shape))
 
-        def step() -> None:
+
+def predict_trial_memory(config: RunConfig, input_shape: Shape | None = None) -> int:
+    """The most bytes of live tensors at any moment of a run: its beginning, steps, validations.
+
+    A validation has `eval_queries` images a class and takes them without regard to `chunk`, so
+    that it may hold more than a step.
+
+    Args:
+        config: the run.
+        input_shape: as for `predict_peak_memory`.
+    """
+    shape = input_shape or INPUT_SHAPES[config.data.name]
+    relevant = _relevant(config, config.data.eval_queries)
+    steps = min(relevant.learner.inner_steps, _STEADY)
+    validated = _with_learner(relevant, inner_steps=steps, cg_steps=0)
+    return max(predict_peak_memory(config, shape), _validation_peak(validated, shape))
+
+
+def _relevant(config: RunConfig, eval_queries: int) -> RunConfig:
+    """A run that holds the same: runs that only differ in other things are predicted once."""
+    learner = config.learner
+    unrolled = learner.algorithm != "memory_reduced"
+    graph = unrolled and not learner.first_order
+    run = RunConfig(
+        data=config.data.model_copy(update={"rotations": False, "eval_queries": eval_queries}),
+        learner=learner,
+        training=TrainingConfig(iterations=1),
+    )
+    return _with_learner(
+        run,
+        inner_steps=learner.inner_steps if graph else min(learner.inner_steps, _STEADY),
+        cg_steps=0 if unrolled else min(learner.cg_steps, _STEADY),
+        inner_lr=1.0,
+        outer_lr=1.0,
+        ridge=0.0,
+        task_pool=learner.task_pool if learner.warm_start else None,
+    )
+
+
+def _with_learner(config: RunConfig, **changes: object) -> RunConfig:
+    learner = config.learner.model_copy(update=changes)
+    return config.model_copy(update={"learner": learner})
+
+
+@lru_cache(maxsize=4096)
+def _step_peaks(config: RunConfig, shape: Shape) -> _Peaks:
+    steps = config.learner.inner_steps
+    if _steps_are_dear(config.learner) and steps > _STEADY + 1:
+        before, steady, after = (
+            _step_peaks(_with_learner(config, inner_steps=k), shape)
+            for k in (_STEADY - 1, _STEADY, _STEADY + 1)
+        )
+        growth = after.gradient - steady.gradient
+        if growth == steady.gradient - before.gradient > 0:
+            # The graph of the steps is the peak, and every step adds the same to it.
+            return _Peaks(steady.gradient + (steps - _STEADY) * growth, steady.update)
+    if config.learner.algorithm == "maml" and config.learner.task_batch > 1:
+        return _maml_peaks(config, shape)
+    return _walk(config, shape)
+
+
+def _steps_are_dear(learner: LearnerConfig) -> bool:
+    """Whether an inner step passes through layers of the backbone and leaves a graph."""
+    if learner.algorithm == "memory_reduced" or learner.first_order:
+        return False
+    return learner.algorithm == "maml" or learner.kind == "naive" or learner.head == "last_block"
+
+
+def _walk(config: RunConfig, shape: Shape) -> _Peaks:
+    with FakeTensorMode():
+        trainer = _warm_trainer(config, shape)
+        with LiveBytes() as live:
+            live.count(trainer.held_tensors())
             metrics, end = trainer.accumulate()
             torch.stack([*metrics.values()])
+            gradient = live.peak
+            live.peak = live.current
             trainer.apply(end)
+            return _Peaks(gradient, live.peak)
 
-        return measure_peak(step, trainer.held_tensors, torch.device("cpu"))[1]
+
+def _maml_peaks(config: RunConfig, shape: Shape) -> _Peaks:
+    """By the last task alone: MAML takes one at a time, and that one finds gradients."""
+    alone = _with_learner(config, task_batch=1)
+    brief = _with_learner(alone, inner_steps=min(1, config.learner.inner_steps))
+    data = config.data
+    with FakeTensorMode():
+        trainer = _warm_trainer(alone, shape)
+        episode = trainer.dataset.episodes("train", data, queries=data.queries, seed=0, indices=[0])
+        with LiveBytes() as live:
+            live.count([*trainer.held_tensors(), *episode])
+            outcome = ALGORITHMS["maml"].backward(trainer.model, episode, alone.learner)
+    left = [part for part in (*episode, *outcome.diagnostics) if part is not None]
+    others = (config.learner.task_batch - 1) * sum(part.nbytes for part in left)
+    return _Peaks(live.peak + others, _step_peaks(brief, shape).update)
+
+
+def _warm_trainer(config: RunConfig, shape: Shape) -> MetaTrainer:
+    """With the gradients and the optimiser's state of a step before."""
+    trainer = MetaTrainer(config, ShapeDataset(shape), "cpu")
+    for parameter in trainer.model.learned():
+        parameter.grad = torch.zeros_like(parameter)
+    trainer.optimizer.step()
+    return trainer
+
+
+@lru_cache(maxsize=4096)
+def _validation_peak(config: RunConfig, shape: Shape) -> int:
+    """Of the making of a trainer, which calibrates frozen norms, and of a validation."""
+    with FakeTensorMode(), LiveBytes() as live:
+        trainer = _warm_trainer(config, shape)
+        live.count(trainer.held_tensors())
+        trainer.score("val", range(config.learner.task_batch))
+        peak: int = live.peak
+    return peak
 
 
 class ShapeDataset:

@@ -7,6 +7,15 @@ import sys
 import torch
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
+_THRESHOLD, _TOP_PAD = 2**30, 2**26
+
+ALLOCATOR_ENVIRONMENT = {
+    "MALLOC_MMAP_THRESHOLD_": str(_THRESHOLD),
+    "MALLOC_TRIM_THRESHOLD_": str(_THRESHOLD),
+    "MALLOC_TOP_PAD_": str(_TOP_PAD),
+}
+"""What `configure_process` sets of the allocator, for the environment of a process that is yet to
+start: glibc then has it from the first allocation on."""
 
 
 def configure_process(threads: int | None = None) -> int:
@@ -33,6 +42,6 @@ def _keep_freed_memory() -> None:
     """
     if sys.platform == "linux":
         mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_M_MMAP_THRESHOLD, 2**30)
-        mallopt(_M_TRIM_THRESHOLD, 2**30)
-        mallopt(_M_TOP_PAD, 2**26)
+        mallopt(_M_MMAP_THRESHOLD, _THRESHOLD)
+        mallopt(_M_TRIM_THRESHOLD, _THRESHOLD)
+        mallopt(_M_TOP_PAD, _TOP_PAD)

@@ -43,6 +43,8 @@ class Report(NamedTuple):
     """Means, over the outer steps since the last report, of what `MetaTrainer.step` returns."""
     val: Evaluation
     """On the validation tasks."""
+    time: float
+    """When it was made, in seconds of Unix time."""
 
 
 class DivergedError(RuntimeError):
@@ -62,6 +64,7 @@ class MetaTrainer:
 
     Attributes:
         iteration: outer steps taken.
+        reports: of every validation so far, the first one first; those before an interruption too.
         peak_memory: the most bytes held in the measured steps (the second and the third); None
             before.
     """
@@ -71,6 +74,7 @@ class MetaTrainer:
         self.dataset = dataset
         self.device = torch.device(device)
         self.iteration = 0
+        self.reports: list[Report] = []
         self.peak_memory: int | None = None
         self._timed_seconds = 0.0
         self._timed_steps = 0
@@ -118,6 +122,8 @@ class MetaTrainer:
     def train_to_evaluation(self, on_step: Callable[[], None] = lambda: None) -> Report:
         """Train to the next of the config's validation points and validate there.
 
+        The report is added to `reports`.
+
         Args:
             on_step: called after every outer step.
 
@@ -133,7 +139,9 @@ class MetaTrainer:
         val = self.evaluate("val", self.config.training.val_tasks)
         if not math.isfinite(val.value):
             raise DivergedError(self.iteration)
-        return Report(self.iteration, means, val)
+        report = Report(self.iteration, means, val, time.time())
+        self.reports.append(report)
+        return report
 
     def _next_evaluation(self) -> int:
         evaluations = self.config.training.evaluations
@@ -192,7 +200,7 @@ class MetaTrainer:
     def evaluate(self, split: Literal["val", "test"], tasks: int) -> Evaluation:
         """Adapt to each of `tasks` fixed episodes of `split` and score its query set."""
         batches = [
-            self._values(split, range(first, min(first + self._evaluation_batch, tasks)))
+            self.score(split, range(first, min(first + self._evaluation_batch, tasks)))
             for first in range(0, tasks, self._evaluation_batch)
         ]
         values = torch.cat(batches).double()
@@ -204,8 +212,8 @@ class MetaTrainer:
         # No more tasks at once than in training, so that evaluation needs no more memory.
         return self.config.learner.task_batch
 
-    def _values(self, split: Literal["val", "test"], indices: range) -> Tensor:
-        """The metric of each task."""
+    def score(self, split: Literal["val", "test"], indices: range) -> Tensor:
+        """The metric of each of these tasks, [tasks], after adaptation to it."""
         episodes = self._episodes(split, indices)
         scores = predict(self.model, episodes, self.config.learner)
         if self.config.data.metric is MSE:
@@ -235,6 +243,7 @@ class MetaTrainer:
         """All that a later `load_state_dict` needs to go on to the same numbers."""
         return {
             "iteration": self.iteration,
+            "reports": [_plain(report) for report in self.reports],
             "peak_memory": self.peak_memory,
             "timed_seconds": self._timed_seconds,
             "timed_steps": self._timed_steps,
@@ -246,6 +255,7 @@ class MetaTrainer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state`, which a trainer with the same config made."""
         self.iteration = state["iteration"]
+        self.reports = [_report(plain) for plain in state["reports"]]
         self.peak_memory = state["peak_memory"]
         self._timed_seconds = state["timed_seconds"]
         self._timed_steps = state["timed_steps"]
@@ -253,3 +263,12 @@ class MetaTrainer:
         for part, saved in zip(self._warm or (), state["warm_start"], strict=True):
             part.copy_(saved)
         self.optimizer.load_state_dict(state["optimizer"])
+
+
+def _plain(report: Report) -> dict[str, Any]:
+    """As a checkpoint may hold it: dicts and numbers."""
+    return report._asdict() | {"val": report.val._asdict()}
+
+
+def _report(plain: dict[str, Any]) -> Report:
+    return Report(**plain | {"val": Evaluation(**plain["val"])})

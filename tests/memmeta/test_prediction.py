@@ -1,11 +1,17 @@
 """Prediction on fake tensors against measurement on real ones: equal to the byte."""
 
+from contextlib import suppress
+
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from memmeta import data
 from memmeta.config import DataConfig, LearnerConfig, RunConfig, TrainingConfig
-from memmeta.prediction import ShapeDataset, predict_peak_memory
+from memmeta.memory import LiveBytes, measure_peak
+from memmeta.prediction import ShapeDataset, predict_peak_memory, predict_trial_memory
 from memmeta.training import MetaTrainer
 
 LEARNERS = {
@@ -33,7 +39,7 @@ LEARNERS = {
 def make_run(task_batch, steps, **learner):
     config = {"filters": 4, "task_batch": task_batch, "inner_steps": steps, "cg_steps": steps + 1}
     return RunConfig(
-        data=DataConfig(ways=3, shots=2, queries=2),
+        data=DataConfig(ways=3, shots=2, queries=2, eval_queries=4),
         learner=LearnerConfig(**config | learner),
         training=TrainingConfig(iterations=3),
     )
@@ -60,6 +66,108 @@ def test_equals_the_measurement_in_regression():
         training=TrainingConfig(iterations=3),
     )
     assert predict_peak_memory(run) == measured(run, data.load("sinusoid", None))
+
+
+def walked(run, shape):
+    """The prediction without shortcuts: all of a warm step, every task and every inner step."""
+    with FakeTensorMode():
+        trainer = MetaTrainer(run, ShapeDataset(shape), "cpu")
+        trainer.accumulate()
+        trainer.optimizer.step()
+
+        def step():
+            metrics, end = trainer.accumulate()
+            torch.stack([*metrics.values()])
+            trainer.apply(end)
+
+        return measure_peak(step, trainer.held_tensors, torch.device("cpu"))[1]
+
+
+LEARNER_OPTIONS = {
+    "kind": ["cached", "naive"],
+    "first_order": [False, True],
+    "filters": [1, 4, 8],
+    "norm": ["batch", "frozen", "group"],
+    "head": ["linear", "mlp", "last_block"],
+    "head_width": [2, 64],
+    "feature_scaling": ["none", "sqrt_dim", "standardize"],
+    "ridge": [0.0, 0.1],
+    # More of these than the shortcuts walk.
+    "inner_steps": range(7),
+    "cg_steps": range(6),
+    "task_batch": range(1, 4),
+    "chunk": [None, 6, 12],
+    "task_pool": [None, 4, 9],
+    "warm_start": [False, True],
+}
+
+
+@st.composite
+def runs(draw, algorithm, backbone):
+    """Any run of an algorithm; an option that cannot be combined with those before is left out."""
+    few = st.integers(1, 3)
+    shape = {"shots": draw(few), "queries": draw(few)}
+    if backbone == "mlp":
+        episode = DataConfig(name="sinusoid", ways=1, **shape)
+    else:
+        episode = DataConfig(ways=draw(st.integers(2, 4)), **shape)
+    learner = {"algorithm": algorithm, "backbone": backbone}
+    run = RunConfig(data=episode, learner=LearnerConfig(**learner))
+    for name in draw(st.permutations([*LEARNER_OPTIONS])):
+        more = learner | {name: draw(st.sampled_from(LEARNER_OPTIONS[name]))}
+        with suppress(ValueError):
+            run, learner = RunConfig(data=episode, learner=LearnerConfig(**more)), more
+    return run
+
+
+@pytest.mark.parametrize("backbone", ["conv4", "mlp"])
+@pytest.mark.parametrize("algorithm", ["memory_reduced", "anil", "itd_bio", "maml"])
+@settings(max_examples=4)
+@given(examples=st.data())
+def test_shortcuts_change_no_byte(algorithm, backbone, examples):
+    run = examples.draw(runs(algorithm, backbone))
+    shape = (1,) if backbone == "mlp" else (1, 16, 16)
+    assert predict_peak_memory(run, shape) == walked(run, shape)
+
+
+@pytest.mark.parametrize(
+    ("learner", "tasks", "steps"),
+    [
+        ({"algorithm": "maml"}, 3, 8),
+        ({"algorithm": "maml", "norm": "group", "head": "mlp"}, 9, 2),
+        ({"algorithm": "maml", "backbone": "resnet12"}, 1, 6),
+        ({"algorithm": "anil", "kind": "naive"}, 2, 14),
+        ({"algorithm": "itd_bio", "head": "last_block"}, 2, 12),
+        ({"head": "mlp"}, 2, 30),
+    ],
+)
+def test_shortcuts_change_no_byte_where_they_save_most(learner, tasks, steps):
+    run = make_run(tasks, steps, **learner)
+    assert predict_peak_memory(run, (1, 16, 16)) == walked(run, (1, 16, 16))
+
+
+@pytest.mark.parametrize(
+    "learner",
+    [
+        {},
+        {"norm": "group", "chunk": 2},
+        {"norm": "frozen", "chunk": 2},
+        {"algorithm": "maml"},
+        {"algorithm": "anil", "kind": "naive", "inner_steps": 6},
+        {"task_pool": 5, "warm_start": True, "head": "mlp"},
+    ],
+)
+def test_a_trial_holds_at_most_what_is_predicted_for_it(dataset, learner):
+    run = make_run(3, 4, **learner)
+    training = TrainingConfig(iterations=3, evaluations=1, val_tasks=6)
+    run = run.model_copy(update={"training": training})
+    with LiveBytes() as live:
+        trainer = MetaTrainer(run, dataset, "cpu")
+        trainer.train_to_evaluation()
+    others = 8 * run.training.val_tasks  # the scores of the validation tasks before
+    assert (
+        live.peak - others <= predict_trial_memory(run, dataset.input_shape) <= live.peak + others
+    )
 
 
 def test_real_numbers_and_zeros_hold_the_same(dataset):
