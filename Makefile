@@ -3,13 +3,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart test check clean
+.PHONY: quickstart test test-kills check clean
 
 quickstart: .venv/.installed  ## a real sweep, in under five minutes on two cores
 	$(BIN)/python sweeps/glyphs.py --trials 12
 
 test: .venv/.installed-dev  ## all tests
 	$(BIN)/python -m pytest
+
+test-kills: .venv/.installed-dev  ## sweeps killed at random moments, some ten minutes
+	$(BIN)/python -m pytest -m kills -s
 
 check: .venv/.installed-dev  ## lint, format, types
 	$(BIN)/ruff check .

@@ -44,7 +44,11 @@ def main() -> None:
 @_of_study
 @click.option("--json", "as_json", is_flag=True, help="A list of flat objects, for machines.")
 def trials(study: str, storage: Path, tracking_uri: str | None, as_json: bool) -> None:
-    """List all trials of STUDY, the best first, those without a result last."""
+    """List all trials of STUDY.
+
+    Those of stages explore and search come first, from the best on. Those of confirm, with fresh
+    seeds, and of grid follow: nothing ranks them.
+    """
     sweep = _read(study, storage, tracking_uri)
     if as_json:
         click.echo(json.dumps(table.rows(sweep), indent=1))
@@ -65,7 +69,10 @@ def trials(study: str, storage: Path, tracking_uri: str | None, as_json: bool) -
     help="The file; one that exists is replaced.",
 )
 def export(study: str, storage: Path, tracking_uri: str | None, top: int, out: Path) -> None:
-    """Write the best trials of STUDY to a YAML file that `python -m memmeta train` takes."""
+    """Write the best trials of STUDY to a YAML file that `python -m memmeta train` takes.
+
+    They are chosen among those of stages explore and search.
+    """
     sweep = _read(study, storage, tracking_uri)
     best = exporting.best_runs(sweep, top)
     place = ["--storage", str(storage)]
@@ -74,7 +81,8 @@ def export(study: str, storage: Path, tracking_uri: str | None, top: int, out: P
     command = ["export", sweep.name, "--top", str(top), "--out", str(out), *place]
     exporting.write(best, sweep, out, ["python", "-m", "analysis", *command])
     if len(best.runs) < top:
-        click.echo(f"complete trials of {sweep.name}: only {len(best.runs)}", err=True)
+        only = f"only {len(best.runs)} of explore and search"
+        click.echo(f"complete trials of {sweep.name}: {only}", err=True)
     click.echo(f"wrote {out}; train the best: python -m memmeta train {out}")
 
 

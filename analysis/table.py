@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-from analysis.trials import Sweep, Trial
+from analysis.trials import BLOCKS, RANKED, Sweep, Trial
 
 _UNLIMITED = 10_000
 
@@ -20,20 +20,29 @@ class _Column:
 
 
 def rows(sweep: Sweep) -> list[dict[str, object]]:
-    """A dict a trial, all with the same keys; only complete trials have a rank."""
+    """A dict a trial, all with the same keys; only those of `Sweep.complete` have a rank."""
+    ranks = {trial.run_id: rank for rank, trial in enumerate(sweep.complete, 1)}
+    settings = _settings(sweep.trials)
     return [
         {
             "study": sweep.study,
             "sweep": sweep.name,
-            "rank": rank if trial.status == "complete" else None,
-            "number": trial.number,
+            "rank": ranks.get(trial.run_id),
+            "stage": trial.stage,
+            "index": trial.index,
             "run_name": trial.run_name,
             "status": trial.status,
-            **trial.config.flat(),
+            "message": trial.message,
+            **{name: values[number] for name, values in settings.items()},
             trial.config.data.metric.key: trial.value,
             "val_interval": trial.val_interval,
+            f"test_{trial.config.data.metric.name}": trial.test_value,
+            "test_interval": trial.test_interval,
             "peak_memory_bytes": trial.peak_memory_bytes,
+            "predicted_memory_bytes": trial.predicted_memory_bytes,
+            "reserved_memory_bytes": trial.reserved_memory_bytes,
             "seconds_per_step": trial.seconds_per_step,
+            "seconds": trial.seconds,
             "key": trial.key,
             "run_id": trial.run_id,
             "parent_run_id": trial.parent_run_id,
@@ -42,51 +51,83 @@ def rows(sweep: Sweep) -> list[dict[str, object]]:
             "threads": trial.threads,
             "data_digest": trial.data_digest,
         }
-        for rank, trial in enumerate(sweep.trials, 1)
+        for number, trial in enumerate(sweep.trials)
     ]
 
 
 def show(console: Console, sweep: Sweep) -> None:
-    """Print the trials, a line each, with the hyperparameters in which they differ."""
-    trials = sweep.trials
-    console.print(f"{sweep.name}: {len(sweep.complete)} of {len(trials)} trials complete")
-    if not trials:
-        return
-    values = [trial.config.flat() for trial in trials]
-    differing = [name for name in values[0] if len({value[name] for value in values}) > 1]
+    """Print the trials, a line each, with the hyperparameters in which they differ.
+
+    Stages that are not to be compared stand in blocks of their own.
+    """
+    settings = _settings(sweep.trials)
+    shared = {name for name, values in settings.items() if _same(values)}
+    console.print(f"{sweep.name}: {len(sweep.trials)} trials")
+    for stages in BLOCKS:
+        trials = sweep.of(*stages)
+        if trials:
+            complete = sum(trial.status == "complete" for trial in trials)
+            console.print(f"\n{' and '.join(stages)}: {complete} of {len(trials)} trials complete")
+            _show_block(console, trials, shared)
+    if shared:
+        same = ", ".join(
+            f"{name} {_short(settings[name][0])}" for name in settings if name in shared
+        )
+        console.print(f"\nthe same in all: {same}")
+
+
+def _show_block(console: Console, trials: tuple[Trial, ...], shared: set[str]) -> None:
+    """Print the trials of some stages, except for what is said of all stages."""
+    own = {name: values for name, values in _settings(trials).items() if name not in shared}
     columns = [
         *_result_columns(trials),
         *(
-            _Column(name.replace("_", "\n"), [_short(value[name]) for value in values])
-            for name in differing
+            _Column(name.replace("_", "\n"), list(map(_short, values)))
+            for name, values in own.items()
+            if not _same(values)
         ),
     ]
     for table in _tables(console, _naming_columns(trials), columns):
         console.print(table)
-    same = (f"{name} {_short(value)}" for name, value in values[0].items() if name not in differing)
-    console.print(f"the same in all: {', '.join(same)}")
+    same = [f"{name} {_short(values[0])}" for name, values in own.items() if _same(values)]
+    if same:
+        console.print(f"the same in these: {', '.join(same)}")
+
+
+def _settings(trials: tuple[Trial, ...]) -> dict[str, list[object]]:
+    """Every setting and its value in each trial, None where a trial does without."""
+    flat = [trial.config.flat() for trial in trials]
+    names = dict.fromkeys(name for values in flat for name in values)
+    return {name: [values.get(name) for values in flat] for name in names}
+
+
+def _same(values: list[object]) -> bool:
+    return all(value == values[0] for value in values)
 
 
 def _naming_columns(trials: tuple[Trial, ...]) -> list[_Column]:
+    names = _Column("trial", [f"{trial.stage} {trial.index:03d}" for trial in trials])
+    if trials[0].stage not in RANKED:
+        return [names]
     ranks = [
         str(rank) if trial.status == "complete" else "–" for rank, trial in enumerate(trials, 1)
     ]
-    return [
-        _Column("#", ranks),
-        _Column("trial", [f"{trial.number:03d}" for trial in trials]),
-    ]
+    return [_Column("#", ranks), names]
 
 
 def _result_columns(trials: tuple[Trial, ...]) -> list[_Column]:
     metric = trials[0].config.data.metric  # One sweep, one data set.
-    heading = f"val {metric.title}\n{metric.unit}".rstrip()
-    return [
+    columns = [
         # The value of a trial that did not end well compares with no other: its status
         # stands in that place.
-        _Column(heading, [_result(trial) for trial in trials]),
+        _Column(f"val {metric.title}\n{metric.unit}".rstrip(), list(map(_result, trials))),
         _Column("peak\nMiB", [_scaled(trial.peak_memory_bytes) for trial in trials]),
         _Column("s/step", [_short(trial.seconds_per_step) for trial in trials]),
     ]
+    if any(trial.test_value is not None for trial in trials):
+        test = _Column(f"test {metric.title}\n{metric.unit}".rstrip(), list(map(_test, trials)))
+        columns.insert(1, test)
+    return columns
 
 
 def _tables(console: Console, naming: list[_Column], columns: list[_Column]) -> Iterator[Table]:
@@ -126,6 +167,12 @@ def _result(trial: Trial) -> str:
     if trial.status != "complete" or trial.value is None or trial.val_interval is None:
         return trial.status.replace("_", " ")
     return trial.config.data.metric.number(trial.value, trial.val_interval)
+
+
+def _test(trial: Trial) -> str:
+    if trial.status != "complete" or trial.test_value is None or trial.test_interval is None:
+        return ""
+    return trial.config.data.metric.number(trial.test_value, trial.test_interval)
 
 
 def _scaled(peak: int | None) -> str:

@@ -1,21 +1,30 @@
 """The trials of a study as records: what every analysis starts from."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, cast, get_args
 
 from analysis.store import find_runs
 from memmeta.config import RunConfig, parse
 from memmeta.errors import InputError
-from sweeps.engine.outcome import TAGS, Status
+from sweeps.engine.outcome import INFEASIBLE, TAGS, Stage, Status
 from sweeps.engine.store import without_credentials
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
+RANKED: tuple[Stage, ...] = ("explore", "search")
+"""Stages with one training seed, whose trials are candidates for the best config."""
+
+BLOCKS: tuple[tuple[Stage, ...], ...] = (RANKED, ("confirm",), ("grid",))
+"""Stages whose trials stand together."""
+
+_STAGES: tuple[Stage, ...] = get_args(Stage)
+
 _ORDER: tuple[Status, ...] = (
     "complete",
+    "pruned",
     "diverged",
     "out_of_memory",
     "running",
@@ -31,12 +40,16 @@ _PARENT_TAG = "mlflow.parentRunId"
 class Trial:
     """One run of a sweep. What it has not reported, or not yet, is None."""
 
-    number: int
-    """Its number in the sweep's ledger when it was begun."""
+    stage: Stage
+    """What it is for."""
+    index: int
+    """Its place in its stage, from 0."""
     run_name: str
-    """`trial 007`, unless somebody renamed it in MLflow."""
+    """`explore 007`, unless somebody renamed it in MLflow."""
     status: Status
     """How it ended, if it has."""
+    message: str | None
+    """Why it did not end well."""
     key: str
     """Its `RunConfig.key` at the time."""
     config: RunConfig
@@ -45,10 +58,20 @@ class Trial:
     """Its metric (see `DataConfig.metric`) on the validation tasks, at the last validation."""
     val_interval: float | None
     """Half-width of its 95 % confidence interval over tasks."""
+    test_value: float | None
+    """Its metric on the test tasks, which only trials of stage confirm see."""
+    test_interval: float | None
+    """Likewise of `test_value`."""
     peak_memory_bytes: int | None
     """Peak memory of a training step."""
+    predicted_memory_bytes: int | None
+    """The same, predicted before it ran."""
+    reserved_memory_bytes: int | None
+    """What it was given of a device's memory."""
     seconds_per_step: float | None
     """Mean wall time of an outer step."""
+    seconds: float | None
+    """Wall time of the whole trial."""
     run_id: str
     """Its MLflow run."""
     parent_run_id: str
@@ -72,14 +95,19 @@ class Sweep:
     name: str
     """The study with budget and seed."""
     trials: tuple[Trial, ...]
-    """All of them, ranked."""
+    """Those of `RANKED` from the best on, those without a final result last; then the other
+    stages', by index."""
     others: tuple[str, ...]
     """Further sweeps that the same words could have meant, as they can be named instead."""
 
     @property
     def complete(self) -> tuple[Trial, ...]:
-        """The trials that ended well, the best first."""
-        return tuple(trial for trial in self.trials if trial.status == "complete")
+        """The ranking: those of explore and search that ended well, the best first."""
+        return tuple(trial for trial in self.of(*RANKED) if trial.status == "complete")
+
+    def of(self, *stages: Stage) -> tuple[Trial, ...]:
+        """The trials of some stages."""
+        return tuple(trial for trial in self.trials if trial.stage in stages)
 
 
 def read_sweep(uri: str, name: str) -> Sweep:
@@ -105,38 +133,44 @@ def read_sweep(uri: str, name: str) -> Sweep:
     return Sweep(
         study=_study(parent),
         name=_sweep(parent),
-        trials=ranked(map(_trial, children)),
+        trials=tuple(sorted(map(_trial, children), key=_place)),
         others=tuple(_label(run, sweeps) for run in meant),
     )
 
 
-def ranked(trials: Iterable[Trial]) -> tuple[Trial, ...]:
-    """Complete ones first, the best at the top; then those without a final result."""
-    return tuple(sorted(trials, key=_place))
-
-
-def _place(trial: Trial) -> tuple[int, float]:
-    return _ORDER.index(trial.status), trial.config.data.metric.order(trial.value)
+def _place(trial: Trial) -> tuple[float, ...]:
+    """Sorts the trials of a sweep."""
+    place = _STAGES.index(trial.stage), trial.index
+    if trial.stage not in RANKED:
+        return place
+    return 0, _ORDER.index(trial.status), trial.config.data.metric.order(trial.value), *place
 
 
 def _trial(run: "Run") -> Trial:
     tags, metrics = run.data.tags, run.data.metrics
     name = run.info.run_name
     source = f"{name} (MLflow run {run.info.run_id})"
-    peak = metrics.get("peak_memory_mib")
     threads = tags.get(TAGS.threads)
     config = parse(RunConfig, json.loads(tags[TAGS.config]), source)
+    status = cast(Status, tags[TAGS.status])
     return Trial(
-        number=int(tags[TAGS.number]),
+        stage=cast(Stage, tags[TAGS.stage]),
+        index=int(tags[TAGS.index]),
         run_name=name,
-        status=cast(Status, tags[TAGS.status]),
+        status=status,
+        # The tag stays where a trial that failed was begun again.
+        message=tags.get(TAGS.message) if status in (*INFEASIBLE, "failed") else None,
         key=tags[TAGS.key],
         config=config,
         value=metrics.get(config.data.metric.key),
         val_interval=metrics.get("val_interval"),
-        # MLflow holds floats, and dividing by a power of two lost no digit.
-        peak_memory_bytes=None if peak is None else round(peak * 2**20),
+        test_value=metrics.get(f"test_{config.data.metric.name}"),
+        test_interval=metrics.get("test_interval"),
+        peak_memory_bytes=_bytes(metrics, "peak"),
+        predicted_memory_bytes=_bytes(metrics, "predicted"),
+        reserved_memory_bytes=_bytes(metrics, "reserved"),
         seconds_per_step=metrics.get("seconds_per_step"),
+        seconds=metrics.get("seconds"),
         run_id=run.info.run_id,
         parent_run_id=tags[_PARENT_TAG],
         commit=tags.get(TAGS.commit),
@@ -144,6 +178,12 @@ def _trial(run: "Run") -> Trial:
         threads=None if threads is None else int(threads),
         data_digest=tags.get(TAGS.data_digest),
     )
+
+
+def _bytes(metrics: Mapping[str, float], name: str) -> int | None:
+    size = metrics.get(f"{name}_memory_mib")
+    # MLflow holds floats, and dividing by a power of two lost no digit.
+    return None if size is None else round(size * 2**20)
 
 
 def _study(run: "Run") -> str:

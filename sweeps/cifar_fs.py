@@ -1,7 +1,7 @@
 """CIFAR-FS, 5-way 5-shot, Conv4-64: the paper's first setting."""
 
 from memmeta.config import DataConfig, LearnerConfig, TrainingConfig
-from sweeps.engine.run import main
+from sweeps.engine.command_line import main
 from sweeps.engine.study import Study
 
 STUDY = Study(
@@ -9,7 +9,6 @@ STUDY = Study(
     data=DataConfig(name="cifar_fs"),
     learner=LearnerConfig(filters=64),
     training=TrainingConfig(tasks=3200),
-    trials=32,
 )
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Characters of many scripts, 5-way 1-shot, Conv4-32: a real few-shot problem with no download."""
 
 from memmeta.config import DataConfig, LearnerConfig, TrainingConfig
-from sweeps.engine.run import main
+from sweeps.engine.command_line import main
 from sweeps.engine.study import Study
 
 STUDY = Study(

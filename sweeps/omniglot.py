@@ -1,7 +1,7 @@
 """Omniglot, 5-way 1-shot, Conv4-64, turned characters as classes: the literature's setting."""
 
 from memmeta.config import DataConfig, LearnerConfig, TrainingConfig
-from sweeps.engine.run import main
+from sweeps.engine.command_line import main
 from sweeps.engine.study import Study
 
 STUDY = Study(
@@ -9,7 +9,6 @@ STUDY = Study(
     data=DataConfig(name="omniglot", shots=1, rotations=True),
     learner=LearnerConfig(filters=64),
     training=TrainingConfig(tasks=1600),
-    trials=32,
 )
 
 if __name__ == "__main__":

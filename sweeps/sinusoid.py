@@ -3,7 +3,7 @@
 from optuna.distributions import FloatDistribution
 
 from memmeta.config import DataConfig, LearnerConfig, TrainingConfig
-from sweeps.engine.run import main
+from sweeps.engine.command_line import main
 from sweeps.engine.study import SPACE, Study
 
 STUDY = Study(
@@ -11,7 +11,6 @@ STUDY = Study(
     data=DataConfig(name="sinusoid", ways=1, shots=10, queries=10, eval_queries=100),
     learner=LearnerConfig(backbone="mlp"),
     training=TrainingConfig(tasks=16_000),
-    trials=32,
     # The squared error bends more than cross-entropy does: its Hessian reaches about 2.
     space={**SPACE, "inner_lr": FloatDistribution(0.03, 1.0, log=True)},
 )

@@ -1,7 +1,7 @@
 """tieredImageNet, 5-way 5-shot, Conv4-32: the paper's fourth setting."""
 
 from memmeta.config import DataConfig, LearnerConfig, TrainingConfig
-from sweeps.engine.run import main
+from sweeps.engine.command_line import main
 from sweeps.engine.study import Study
 
 STUDY = Study(

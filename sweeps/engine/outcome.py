@@ -1,17 +1,29 @@
 """What a trial ends with, and the words for it that the ledger and MLflow share."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Literal
 
-Status = Literal["running", "interrupted", "complete", "diverged", "out_of_memory", "failed"]
-"""Of a trial. `diverged` and `out_of_memory` are results; `failed` is a bug or a lost machine, and
-`interrupted` waits for the sweep to go on."""
+Stage = Literal["explore", "search", "confirm", "grid"]
+"""What a trial is for. `explore`: a point of a space-filling design, for sensitivity. `search`: a
+proposal of the optimiser, for the best config. `confirm`: one of the best configs with a fresh
+seed, for what is reported. `grid`: a cell of a factorial study. No statistic mixes them."""
+
+Status = Literal[
+    "running", "interrupted", "complete", "pruned", "diverged", "out_of_memory", "failed"
+]
+"""Of a trial. `complete`, `pruned` (stopped early), `diverged` and `out_of_memory` are results;
+`failed` is a bug, and `interrupted` waits for the sweep to go on."""
 
 INFEASIBLE = ("diverged", "out_of_memory")
 """Statuses that say: not with these hyperparameters."""
 
+FINAL = ("complete", "pruned", *INFEASIBLE)
+"""Statuses of a trial that never runs again."""
 
-class Tags(NamedTuple):
+
+@dataclass(frozen=True)
+class Tags:
     """Names of the tags on MLflow runs."""
 
     kind: str = "memmeta.kind"
@@ -19,17 +31,23 @@ class Tags(NamedTuple):
     study: str = "memmeta.study"
     """The study's name."""
     sweep: str = "memmeta.sweep"
-    """The study with budget and seed, as `Study.sweep_name` has it."""
+    """The study with budget, seed and version: the name of the sweep's folder."""
     settings: str = "memmeta.settings"
-    """On a sweep: `Study.settings` as JSON, the space among them."""
-    number: str = "memmeta.trial_number"
-    """On a trial: its number in the ledger when it was begun."""
+    """On a sweep: `Study.settings` of its stages as JSON, the space among them."""
+    stage: str = "memmeta.stage"
+    """On a trial: a `Stage`."""
+    index: str = "memmeta.index"
+    """On a trial: its place in its stage, from 0; it does not change when a sweep goes on."""
     key: str = "memmeta.trial_key"
-    """The run's `RunConfig.key`."""
+    """On a trial: its `RunConfig.key`, which names its checkpoints."""
     config: str = "memmeta.config"
     """The whole `RunConfig` as JSON."""
     status: str = "memmeta.status"
     """A `Status`."""
+    reports: str = "memmeta.reports"
+    """On a trial: how many of its validations are in MLflow."""
+    message: str = "memmeta.message"
+    """On a trial that did not end well: why."""
     commit: str = "memmeta.commit"
     """Of this code."""
     hardware: str = "memmeta.hardware"
@@ -44,9 +62,11 @@ TAGS = Tags()
 
 
 FACTS = (
-    "status", "step", "metrics", "message", "peak_memory_bytes", "seconds_per_step",
+    "status", "message", "step", "metrics", "reports", "peak_memory_bytes",
+    "predicted_memory_bytes", "reserved_memory_bytes", "seconds_per_step", "seconds",
     "commit", "hardware", "threads", "data_digest",
 )  # fmt: skip
+"""What a result says of a trial."""
 
 
 def outcome(result: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,18 +1,203 @@
-"""What a trial gets of the cluster."""
+"""What a trial gets of the cluster: CPUs, and the memory that it is predicted to need."""
+
+import math
+import os
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import ray
+import torch
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from memmeta import limits
+from memmeta.config import RunConfig
+from memmeta.errors import InputError
+from memmeta.prediction import predict_peak_memory, predict_trial_memory
+from sweeps.engine.outcome import Stage
+
+_CARD_PARTS = 20
+"""Shares of a GPU are rounded up to twentieths: few kinds of share, so that a trial can be run by
+the worker of one that ended."""
+
+_RAM_STEP = 2**28
+"""RAM is reserved in steps of 256 MiB, for the same reason."""
 
 
-def per_trial() -> dict[str, float]:
-    """One CPU, and a GPU where there are GPUs.
+class Device(NamedTuple):
+    """One kind of device that trials run on."""
 
-    Two trials of one thread each get more done on two cores than one trial of two threads.
+    kind: str | None
+    """Ray's accelerator type of a GPU; None: the nodes have no GPUs, or GPUs of no known type."""
+    gpu: bool
+    count: float
+    """GPUs of this kind; on the CPU 1."""
+    memory: int
+    """Bytes of one GPU; of RAM, what Ray gives out on the largest node."""
+    overhead: int
+    """Bytes that a process takes of it besides its tensors."""
+    host_overhead: int
+    """Bytes of RAM that a process takes besides its tensors."""
+
+
+class Placed(NamedTuple):
+    """Where a trial may run, and within what."""
+
+    resources: dict[str, float]
+    """As Ray takes them."""
+    predicted: int
+    """Bytes of the peak of a training step."""
+    reserved: int
+    """Bytes that the trial's process may take of its device, with its overhead."""
+    overhead: int
+    """Those of them that are not for tensors."""
+
+
+class Refusal(NamedTuple):
+    """A trial that cannot run: its result."""
+
+    result: dict[str, Any]
+
+
+class Placement:
+    """Gives each trial its share: by its predicted peak, on the kind of device with most room."""
+
+    def __init__(self, devices: list[Device], cpus: int, budget: int | None) -> None:
+        """Share out `devices`.
+
+        Args:
+            devices: what there is.
+            cpus: CPUs, and so threads, of a trial.
+            budget: bytes that no trial may exceed, if that is less than a device has.
+        """
+        self._devices = devices
+        self._cpus = cpus
+        self._budget = budget
+        self._taken: dict[tuple[Stage, int], tuple[int, float]] = {}
+
+    @property
+    def slots(self) -> int | None:
+        """Trials that run at once; None where their sizes decide."""
+        if self._devices[0].gpu:
+            return None
+        return max(1, int(ray.cluster_resources().get("CPU", 1) // self._cpus))
+
+    def place(self, run: RunConfig, place: tuple[Stage, int]) -> Placed | Refusal:
+        """The share of a run, or why it gets none. It counts as taken until `free`."""
+        predicted, needed = predict_peak_memory(run), predict_trial_memory(run)
+        sizes = [limits.reservation(needed, device.overhead) for device in self._devices]
+        fitting = [
+            index
+            for index, (device, size) in enumerate(zip(self._devices, sizes, strict=True))
+            if size <= min(device.memory, self._budget or device.memory)
+        ]
+        if not fitting:
+            return _refusal(predicted, min(sizes), self._most())
+        parts = {index: share(sizes[index], self._devices[index]) for index in fitting}
+        best = min(fitting, key=lambda index: self._load(index, parts[index]))
+        device, part = self._devices[best], parts[best]
+        self._taken[place] = best, part
+        reserved = int(part * device.memory)
+        return Placed(self._resources(device, part), predicted, reserved, device.overhead)
+
+    def free(self, place: tuple[Stage, int]) -> None:
+        """The trial has ended."""
+        self._taken.pop(place, None)
+
+    def _most(self) -> int:
+        largest = max(device.memory for device in self._devices)
+        return min(largest, self._budget or largest)
+
+    def _load(self, index: int, part: float) -> float:
+        taken = sum(other for at, other in self._taken.values() if at == index)
+        return (taken + part) / self._devices[index].count
+
+    def _resources(self, device: Device, part: float) -> dict[str, float]:
+        if not device.gpu:
+            return {"CPU": self._cpus, "memory": int(part * device.memory)}
+        host = math.ceil(device.host_overhead / _RAM_STEP) * _RAM_STEP
+        resources: dict[str, float] = {"CPU": self._cpus, "GPU": part, "memory": host}
+        if len(self._devices) > 1 and device.kind:
+            resources[f"{_ACCELERATOR}{device.kind}"] = 0.001
+        return resources
+
+
+_ACCELERATOR = "accelerator_type:"
+
+
+def find_devices() -> list[Device]:
+    """What the cluster has: its kinds of GPU, or else RAM. Asks one node of each kind.
+
+    Raises:
+        InputError: PyTorch cannot use the GPUs of a node.
     """
-    gpus = ray.cluster_resources().get("GPU", 0)
-    return {"CPU": 1, "GPU": 1} if gpus else {"CPU": 1}
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    with_gpus = [node for node in nodes if node["Resources"].get("GPU")]
+    if not with_gpus:
+        largest = max(nodes, key=lambda node: node["Resources"].get("memory", 0))
+        memory = int(largest["Resources"].get("memory", 0))
+        overhead = _asked(largest).host_overhead
+        return [Device(None, False, 1, memory, overhead, overhead)]
+    kinds: dict[str | None, list[Mapping[str, Any]]] = {}
+    for node in with_gpus:
+        kinds.setdefault(_kind(node), []).append(node)
+    devices = []
+    for kind, of_kind in kinds.items():
+        device = _asked(of_kind[0])
+        if not device.gpu:
+            where = of_kind[0]["NodeManagerAddress"]
+            raise InputError(f"node {where}: Ray has GPUs there that PyTorch cannot use")
+        count = sum(node["Resources"]["GPU"] for node in of_kind)
+        devices.append(device._replace(kind=kind, count=count))
+    return devices
 
 
-def slots(resources: dict[str, float]) -> int:
-    """How many trials of these resources the cluster runs at once."""
-    cluster = ray.cluster_resources()
-    return max(1, min(int(cluster.get(name, 0) // share) for name, share in resources.items()))
+def this_device() -> Device:
+    """What this process would train on."""
+    host_overhead = limits.process_overhead(torch.device("cpu"))
+    if not torch.cuda.is_available():
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return Device(None, False, 1, memory, host_overhead, host_overhead)
+    memory = torch.cuda.get_device_properties(0).total_memory
+    overhead = limits.process_overhead(torch.device("cuda"))
+    return Device(None, True, torch.cuda.device_count(), memory, overhead, host_overhead)
+
+
+def _asked(node: Mapping[str, Any]) -> Device:
+    on_node = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+    gpu = 0.01 if node["Resources"].get("GPU") else 0
+    task = ray.remote(this_device).options(num_cpus=0, num_gpus=gpu, scheduling_strategy=on_node)
+    device: Device = ray.get(task.remote())
+    return device
+
+
+def _kind(node: Mapping[str, Any]) -> str | None:
+    names = (name for name in node["Resources"] if name.startswith(_ACCELERATOR))
+    return next((name.removeprefix(_ACCELERATOR) for name in names), None)
+
+
+def share(size: int, device: Device) -> float:
+    """The part of a device that has room for `size` bytes, rounded up."""
+    if device.gpu:
+        return math.ceil(size / device.memory * _CARD_PARTS) / _CARD_PARTS
+    return min(math.ceil(size / _RAM_STEP) * _RAM_STEP, device.memory) / device.memory
+
+
+def _refusal(predicted: int, size: int, most: int) -> Refusal:
+    message = (
+        f"not started: needs {size / 2**20:.0f} MiB (predicted peak {predicted / 2**20:.0f} MiB, "
+        f"headroom and the process itself), and there are {most / 2**20:.0f}"
+    )
+    return Refusal(
+        {
+            "status": "out_of_memory",
+            "message": message,
+            "step": 0,
+            "metrics": {},
+            "reports": [],
+            "peak_memory_bytes": None,
+            "predicted_memory_bytes": predicted,
+            "reserved_memory_bytes": size,
+            "seconds_per_step": None,
+            "seconds": 0.0,
+        }
+    )

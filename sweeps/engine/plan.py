@@ -1,59 +1,85 @@
 """`--dry-run`: what a sweep would do and what it would cost."""
 
 import time
+from collections.abc import Sequence
 
-import optuna
 import torch
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from memmeta import limits
 from memmeta.config import RunConfig
 from memmeta.data import Dataset
 from memmeta.metric import MSE
-from memmeta.prediction import predict_peak_memory
+from memmeta.prediction import predict_peak_memory, predict_trial_memory
 from memmeta.runtime import configure_process
 from memmeta.training import MetaTrainer
+from sweeps.engine import design
+from sweeps.engine.options import Options
+from sweeps.engine.placement import Device, share, this_device
+from sweeps.engine.schedule import Quotas, quotas
 from sweeps.engine.study import Study
+from sweeps.engine.table import short
 
-_SAMPLES = 256
+_SAMPLES = 64
 _TIMED_STEPS = 3
 _TIMED_TASKS = 8
 
 
-def show(console: Console, study: Study, trials: int, seed: int, dataset: Dataset) -> None:
-    """Print the space, the budget and the predicted cost, from a few timed steps."""
-    console.print(f"[bold]{study.sweep_name(seed)}[/]: {trials} trials on {study.data.name}")
-    console.print(_space_table(study))
-    runs = _sample(study, seed)
+def show(
+    console: Console, study: Study, options: Options, dataset: Dataset, price: float | None
+) -> None:
+    """Print the space, the stages, the predicted memory and the cost, from a few timed steps.
+
+    Args:
+        console: where to.
+        study: what is planned.
+        options: how it would be run.
+        dataset: the study's, to time steps on.
+        price: of an hour of a GPU, or of a CPU where there is none.
+    """
+    wanted = quotas(study, options.stage, study.trials)
+    trials = sum(wanted.values())
+    name = study.sweep_name(options.seed)
+    console.print(f"[bold]{name}[/]: {trials} trials on {study.data.name}")
+    console.print(_dimensions(study, wanted))
+    console.print("stages: " + ", ".join(f"{stage} {n}" for stage, n in wanted.items()))
+    runs = _sample(study, options.seed, wanted)
     tasks = sum(run.iterations * run.learner.task_batch for run in runs) / len(runs)
     validations = study.training.evaluations * study.training.val_tasks
+    tests = study.training.test_tasks * wanted.get("confirm", 0) / trials
     console.print(
         f"a trial: {_budget(study)}; on average {tasks:.0f} tasks of {_episode(study)}, and "
         f"{study.training.evaluations} validations on {study.training.val_tasks} tasks"
     )
-    lean, heavy = (
-        predict_peak_memory(choose(runs, key=lambda run: run.learner.task_batch))
-        for choose in (min, max)
-    )
-    console.print(
-        f"peak memory of a training step, predicted for the smallest and the largest task batch: "
-        f"{lean / 2**20:.1f} and {heavy / 2**20:.1f} MiB"
-    )
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    configure_process(threads=1)
+    configure_process(threads=options.cpus_per_trial)
+    device = this_device()
+    console.print(_memory(runs, device, options.memory_budget))
     train, validate = _seconds_per_task(runs[0], dataset, device)
-    hours = trials * (tasks * train + validations * validate) / 3600
+    hours = trials * (tasks * train + (validations + tests) * validate) / 3600
+    unit = "GPU" if device.gpu else "CPU"
     console.print(
         f"predicted: {_duration(hours)} of work ({1000 * train:.1f} ms a training task, "
-        f"{1000 * validate:.1f} ms a validation task on one "
-        f"{'GPU' if device.type == 'cuda' else 'CPU core'}), shared by the trials that run at once"
+        f"{1000 * validate:.1f} ms a validation task on one {unit}), shared by the trials that "
+        "run at once"
     )
+    if price is not None:
+        # Trials that share a GPU share its price; that each is slower for it is not known here.
+        parts = sum(_share(run, device) for run in runs) / len(runs) if device.gpu else 1.0
+        console.print(f"price: {hours * parts * price:.2f} at {price:g} an hour of a {unit}")
 
 
-def _space_table(study: Study) -> Table:
+def _dimensions(study: Study, wanted: Quotas) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    if "grid" in wanted:
+        for heading in ("every combination of", ""):
+            table.add_column(heading)
+        for name, values in study.grid.items():
+            table.add_row(name, ", ".join(map(short, values)))
+        table.add_row("training seeds", str(study.seeds))
+        return table
     for heading in ("searched", "from", "to", "scale"):
         table.add_column(heading)
     for name, distribution in study.space.items():
@@ -66,10 +92,12 @@ def _space_table(study: Study) -> Table:
     return table
 
 
-def _sample(study: Study, seed: int) -> list[RunConfig]:
-    sampler = optuna.samplers.RandomSampler(seed=seed)
-    draws = optuna.create_study(sampler=sampler)
-    return [study.run_config(draws.ask(dict(study.space)).params, seed) for _ in range(_SAMPLES)]
+def _sample(study: Study, seed: int, wanted: Quotas) -> list[RunConfig]:
+    """Runs like those of the sweep."""
+    if "grid" in wanted:
+        return [study.run_config(params, own) for params, own in design.grid_cells(study, seed)]
+    points = (design.sobol_point(study, seed, index) for index in range(_SAMPLES))
+    return [study.run_config(params, seed) for params in points]
 
 
 def _budget(study: Study) -> str:
@@ -84,11 +112,29 @@ def _episode(study: Study) -> str:
     return f"{data.ways}-way {data.shots}-shot with {data.queries} queries a class"
 
 
-def _seconds_per_task(
-    run: RunConfig, dataset: Dataset, device: torch.device
-) -> tuple[float, float]:
+def _memory(runs: Sequence[RunConfig], device: Device, budget: int | None) -> str:
+    peaks = sorted(map(predict_peak_memory, runs))
+    text = (
+        "peak memory of a training step, predicted: "
+        f"{peaks[0] / 2**20:.1f} to {peaks[-1] / 2**20:.1f} MiB"
+    )
+    shares = [_share(run, device) for run in runs]
+    if device.gpu:
+        text += f"; {int(1 / max(shares))} to {int(1 / min(shares))} trials on a GPU at once"
+    most = min(budget or device.memory, device.memory) / device.memory
+    refused = sum(part > most for part in shares)
+    if refused:
+        text += f"; {100 * refused / len(runs):.0f} % of the configs do not fit"
+    return text
+
+
+def _share(run: RunConfig, device: Device) -> float:
+    return share(limits.reservation(predict_trial_memory(run), device.overhead), device)
+
+
+def _seconds_per_task(run: RunConfig, dataset: Dataset, device: Device) -> tuple[float, float]:
     """Wall time of a task in training and in validation, each after a warm-up."""
-    trainer = MetaTrainer(run, dataset, device)
+    trainer = MetaTrainer(run, dataset, torch.device("cuda" if device.gpu else "cpu"))
     # The first steps are slowed by warming up and by watching memory.
     while trainer.seconds_per_step is None or trainer.iteration < 3 + _TIMED_STEPS:
         trainer.step()

@@ -1,111 +1,39 @@
-"""The command line that every study script offers, and the sweep behind it."""
+"""A sweep from beginning to end."""
 
 import logging
 import os
-import sys
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 import optuna
 import ray
 from ray import tune
+from ray.tune.error import TuneError
 from ray.tune.experiment import Trial
 from rich.console import Console
 
-from memmeta import data
 from memmeta.errors import InputError
-from sweeps.engine import placement, plan
-from sweeps.engine.ledger import Ledger, only_one, result_of
+from memmeta.runtime import ALLOCATOR_ENVIRONMENT
+from sweeps.engine.ledger import Ledger, only_one
+from sweeps.engine.options import Options
+from sweeps.engine.placement import Placement, find_devices
 from sweeps.engine.progress import Progress
-from sweeps.engine.search import LedgerSearch
+from sweeps.engine.schedule import Schedule, quotas
+from sweeps.engine.search import LedgerSearch, Recorder, Watch
 from sweeps.engine.store import default_uri, without_credentials
 from sweeps.engine.study import Study
 from sweeps.engine.table import best_table
 from sweeps.engine.tracking import Tracker
-from sweeps.engine.trainable import MetaTrainable
+from sweeps.engine.trainable import STORAGE_ERRORS, MetaTrainable
 
 _LOST_MACHINES = 3
 """How often a trial whose worker died is started again."""
 
-
-@dataclass(frozen=True)
-class Options:
-    """The command line."""
-
-    data_root: Path
-    trials: int
-    seed: int
-    storage: Path
-    max_concurrent: int | None
-    tracking_uri: str
-    experiment: str
-
-
-def main(study: Study) -> None:
-    """Run `study` as the command line says."""
-    _command.main(obj=study, prog_name=f"python sweeps/{study.name}.py")
-
-
-@click.command()
-@click.option(
-    "--data-root",
-    type=click.Path(path_type=Path),
-    default=Path("data"),
-    show_default=True,
-    help="Folder with the data sets and their cache.",
-)
-@click.option("--trials", type=click.IntRange(min=1), help="Trials of the study in all.")
-@click.option("--iterations", type=click.IntRange(min=1), help="Outer steps a trial.")
-@click.option("--tasks", type=click.IntRange(min=1), help="Tasks a trial sees, instead.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option(
-    "--storage",
-    type=click.Path(path_type=Path),
-    default=Path("runs"),
-    show_default=True,
-    help="Folder for everything of the sweep: journal, checkpoints, mlflow.db.",
-)
-@click.option("--max-concurrent", type=click.IntRange(min=1), help="Trials that run at once.")
-@click.option("--tracking-uri", help="MLflow store; default: mlflow.db in the storage folder.")
-@click.option("--experiment", help="MLflow experiment; default: the study's name.")
-@click.option("--dry-run", is_flag=True, help="Print the plan and its predicted cost; run nothing.")
-@click.pass_obj
-def _command(
-    study: Study,
-    data_root: Path,
-    trials: int | None,
-    iterations: int | None,
-    tasks: int | None,
-    seed: int,
-    storage: Path,
-    max_concurrent: int | None,
-    tracking_uri: str | None,
-    experiment: str | None,
-    dry_run: bool,
-) -> None:
-    """Search this study's hyperparameters. The same command again goes on where it stopped."""
-    if iterations and tasks:
-        raise click.UsageError("give either --iterations or --tasks")
-    if iterations or tasks:
-        budget = study.training.model_copy(update={"iterations": iterations, "tasks": tasks})
-        study = replace(study, training=budget)
-    options = Options(
-        data_root=data_root.resolve(),
-        trials=trials or study.trials,
-        seed=seed,
-        storage=storage.resolve(),
-        max_concurrent=max_concurrent,
-        tracking_uri=tracking_uri or default_uri(storage),
-        experiment=experiment or study.name,
-    )
-    _quiet()
-    console = Console(highlight=False)
-    dataset = data.load(study.data.name, options.data_root)
-    if dry_run:
-        plan.show(console, study, options.trials, seed, dataset)
-        return
-    sys.exit(sweep(console, study, options))
+_PENDING = 2
+"""Trials that wait for room where their sizes differ: so a big one does not hold up small ones."""
 
 
 def sweep(console: Console, study: Study, options: Options) -> int:
@@ -114,123 +42,174 @@ def sweep(console: Console, study: Study, options: Options) -> int:
     Raises:
         InputError: the sweep cannot be gone on with, or its stores cannot be opened.
     """
-    folder = options.storage / study.sweep_name(options.seed)
+    folder = _folder(options.storage, study.sweep_name(options.seed), options.fresh)
+    with only_one(folder), _disk(folder):
+        wanted = quotas(study, options.stage, study.trials)
+        ledger = Ledger(study, options.seed, folder, options.ledger, tuple(wanted), folder.name)
+        schedule = Schedule(ledger, wanted)
+        console.print(f"[bold]{folder.name}[/]: {schedule.done()} of {schedule.total} done")
+        if not schedule.total:
+            raise InputError(f"{folder.name}: no complete trial of explore or search to confirm")
+        place = options.tracking_uri, options.experiment, options.storage / "artifacts"
+        tracker = Tracker(ledger, folder.name, *place)
+        bug = unsent = None
+        try:
+            if not schedule.finished:
+                bug = _run(console, options, ledger, schedule, tracker, folder)
+        finally:
+            ledger.release_all()
+            tracker.send_all(ledger.entries())
+            unsent = tracker.close(schedule.finished, _summary(ledger, schedule))
+        _summarise(console, options, ledger, schedule)
+    if bug and "\n" not in bug:
+        raise click.ClickException(f"{bug}{_GO_ON}")
+    if bug:
+        raise click.ClickException(f"stopped by a bug in a trial:\n{bug}")
+    if unsent:
+        raise click.ClickException(f"{unsent}; the same command sends what is missing")
+    return 0 if schedule.finished else 1
+
+
+def _run(
+    console: Console,
+    options: Options,
+    ledger: Ledger,
+    schedule: Schedule,
+    tracker: Tracker,
+    folder: Path,
+) -> str | None:
+    """Run the trials that are missing. Returns the traceback of a bug that stopped them."""
+    progress = Progress(console, ledger, schedule)
+    with _cluster(), progress:
+        placement = Placement(find_devices(), options.cpus_per_trial, options.memory_budget)
+        search = LedgerSearch(schedule, ledger, placement, [tracker.send, progress.update])
+        recorder = Recorder(search)
+        os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(_PENDING))
+        tuner = tune.Tuner(
+            tune.with_parameters(
+                MetaTrainable, data_root=options.data_root, checkpoints=folder / "checkpoints"
+            ),
+            tune_config=tune.TuneConfig(
+                search_alg=search,
+                num_samples=-1,  # until the search says that it is finished
+                max_concurrent_trials=options.max_concurrent or placement.slots,
+                reuse_actors=True,
+                trial_dirname_creator=_trial_name,
+            ),
+            run_config=tune.RunConfig(
+                name="ray",
+                storage_path=str(folder),
+                callbacks=[Watch(recorder)],
+                stop=recorder,
+                failure_config=tune.FailureConfig(max_failures=_LOST_MACHINES),
+                # Trials keep their own, where the next driver finds them.
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                verbose=0,
+            ),
+        )
+        tuner.fit()
+    return recorder.bug
+
+
+@contextmanager
+def _cluster() -> Iterator[None]:
+    """The Ray cluster that is running here, or else this machine."""
+    ray.init(
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        include_dashboard=False,
+        runtime_env={"env_vars": ALLOCATOR_ENVIRONMENT},
+    )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _disk(folder: Path) -> Iterator[None]:
+    """Say in one line that the storage is full, or went away."""
+    try:
+        yield
+    except (OSError, TuneError) as error:
+        # Tune wraps what is raised while it handles a result.
+        cause = error.__context__ if isinstance(error, TuneError) else error
+        if not isinstance(cause, OSError) or cause.errno not in STORAGE_ERRORS:
+            raise
+        raise click.ClickException(f"{folder}: {cause.strerror}{_GO_ON}") from None
+
+
+_GO_ON = "; the same command goes on from here"
+
+
+def _folder(storage: Path, name: str, fresh: bool) -> Path:
+    """The folder of the latest version of a sweep, or of a new one."""
+    versions = [1] if (storage / name).exists() else []
+    for path in storage.glob(f"{name}-v*"):
+        found = re.fullmatch(r"-v(\d+)", path.name.removeprefix(name))
+        versions += [int(found[1])] if found else []
+    version = max(versions, default=0) + 1 if fresh else max(versions, default=1)
+    folder = storage / (name if version == 1 else f"{name}-v{version}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror})") from None
-    with only_one(folder):
-        ledger = Ledger(study, options.seed, folder)
-        done = len(ledger.finished)
-        console.print(f"[bold]{study.sweep_name(options.seed)}[/]: {done} of {options.trials} done")
-        bug = None
-        if done < options.trials:
-            bug = _run(console, study, options, ledger, folder)
-        _summarise(console, study, options, ledger)
-    if bug:
-        raise click.ClickException(f"stopped by a bug in a trial:\n{bug}")
-    return 0 if len(ledger.finished) >= options.trials else 1
-
-
-def _run(
-    console: Console, study: Study, options: Options, ledger: Ledger, folder: Path
-) -> str | None:
-    """Run the trials that are missing. Returns the traceback of a bug that stopped them."""
-    tracker = Tracker(
-        study, options.seed, options.tracking_uri, options.experiment, options.storage
-    )
-    progress = Progress(console, ledger, options.trials)
-    stop = StopOnBug()
-    ray.init(log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
-    resources = placement.per_trial()
-    trainable = tune.with_parameters(
-        MetaTrainable, data_root=options.data_root, checkpoints=folder / "checkpoints"
-    )
-    tuner = tune.Tuner(
-        tune.with_resources(trainable, resources),
-        tune_config=tune.TuneConfig(
-            search_alg=LedgerSearch(ledger),
-            num_samples=options.trials - len(ledger.finished),
-            max_concurrent_trials=options.max_concurrent or placement.slots(resources),
-            trial_dirname_creator=_trial_name,
-        ),
-        run_config=tune.RunConfig(
-            name="ray",
-            storage_path=str(folder),
-            callbacks=[tracker, progress],
-            stop=stop,
-            failure_config=tune.FailureConfig(max_failures=_LOST_MACHINES),
-            verbose=0,
-        ),
-    )
-    try:
-        tuner.fit()
-    finally:
-        progress.stop()
-        tracker.close(
-            finished=len(ledger.finished) >= options.trials, summary=_best_metrics(ledger)
-        )
-        ray.shutdown()
-    return stop.bug
-
-
-class StopOnBug(tune.Stopper):
-    """Stops the sweep at the first bug in a trial: the next trial would meet it too."""
-
-    def __init__(self) -> None:
-        self.bug: str | None = None
-
-    def __call__(self, _trial_id: str, result: dict) -> bool:
-        """Take note of a failure."""
-        if result["status"] == "failed":
-            self.bug = result["message"]
-        return False
-
-    def stop_all(self) -> bool:
-        """Whether to stop."""
-        return self.bug is not None
+    return folder
 
 
 def _trial_name(trial: Trial) -> str:
-    return f"trial-{trial.config['number']:03d}"
+    return str(trial.config["name"])
 
 
-def _best_metrics(ledger: Ledger) -> dict[str, float]:
-    best = ledger.ranked
-    if not best:
-        return {}
-    key = ledger.metric.key
-    return {"trials": len(ledger.finished), key: result_of(best[0])["metrics"][key]}
+def _summary(ledger: Ledger, schedule: Schedule) -> dict[str, float]:
+    values: dict[str, float] = {"trials": schedule.done()}
+    best = ledger.ranking()
+    if best and best[0].result:
+        key = ledger.objective.metric.key
+        values[key] = best[0].result["metrics"][key]
+    return values
 
 
-def _summarise(console: Console, study: Study, options: Options, ledger: Ledger) -> None:
-    trials = ledger.finished
-    complete = ledger.ranked
-    if complete:
-        console.print(best_table(ledger.metric, complete[:3]))
-    if len(complete) < len(trials):
-        console.print(f"{len(trials) - len(complete)} trials were infeasible")
-    if len(trials) < options.trials:
-        console.print(f"{len(trials)} of {options.trials} done; the same command goes on")
+def _summarise(console: Console, options: Options, ledger: Ledger, schedule: Schedule) -> None:
+    best = ledger.ranking()
+    if best:
+        confirmed = ledger.finished("confirm")
+        console.print(best_table(ledger.objective.metric, best[:3], confirmed))
+    entries = ledger.finished(*schedule.quotas)
+    for status in ("pruned", "diverged", "out_of_memory"):
+        count = sum(entry.status == status for entry in entries)
+        if count:
+            console.print(f"{count} trials {_SAID[status]}")
+    if not schedule.finished:
+        console.print(f"{schedule.done()} of {schedule.total} done; the same command goes on")
     where = ""
     if options.tracking_uri != default_uri(options.storage):
         where = f" --tracking-uri {without_credentials(options.tracking_uri)}"
     elif options.storage != Path("runs").resolve():
         where = f" --storage {options.storage}"
     for command in (
-        f"python -m analysis trials {study.name}{where}",
-        f"python -m analysis export {study.name} --top 3 --out best.yaml{where}",
+        f"python -m analysis trials {ledger.study.name}{where}",
+        f"python -m analysis export {ledger.study.name} --top 3 --out best.yaml{where}",
         f"mlflow ui --backend-store-uri {without_credentials(options.tracking_uri)}",
     ):
         console.print(command, soft_wrap=True)
 
 
-def _quiet() -> None:
+_SAID = {
+    "pruned": "were stopped early",
+    "diverged": "diverged",
+    "out_of_memory": "ran out of memory or would have",
+}
+
+
+def quiet() -> None:
     """Keep the chatter of libraries out of the way of the live view."""
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     logging.getLogger("ray").setLevel(logging.ERROR)
-    # It says of trials that wait for the next start that they did not complete.
-    logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)
+    # They say of trials that wait for the next start that they did not complete, and of a full
+    # disk what is said in one line below.
+    for name in ("ray.tune", "ray.train"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)

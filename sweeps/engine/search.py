@@ -1,44 +1,108 @@
-"""Ray Tune's view of the ledger."""
+"""Ray Tune's view of the ledger: where its trials come from, and where their results go."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-import optuna
+import ray
+from ray import cloudpickle
+from ray.tune import Callback, Stopper
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
-from ray.tune.utils.util import unflatten_dict
 
-from memmeta.config import RunConfig
-from sweeps.engine.ledger import Ledger
+from sweeps.engine.ledger import Entry, Ledger, Ticket
 from sweeps.engine.outcome import outcome
+from sweeps.engine.placement import Placement, Refusal
+from sweeps.engine.schedule import Schedule
 from sweeps.engine.unsaved import Unsaved
+
+Listener = Callable[[Entry], None]
+"""Is told of a trial whenever the ledger knows more of it."""
 
 
 class LedgerSearch(Unsaved, Searcher):
-    """Takes every trial from the ledger and brings its result back.
+    """Takes every trial from the ledger.
 
     `tune.search.optuna.OptunaSearch` records a trial that failed as FAIL, which samplers ignore,
     and has no place for constraints; nor can it go on with an interrupted study.
     """
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(
+        self, schedule: Schedule, ledger: Ledger, placement: Placement, listeners: list[Listener]
+    ) -> None:
         super().__init__()
+        self._schedule = schedule
         self._ledger = ledger
-        self._asked: dict[str, optuna.Trial] = {}
+        self._placement = placement
+        self._listeners = listeners
+        self._tickets: dict[str, Ticket] = {}
+        self._held: Ticket | None = None
 
-    def suggest(self, trial_id: str) -> dict[str, Any]:
-        """The Tune config of a new trial: its number in the ledger and its run."""
-        trial, run = self._ledger.ask()
-        self._asked[trial_id] = trial
-        return {"number": trial.number, "run": run}
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The Tune config of the next trial that has to be run."""
+        while True:
+            ticket = self._held or self._schedule.next()
+            self._held = None
+            if ticket == "finished":
+                return Searcher.FINISHED
+            if ticket == "wait":
+                return None
+            assert isinstance(ticket, Ticket)
+            twin = self._twin(ticket)
+            if twin and twin.status == "running":
+                # They would write the same checkpoints.
+                self._held = ticket
+                return None
+            if twin:
+                assert twin.result is not None
+                self._tell(self._ledger.report(ticket, twin.result))
+                continue
+            placed = self._placement.place(ticket.run, ticket.place)
+            if isinstance(placed, Refusal):
+                self._tell(self._ledger.report(ticket, placed.result))
+                continue
+            self._tickets[trial_id] = ticket
+            self._tell(self._ledger.entry(ticket.place))
+            return {
+                "name": f"{ticket.stage}-{ticket.index:03d}",
+                "run": ticket.run.model_dump(),
+                "test": ticket.stage == "confirm",
+                **placed._asdict(),
+            }
+
+    def record(self, trial_id: str, result: dict[str, Any]) -> Entry:
+        """Write down a result."""
+        ticket = self._tickets[trial_id]
+        entry = self._ledger.report(ticket, outcome(result))
+        self._tell(entry)
+        return entry
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Record a result. A failure is none: the trial stays open for the next start."""
-        trial = self._asked.pop(trial_id)
-        if result and not error and result["status"] != "failed":
-            # Tune hands searchers its results flattened.
-            self._ledger.tell(trial, outcome(unflatten_dict(result)))
+        """Forget a trial. One whose worker was lost too often waits for the next start."""
+        del result  # recorded already
+        ticket = self._tickets.pop(trial_id)
+        self._placement.free(ticket.place)
+        if error:
+            self._tell(self._ledger.release(ticket))
+
+    def _twin(self, ticket: Ticket) -> Entry | None:
+        """A trial that does what this one is to do: now, or of its own stage before."""
+        return next(
+            (
+                entry
+                for entry in self._ledger.entries()
+                if entry.run.key == ticket.run.key
+                and entry.place != ticket.place
+                and (entry.status == "running" or (entry.stage == ticket.stage and entry.finished))
+            ),
+            None,
+        )
+
+    def _tell(self, entry: Entry) -> None:
+        for listener in self._listeners:
+            listener(entry)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the ledger is on disk."""
@@ -47,6 +111,48 @@ class LedgerSearch(Unsaved, Searcher):
         """Nothing to restore."""
 
 
-def run_of(trial: Trial) -> RunConfig:
-    """The run of a Tune trial that `LedgerSearch.suggest` proposed."""
-    return RunConfig.model_validate(trial.config["run"])
+class Recorder(Unsaved, Stopper):
+    """Hears every result first: has it recorded, and stops what is not worth going on with.
+
+    Attributes:
+        bug: the traceback of the first bug in a trial. It ends the sweep: the next trial would
+            meet it too.
+    """
+
+    def __init__(self, search: LedgerSearch) -> None:
+        self.bug: str | None = None
+        self._search = search
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Record a result, and say whether to stop the trial."""
+        entry = self._search.record(trial_id, result)
+        if entry.status == "failed":
+            self.bug = result["message"]
+        return entry.status == "pruned"
+
+    def stop_all(self) -> bool:
+        """Whether to stop the sweep."""
+        return self.bug is not None
+
+
+class Watch(Unsaved, Callback):
+    """Tells errors of the trainable from lost machines, which alone are worth another try."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+
+    def on_trial_recover(self, *, trial: Trial, **_: Any) -> None:
+        """An error after which Ray would start the trial again."""
+        self._look_at(trial)
+
+    def on_trial_error(self, *, trial: Trial, **_: Any) -> None:
+        """An error after which it would not."""
+        self._look_at(trial)
+
+    def _look_at(self, trial: Trial) -> None:
+        if trial.pickled_error_file is None:
+            return
+        # This process has just written it.
+        error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+        if not isinstance(error, ray.exceptions.RayActorError) or error.actor_init_failed:
+            self._recorder.bug = str(error)

@@ -65,8 +65,8 @@ def all_pages(search: "Callable[[str | None], PagedList[T]]") -> list[T]:
 
 
 @contextmanager
-def explained(uri: str) -> Iterator[None]:
-    """Turn what goes wrong with a store into one line.
+def explained(uri: str, what: str = "an MLflow store") -> Iterator[None]:
+    """Turn what goes wrong with a store, `what` it is to be, into one line.
 
     Raises:
         InputError: instead of the many exceptions of MLflow and of what it stands on.
@@ -78,7 +78,7 @@ def explained(uri: str) -> Iterator[None]:
     except Exception as error:
         # MLflow, SQLAlchemy, database drivers and HTTP clients share no narrower base.
         raise InputError(
-            without_credentials(f"{uri}: cannot be opened as an MLflow store ({reason(error)})")
+            without_credentials(f"{uri}: cannot be opened as {what} ({reason(error)})")
         ) from None
 
 

@@ -1,20 +1,33 @@
 """A study: one question to one data set, asked with many configs."""
 
-import json
+import itertools
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
 
-from optuna.distributions import (
-    BaseDistribution,
-    FloatDistribution,
-    IntDistribution,
-    distribution_to_json,
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+from pydantic import (
+    ByteSize,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
 )
 
-from memmeta.config import DataConfig, LearnerConfig, RunConfig, TrainingConfig, parse
+from memmeta.config import (
+    Config,
+    DataConfig,
+    LearnerConfig,
+    RunConfig,
+    TrainingConfig,
+    parse,
+    read_yaml,
+)
 from memmeta.errors import InputError
+from sweeps.engine.space import Grid, Space, applicable, described
 
 SPACE: Mapping[str, BaseDistribution] = {
     # Standardised features bound the head's Hessian by 2: beyond 1 some tasks begin to oscillate.
@@ -27,37 +40,125 @@ SPACE: Mapping[str, BaseDistribution] = {
 }
 """The default space: the quantities that the paper fixes."""
 
+_STAGES: Mapping[str, set[str]] = {
+    "explore": {"space"},
+    "search": {"space", "objective", "memory_limit"},
+    "confirm": {"space", "objective", "memory_limit"},
+    "grid": set(),
+}
+"""The stages, and what of a study besides data, learner and training decides their trials."""
 
-@dataclass(frozen=True)
-class Study:
-    """What is searched, on what, and with how much.
+_COMBINED = (
+    "algorithm", "kind", "first_order", "backbone", "norm", "head", "chunk", "task_batch",
+    "task_pool", "warm_start",
+)  # fmt: skip
+"""Fields of the learner of which one value can exclude another's."""
 
-    Raises:
-        InputError: the name cannot be a folder's; data and learner do not go together; a
-            dimension of the space is no field of the learner, or its range leaves what that field
-            accepts.
-    """
+_COMBINATIONS = 20_000
+"""So many are tried when a study is made; one that is refused beyond them shows in its trial."""
+
+
+class Study(Config):
+    """What is searched, on what, and with how much."""
 
     name: str
     """Names the study in the MLflow UI and for the `analysis` commands."""
     data: DataConfig
     """The data set and the shape of its episodes."""
+    learner: LearnerConfig = LearnerConfig()
+    """Holds what the space or the grid leaves out."""
     training: TrainingConfig
-    """The default budget of a trial."""
-    trials: int
-    """The default number of trials in all."""
-    learner: LearnerConfig = field(default_factory=LearnerConfig)
-    """Holds what the space leaves out."""
-    space: Mapping[str, BaseDistribution] = field(default_factory=lambda: SPACE)
+    """The budget of a trial."""
+    trials: int = Field(32, ge=1)
+    """Trials in all."""
+    space: Space = Field(default_factory=lambda: dict(SPACE))
     """Fields of the learner and where each is searched."""
+    grid: Grid = Field(default_factory=dict)
+    """Fields of the learner and their values, of which stage grid runs every combination."""
+    seeds: int = Field(3, ge=1)
+    """Training seeds of every config in the stages confirm and grid."""
+    objective: tuple[str, ...] = Field(None, validate_default=True)
+    """What is optimised: the data's metric, alone or with the peak memory."""
+    memory_limit: ByteSize | None = Field(None, gt=0)
+    """Bytes that the peak memory of a feasible trial stays within."""
+    sampler: Literal["tpe", "gp", "nsgaii", "random"] = "tpe"
+    """Proposes the trials of stage search."""
+    asha: bool = False
+    """Whether stage search stops trials early, by asynchronous successive halving."""
 
-    def __post_init__(self) -> None:
-        if not re.fullmatch(r"[\w-]+", self.name):
-            raise InputError(f"study name {self.name!r}: letters, digits, _ and - are accepted")
-        self.run_config({}, seed=0)
-        for name, distribution in self.space.items():
-            for value in _ends(distribution):
-                parse(LearnerConfig, self.learner.model_dump() | {name: value}, f"space.{name}")
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        if not re.fullmatch(r"[\w-]+", name):
+            raise ValueError("letters, digits, _ and - are accepted")
+        return name
+
+    @field_validator("objective", mode="before")
+    @classmethod
+    def _of_the_data(cls, objective: object, info: ValidationInfo) -> object:
+        if "data" not in info.data:
+            return ()
+        metric = info.data["data"].metric.name
+        names = re.split(r"\s*,\s*", objective) if isinstance(objective, str) else objective
+        names = tuple(names) if isinstance(names, list) else names
+        if names is None:
+            return (metric,)
+        if names not in ((metric,), (metric, "memory")):
+            raise ValueError(f"accepted are {metric} and {metric},memory")
+        return names
+
+    @field_validator("memory_limit", mode="wrap")
+    @classmethod
+    def _bytes(cls, value: object, handler: ValidatorFunctionWrapHandler) -> ByteSize | None:
+        try:
+            limit: ByteSize | None = handler(value)
+        except ValidationError:
+            raise ValueError(
+                "bytes above 0 are accepted, such as 2000000, 200MiB or 1.5GB"
+            ) from None
+        return limit
+
+    @model_validator(mode="after")
+    def _one_objective(self) -> Self:
+        if self.asha and len(self.objective) > 1:
+            raise ValueError(
+                "asha goes with one objective: with memory as a second one, trials that it "
+                "stopped early would sit on the Pareto front"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _combinations(self) -> Self:
+        refusal = self._refusal({})
+        if refusal:
+            raise ValueError(refusal)
+        spaces: dict[str, Mapping[str, Iterable[Any]]] = {
+            "space": {name: _extremes(name, self.space[name]) for name in self.space},
+            "grid": self.grid,
+        }
+        for source, values in spaces.items():
+            for params in _combined(values, self.learner):
+                refusal = self._refusal(params)
+                if refusal:
+                    raise ValueError(f"{source}: {self._culprits(params, refusal)}: {refusal}")
+        return self
+
+    def _refusal(self, params: Mapping[str, Any]) -> str | None:
+        """Why there is no such run."""
+        try:
+            self.run_config(params, seed=0)
+        except InputError as error:
+            return error.message.removeprefix(f"study {self.name}: ")
+        return None
+
+    def _culprits(self, params: Mapping[str, Any], refusal: str) -> str:
+        """Those of `params` without which the refusal would not be."""
+        culprits = dict(params)
+        for name in params:
+            others = {key: value for key, value in culprits.items() if key != name}
+            if self._refusal(others) == refusal:
+                culprits = others
+        return " with ".join(f"{name}={value}" for name, value in culprits.items())
 
     def run_config(self, params: Mapping[str, Any], seed: int) -> RunConfig:
         """The run of one point of the space.
@@ -73,15 +174,10 @@ class Study:
         }
         return parse(RunConfig, values, f"study {self.name}")
 
-    def settings(self, seed: int) -> dict[str, Any]:
-        """What makes the trials of a sweep comparable: all but their number."""
-        return {
-            "data": self.data.model_dump(),
-            "learner": self.learner.model_dump(),
-            "training": self.training.model_dump(),
-            "seed": seed,
-            "space": {k: json.loads(distribution_to_json(d)) for k, d in self.space.items()},
-        }
+    def settings(self, stage: str, seed: int) -> dict[str, Any]:
+        """What makes the trials of a stage comparable: all but their number."""
+        fields = {"data", "learner", "training"} | _STAGES[stage]
+        return {**self.model_dump(mode="json", include=fields), "seed": seed}
 
     def sweep_name(self, seed: int) -> str:
         """Names this study with this budget a trial and this seed: a folder and an MLflow run."""
@@ -89,8 +185,43 @@ class Study:
         amount = f"{budget.iterations}steps" if budget.iterations else f"{budget.tasks}tasks"
         return f"{self.name}-{amount}-seed{seed}"
 
+    def changed(self, **changes: object) -> "Study":
+        """A copy with other values of some fields.
 
-def _ends(distribution: BaseDistribution) -> tuple[Any, ...]:
-    if isinstance(distribution, FloatDistribution | IntDistribution):
-        return distribution.low, distribution.high
-    return distribution.choices  # type: ignore[attr-defined]
+        Raises:
+            InputError: they are not accepted.
+        """
+        given = {name: getattr(self, name) for name in self.model_fields_set}
+        return parse(Study, given | changes, f"study {self.name}")
+
+
+def read_study(path: Path) -> Study:
+    """The study in a YAML file.
+
+    Raises:
+        InputError: the file cannot be read, or a key of it is not accepted.
+    """
+    return parse(Study, read_yaml(path), str(path))
+
+
+def _combined(
+    values: Mapping[str, Iterable[Any]], base: LearnerConfig
+) -> Iterable[Mapping[str, Any]]:
+    """Combinations of fields that can exclude each other, less what does not apply."""
+    names = [name for name in values if name in _COMBINED]
+    products = itertools.product(*(values[name] for name in names))
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for product in itertools.islice(products, _COMBINATIONS):
+        params = applicable(dict(zip(names, product, strict=True)), base)
+        found.setdefault(tuple(params.items()), params)
+    return found.values()
+
+
+def _extremes(name: str, dimension: BaseDistribution) -> Iterable[Any]:
+    """Values that are accepted only if all of the dimension's are."""
+    if not isinstance(dimension, FloatDistribution | IntDistribution):
+        return described(dimension)
+    if name == "chunk":
+        # Accepted or not by what divides it, and always an integer.
+        return range(int(dimension.low), int(dimension.high) + 1, int(dimension.step or 1))
+    return dimension.low, dimension.high

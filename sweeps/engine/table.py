@@ -1,35 +1,51 @@
 """Finished trials for human eyes."""
 
-from optuna.trial import FrozenTrial
+import math
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
 from rich import box
 from rich.table import Table
 
 from memmeta.metric import Metric
-from sweeps.engine.ledger import result_of
+from sweeps.engine.ledger import Entry
 
 
-def best_table(metric: Metric, best: list[FrozenTrial]) -> Table:
-    """The best trials, a column each: so six hyperparameters fit 80 characters."""
+def best_table(metric: Metric, best: Sequence[Entry], confirmed: Sequence[Entry] = ()) -> Table:
+    """The best configs, a column each: so six hyperparameters fit 80 characters.
+
+    Args:
+        metric: of the study.
+        best: trials of explore and search.
+        confirmed: trials of confirm; what fresh seeds gave for a config is shown below it.
+    """
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("best configs")
-    for trial in best:
-        table.add_column(f"trial {trial.number}", justify="right", no_wrap=True)
-    table.add_row(f"validation {metric.title}", *(score(metric, trial) for trial in best))
+    for entry in best:
+        table.add_column(entry.name, justify="right", no_wrap=True)
+    table.add_row(f"validation {metric.title}", *(score(metric, entry) for entry in best))
     table.add_row("peak memory", *map(memory, best))
-    for name in best[0].params:
-        table.add_row(name, *(short(trial.params[name]) for trial in best))
+    for name in dict.fromkeys(name for entry in best for name in entry.params):
+        table.add_row(name, *(short(entry.params.get(name, "")) for entry in best))
+    seeds = [[c for c in confirmed if c.params == entry.params] for entry in best]
+    if any(seeds):
+        table.add_section()
+        for split in ("val", "test"):
+            title = f"fresh seeds, {'validation' if split == 'val' else 'test'}"
+            table.add_row(title, *(_over_seeds(metric, split, entries) for entries in seeds))
     return table
 
 
-def score(metric: Metric, trial: FrozenTrial) -> str:
-    """The metric of a complete trial, with its interval."""
-    metrics = result_of(trial)["metrics"]
+def score(metric: Metric, entry: Entry) -> str:
+    """The metric of a complete trial, with its interval over tasks."""
+    metrics = _metrics(entry)
     return metric.text(metrics[metric.key], metrics["val_interval"], decimals=1)
 
 
-def memory(trial: FrozenTrial) -> str:
+def memory(entry: Entry) -> str:
     """Peak memory, in MiB."""
-    peak = result_of(trial)["peak_memory_bytes"]
+    peak = (entry.result or {}).get("peak_memory_bytes")
     if peak is None:
         return "not measured"
     return f"{peak / 2**20:.{0 if peak >= 2**20 else 1}f} MiB"
@@ -38,3 +54,26 @@ def memory(trial: FrozenTrial) -> str:
 def short(value: object) -> str:
     """A hyperparameter, to three digits."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _over_seeds(metric: Metric, split: str, entries: Sequence[Entry]) -> str:
+    """Mean over training seeds, the half-width of its 95 % interval, and their number."""
+    key = f"{split}_{metric.name}"
+    values = [_metrics(entry)[key] for entry in entries if entry.status == "complete"]
+    if not values:
+        return ""
+    mean = statistics.fmean(values)
+    if len(values) == 1:
+        return f"{metric.alone(mean)} (1)"
+    interval = _STUDENT.get(len(values), 1.96) * statistics.stdev(values) / math.sqrt(len(values))
+    return f"{metric.text(mean, interval, decimals=1)} ({len(values)})"
+
+
+_STUDENT = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
+"""97.5 % quantiles of Student's t for so many values: seeds are few."""
+
+
+def _metrics(entry: Entry) -> dict[str, Any]:
+    assert entry.result is not None
+    metrics: dict[str, Any] = entry.result["metrics"]
+    return metrics

@@ -1,183 +1,280 @@
-"""MLflow, written by the driver alone: a parent run a sweep, a child run a trial."""
+"""MLflow, written by the driver alone: a parent run a sweep, a child run a trial.
+
+The ledger is what has to be written, so nothing is kept here: whatever a server did not take, or a
+killed driver did not send, is found by comparing the two, and sent then.
+"""
 
 import json
-import logging
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
-from mlflow.entities import Metric, Param, RunTag
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE, MLFLOW_SOURCE_NAME
-from ray.tune import Callback
-from ray.tune.experiment import Trial
-
 from memmeta import provenance
-from memmeta.config import RunConfig
-from sweeps.engine.outcome import INFEASIBLE, TAGS
-from sweeps.engine.search import run_of
+from sweeps.engine.ledger import Entry, Ledger
+from sweeps.engine.outcome import FINAL, TAGS, Stage
 from sweeps.engine.store import all_pages, connect, explained, reason
-from sweeps.engine.study import Study
-from sweeps.engine.unsaved import Unsaved
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+# As MLflow has them, which is slow to import.
+_PARENT_TAG, _NOTE_TAG, _SOURCE_TAG = (
+    "mlflow.parentRunId",
+    "mlflow.note.content",
+    "mlflow.source.name",
+)
 
 # Has the UI open on the table of runs rather than on its pages for language models.
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 
-_ENDS = {
-    "complete": "FINISHED",
-    **dict.fromkeys(INFEASIBLE, "FINISHED"),
-    "interrupted": "KILLED",
-    "failed": "FAILED",
-}
+_ENDS = {**dict.fromkeys(FINAL, "FINISHED"), "interrupted": "KILLED", "failed": "FAILED"}
 """MLflow's word for how a trial ended."""
-
 
 _COMPARED = 100
 """Trials in the link that compares them: an address has to stay within what browsers take."""
 
+_LONGEST_PAUSE = 30.0
+"""Seconds between two tries at most, when a server does not answer."""
 
-class Tracker(Unsaved, Callback):
-    """Writes what Tune reports, through a queue, so that a slow server cannot stall the sweep."""
+_PATIENCE = 20.0
+"""Seconds for which a server that does not answer is tried when the sweep is at its end."""
 
-    def __init__(self, study: Study, seed: int, uri: str, experiment: str, storage: Path) -> None:
-        """Connect, and find the sweep's runs or begin them.
+_LONGEST_TAG = 5000
+"""Characters that every MLflow store takes."""
+
+_FACTS = ("message", "commit", "hardware", "threads", "data_digest")
+_MEMORY = ("peak", "predicted", "reserved")
+
+
+class _Sent(NamedTuple):
+    """What MLflow has of a trial."""
+
+    run_id: str
+    status: str
+    reports: int
+
+
+class Tracker:
+    """Writes what the ledger knows, from a thread: a slow server cannot stall the sweep."""
+
+    def __init__(
+        self, ledger: Ledger, name: str, uri: str, experiment: str, artifacts: Path
+    ) -> None:
+        """Connect, find the sweep's runs or begin them, and write what is not there yet.
+
+        Args:
+            ledger: the record of the sweep.
+            name: of the sweep.
+            uri: of the MLflow store.
+            experiment: its name there.
+            artifacts: folder for files, where the store is a bare database.
 
         Raises:
             InputError: the store cannot be opened.
         """
-        self._study = study
-        self._seed = seed
+        self._study = ledger.study
+        self._name = name
+        self._settings = json.dumps(ledger.settings)
         with explained(uri):
             self._client = connect(uri)
-            self._experiment_id = self._experiment(experiment, uri, storage)
+            self._experiment_id = self._experiment(experiment, uri, artifacts)
             self._parent_id = self._parent()
-            self._children = self._find_children()
-        self._running: set[str] = set()
-        self._queue = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mlflow")
+            self._sent = self._find_sent()
+        self._waiting: dict[tuple[Stage, int], Entry] = {}
+        self._summary: dict[str, float] | None = None
+        self._changed = threading.Condition()
+        self._closing = False
+        self._problem: str | None = None
+        self._thread = threading.Thread(target=self._write, name="mlflow", daemon=True)
+        self._thread.start()
+        self.send_all(ledger.entries())
 
-    def on_trial_start(self, *, trial: Trial, **_: Any) -> None:
-        """Begin the trial's run, or open the one that an earlier start began."""
-        self._later(self._begin, trial.config["number"], run_of(trial))
+    def send(self, entry: Entry) -> None:
+        """Have a trial written, in place of what was to be written of it before."""
+        with self._changed:
+            self._waiting[entry.place] = entry
+            self._changed.notify()
 
-    def on_trial_result(self, *, trial: Trial, result: dict[str, Any], **_: Any) -> None:
-        """Log the metrics of a validation point; at the last one, end the run."""
-        self._later(self._log, run_of(trial).key, dict(result))
+    def send_all(self, entries: Iterable[Entry]) -> None:
+        """Have all trials written that MLflow does not have as they are."""
+        for entry in entries:
+            sent = self._sent.get(entry.place)
+            if sent is None or (sent.status, sent.reports) != (entry.status, _reports(entry)):
+                self.send(entry)
 
-    def on_trial_error(self, *, trial: Trial, **_: Any) -> None:
-        """End the run of a trial whose machine was lost once too often."""
-        self._later(self._end, run_of(trial).key, "failed")
+    def close(self, finished: bool, summary: Mapping[str, float]) -> str | None:
+        """Write what is left, and end the sweep's run.
 
-    def close(self, finished: bool, summary: Mapping[str, float]) -> None:
-        """Write what is queued, and end the sweep's run and those of interrupted trials."""
-        self._later(self._end_parent, finished, dict(summary))
-        self._queue.shutdown(wait=True)
+        Returns:
+            Why not all could be written, if so: it is when the same sweep is started again.
+        """
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._thread.join()
+        if self._waiting:
+            return f"{len(self._waiting)} trials are not in MLflow yet ({self._problem})"
+        try:
+            self._end_parent(finished, summary)
+        except Exception as error:
+            return f"the sweep's summary is not in MLflow yet ({reason(error)})"
+        return None
 
-    def _later(self, write: Callable[..., None], *args: Any) -> None:
-        def attempt() -> None:
+    def _write(self) -> None:
+        """Write what is waiting, the oldest first; after a failure try again, ever more rarely."""
+        pause, begun_closing = 0.0, None
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._closing)
+                if pause and not self._closing:
+                    self._changed.wait_for(lambda: self._closing, timeout=pause)
+                if self._closing:
+                    begun_closing = begun_closing or time.monotonic()
+                    patience = begun_closing + _PATIENCE - time.monotonic()
+                    if not self._waiting or (pause and patience < 0):
+                        return
+                place = next(iter(self._waiting))
+                entry = self._waiting.pop(place)
             try:
-                write(*args)
+                self._sync(entry, anew=pause > 0)
+                pause = 0.0
             except Exception as error:
-                logger.warning("MLflow: not written (%s)", reason(error))
+                # MLflow, SQLAlchemy and HTTP clients share no narrower base.
+                self._problem = reason(error)
+                pause = min(_LONGEST_PAUSE, 2 * pause or 1.0)
+                with self._changed:
+                    self._waiting.setdefault(place, entry)
+                if self._closing:
+                    time.sleep(1.0)
 
-        self._queue.submit(attempt)
+    def _sync(self, entry: Entry, anew: bool) -> None:
+        """Make MLflow have a trial as it is. Done twice, it leaves what it leaves done once."""
+        if anew:
+            # A run may have been begun although the answer did not come.
+            self._sent = self._find_sent()
+        sent = self._sent.get(entry.place) or self._begin(entry)
+        if entry.status == "running" and sent.status != "running":
+            self._client.update_run(sent.run_id, status="RUNNING")
+        self._client.log_batch(sent.run_id, **_batch(entry, sent))
+        if entry.status != "running":
+            self._client.set_terminated(sent.run_id, _ENDS[entry.status])
+        self._sent[entry.place] = _Sent(sent.run_id, entry.status, _reports(entry))
 
-    def _experiment(self, name: str, uri: str, storage: Path) -> str:
+    def _begin(self, entry: Entry) -> _Sent:
+        tags = self._tags("trial") | {
+            _PARENT_TAG: self._parent_id,
+            TAGS.stage: entry.stage,
+            TAGS.index: str(entry.index),
+            TAGS.key: entry.run.key,
+            TAGS.config: entry.run.model_dump_json(),
+            TAGS.status: "running",
+            TAGS.reports: "0",
+        }
+        run = self._client.create_run(self._experiment_id, tags=tags, run_name=entry.name)
+        return _Sent(run.info.run_id, "running", 0)
+
+    def _experiment(self, name: str, uri: str, artifacts: Path) -> str:
         found = self._client.get_experiment_by_name(name)
         if found:
             return str(found.experiment_id)
         # A server keeps artifacts where it was told to; a bare database would put them into
         # whatever folder the driver was started in.
-        location = (storage / "artifacts").as_uri() if uri.startswith("sqlite") else None
+        location = artifacts.as_uri() if uri.startswith("sqlite") else None
         return str(self._client.create_experiment(name, location, _EXPERIMENT_TAGS))
 
     def _parent(self) -> str:
-        name = self._study.sweep_name(self._seed)
-        query = f"tags.`{TAGS.sweep}` = '{name}' and tags.`{TAGS.kind}` = 'sweep'"
+        query = f"tags.`{TAGS.sweep}` = '{self._name}' and tags.`{TAGS.kind}` = 'sweep'"
         runs = self._client.search_runs([self._experiment_id], query, max_results=1)
         if runs:
-            self._client.update_run(runs[0].info.run_id, status="RUNNING")
-            return str(runs[0].info.run_id)
-        settings = self._study.settings(self._seed)
-        tags = self._tags("sweep") | {
-            TAGS.commit: provenance.commit(),
-            TAGS.settings: json.dumps(settings),
-        }
-        run = self._client.create_run(self._experiment_id, tags=tags, run_name=name)
-        return str(run.info.run_id)
+            run_id = str(runs[0].info.run_id)
+            self._client.update_run(run_id, status="RUNNING")
+        else:
+            tags = self._tags("sweep") | {TAGS.commit: provenance.commit()}
+            run = self._client.create_run(self._experiment_id, tags=tags, run_name=self._name)
+            run_id = str(run.info.run_id)
+        self._client.set_tag(run_id, TAGS.settings, self._settings)
+        return run_id
 
-    def _find_children(self) -> dict[str, str]:
-        query = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{self._parent_id}'"
-        runs = all_pages(
+    def _find_sent(self) -> dict[tuple[Stage, int], _Sent]:
+        query = f"tags.`{_PARENT_TAG}` = '{self._parent_id}'"
+        runs: list[Run] = all_pages(
             lambda token: self._client.search_runs([self._experiment_id], query, page_token=token)
         )
-        return {run.data.tags[TAGS.key]: run.info.run_id for run in runs}
+        return dict(map(_sent, runs))
 
     def _tags(self, kind: str) -> dict[str, str]:
         return {
             TAGS.kind: kind,
             TAGS.study: self._study.name,
-            TAGS.sweep: self._study.sweep_name(self._seed),
-            MLFLOW_SOURCE_NAME: Path(sys.argv[0]).name,
+            TAGS.sweep: self._name,
+            _SOURCE_TAG: Path(sys.argv[0]).name,
         }
 
-    def _begin(self, number: int, config: RunConfig) -> None:
-        self._running.add(config.key)
-        if config.key in self._children:
-            run_id = self._children[config.key]
-            self._client.set_tag(run_id, TAGS.status, "running")
-            self._client.update_run(run_id, status="RUNNING")
-            return
-        tags = self._tags("trial") | {
-            MLFLOW_PARENT_RUN_ID: self._parent_id,
-            TAGS.number: str(number),
-            TAGS.key: config.key,
-            TAGS.config: config.model_dump_json(),
-            TAGS.status: "running",
-        }
-        name = f"trial {number:03d}"
-        run = self._client.create_run(self._experiment_id, tags=tags, run_name=name)
-        self._children[config.key] = run.info.run_id
-        params = [Param(name, str(value)) for name, value in config.flat().items()]
-        self._client.log_batch(run.info.run_id, params=params)
+    def _end_parent(self, finished: bool, summary: Mapping[str, float]) -> None:
+        from mlflow.entities import Metric
 
-    def _log(self, key: str, result: dict[str, Any]) -> None:
-        now = int(1000 * time.time())
-        values = dict(result["metrics"])
-        if result["peak_memory_bytes"] is not None:
-            values["peak_memory_mib"] = result["peak_memory_bytes"] / 2**20
-        if result["seconds_per_step"] is not None:
-            values["seconds_per_step"] = result["seconds_per_step"]
-        metrics = [Metric(name, value, now, result["step"]) for name, value in values.items()]
-        facts = ("commit", "hardware", "threads", "data_digest")
-        tags = [RunTag(getattr(TAGS, name), str(result[name])) for name in facts]
-        self._client.log_batch(self._children[key], metrics=metrics, tags=tags)
-        if result["status"] != "running":
-            self._end(key, result["status"])
-
-    def _end(self, key: str, status: str) -> None:
-        run_id = self._children[key]
-        self._client.set_tag(run_id, TAGS.status, status)
-        self._client.set_terminated(run_id, _ENDS[status])
-        self._running.discard(key)
-
-    def _end_parent(self, finished: bool, summary: dict[str, float]) -> None:
-        for key in list(self._running):
-            self._end(key, "interrupted")
         now = int(1000 * time.time())
         metrics = [Metric(name, value, now, 0) for name, value in summary.items()]
         self._client.log_batch(self._parent_id, metrics=metrics)
-        self._client.set_tag(self._parent_id, MLFLOW_RUN_NOTE, self._note())
+        self._client.set_tag(self._parent_id, _NOTE_TAG, self._note())
         self._client.set_terminated(self._parent_id, "FINISHED" if finished else "KILLED")
 
     def _note(self) -> str:
         """What the UI shows on the sweep's page: a way to the comparison of its trials."""
-        runs = json.dumps(list(self._children.values())[-_COMPARED:])
+        runs = json.dumps([sent.run_id for sent in self._sent.values()][-_COMPARED:])
         experiments = quote(json.dumps([self._experiment_id]))
         address = f"#/compare-runs?runs={quote(runs)}&experiments={experiments}"
-        settings = json.dumps(self._study.settings(self._seed), indent=1)
+        settings = json.dumps(json.loads(self._settings), indent=1)
         return f"[Compare the trials]({address})\n\n```json\n{settings}\n```"
+
+
+def _reports(entry: Entry) -> int:
+    return len(entry.result["reports"]) if entry.result else 0
+
+
+def _batch(entry: Entry, sent: _Sent) -> dict[str, Any]:
+    """What MLflow does not have of a trial, as the arguments of `log_batch`."""
+    from mlflow.entities import Metric, Param, RunTag
+
+    tags = {TAGS.status: entry.status, TAGS.reports: str(_reports(entry))}
+    params = {} if sent.reports else entry.run.flat()
+    metrics = []
+    if entry.result:
+        result = entry.result
+        # The last report's time and step, so that nothing is there twice when it is sent twice.
+        last = result["reports"][-1] if result["reports"] else {"time": 0.0, "step": 0}
+        reports = [*result["reports"][sent.reports :], last | {"metrics": _whole(result)}]
+        metrics = [
+            Metric(name, value, int(1000 * report["time"]), report["step"])
+            for report in reports
+            for name, value in report["metrics"].items()
+        ]
+        facts = {name: str(result[name])[-_LONGEST_TAG:] for name in _FACTS if name in result}
+        tags |= {getattr(TAGS, name): fact for name, fact in facts.items()}
+    return {
+        "metrics": metrics,
+        "params": [Param(name, str(value)) for name, value in params.items()],
+        "tags": [RunTag(name, value) for name, value in tags.items()],
+    }
+
+
+def _whole(result: Mapping[str, Any]) -> dict[str, float]:
+    """What is known of a trial as a whole, under the names of MLflow metrics."""
+    sizes = {f"{name}_memory_mib": result.get(f"{name}_memory_bytes") for name in _MEMORY}
+    values = {name: None if size is None else size / 2**20 for name, size in sizes.items()}
+    values |= {name: result.get(name) for name in ("seconds_per_step", "seconds")}
+    values |= {k: v for k, v in result["metrics"].items() if k.startswith("test_")}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _sent(run: "Run") -> tuple[tuple[Stage, int], _Sent]:
+    tags = run.data.tags
+    place = tags[TAGS.stage], int(tags[TAGS.index])
+    status = tags[TAGS.status]
+    if run.info.status == "RUNNING":
+        status = "running"  # killed between ending the run and saying so, or the other way round
+    return place, _Sent(run.info.run_id, status, int(tags[TAGS.reports]))

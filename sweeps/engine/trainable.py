@@ -1,17 +1,22 @@
 """The learner as a Ray Tune trainable: a step is training up to the next validation."""
 
+import errno
+import gc
+import time
 import traceback
 from pathlib import Path
 from typing import Any
 
-import ray
 import torch
 from ray import tune
 
-from memmeta import checkpoint, data, provenance
+from memmeta import checkpoint, data, limits, provenance
 from memmeta.config import RunConfig
 from memmeta.runtime import configure_process
 from memmeta.training import DivergedError, MetaTrainer
+
+STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE)
+"""Of a disk that is full, or a file system that went away: nothing is wrong with the program."""
 
 
 class MetaTrainable(tune.Trainable):
@@ -21,63 +26,97 @@ class MetaTrainable(tune.Trainable):
     what it finds there: after a lost worker and after a lost driver alike.
     """
 
+    @classmethod
+    def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
+        """What `Placement.place` gave the trial."""
+        return tune.PlacementGroupFactory([config["resources"]])
+
     def setup(self, config: dict[str, Any], data_root: Path, checkpoints: Path) -> None:
         """Take note of the run; the first step begins it, where errors can be reported.
 
         Args:
-            config: the Tune config.
+            config: the Tune config, as `LedgerSearch.suggest` makes it.
             data_root: folder with the data sets.
             checkpoints: folder that every node sees.
         """
-        self.run = RunConfig.model_validate(config["run"])
         self.data_root = data_root
-        self.checkpoint_folder = checkpoints / self.run.key
+        self.checkpoints = checkpoints
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take the next trial: starting a process anew takes as long as many a trial.
+
+        What the last trial left is let go, so that each finds the memory of a new process.
+        """
+        self.run = RunConfig.model_validate(new_config["run"])
+        self.test: bool = new_config["test"]
+        self.predicted: int = new_config["predicted"]
+        self.reserved: int = new_config["reserved"]
+        self.overhead: int = new_config["overhead"]
+        resources = new_config["resources"]
+        self.cpus = int(resources["CPU"])
+        on_gpu = "GPU" in resources and torch.cuda.is_available()
+        self.device = torch.device("cuda" if on_gpu else "cpu")
         self.trainer: MetaTrainer | None = None
-        resources = ray.get_runtime_context().get_assigned_resources()
-        self.device = torch.device("cuda" if resources.get("GPU") else "cpu")
-        self.threads = configure_process(threads=max(1, int(resources.get("CPU", 1))))
+        self.seconds = 0.0
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return True
 
     def step(self) -> dict[str, Any]:
         """Train to the next validation. What goes wrong in the learner is reported, not raised.
 
         Ray would run a trial that raises again, which suits lost machines alone.
         """
+        begun = time.monotonic()
         try:
             result = self._advance()
         except DivergedError as error:
             result = self._ended("diverged", str(error))
-        except torch.OutOfMemoryError as error:
-            result = self._ended("out_of_memory", str(error))
-        except Exception:
-            result = self._ended("failed", traceback.format_exc())
+        except Exception as error:
+            if limits.is_out_of_memory(error):
+                result = self._ended("out_of_memory", str(error))
+            elif isinstance(error, OSError) and error.errno in STORAGE_ERRORS:
+                result = self._ended("failed", f"{error.strerror}: {self.checkpoints}")
+            else:
+                result = self._ended("failed", traceback.format_exc())
+        self.seconds += time.monotonic() - begun
         return result | self._facts()
-
-    def _begin(self) -> MetaTrainer:
-        """A new trainer, or the one that was interrupted."""
-        dataset = data.load(self.run.data.name, self.data_root)
-        self.trainer = MetaTrainer(self.run, dataset, self.device)
-        if (self.checkpoint_folder / "trainer.pt").exists():
-            self.load_checkpoint(str(self.checkpoint_folder))
-        return self.trainer
 
     def _advance(self) -> dict[str, Any]:
         trainer = self.trainer or self._begin()
-        if trainer.done:
-            # Interrupted after its last checkpoint and before the driver heard of it.
-            diagnostics = {}
-            val = trainer.evaluate("val", trainer.config.training.val_tasks)
-        else:
-            _, diagnostics, val = trainer.train_to_evaluation()
-            self.save_checkpoint(str(self.checkpoint_folder))
+        # One that was interrupted after its last checkpoint has nothing left to train.
+        if not trainer.done:
+            trainer.train_to_evaluation()
+            checkpoint.save(self.checkpoint_file, trainer)
+        metrics = _metrics(trainer, -1)
+        if trainer.done and self.test:
+            test = trainer.evaluate("test", self.run.training.test_tasks)
+            name = self.run.data.metric.name
+            metrics |= {f"test_{name}": test.value, "test_interval": test.interval}
         return {
             "status": "complete" if trainer.done else "running",
             "done": trainer.done,
-            "metrics": {
-                self.run.data.metric.key: val.value,
-                "val_interval": val.interval,
-                **diagnostics,
-            },
+            "metrics": metrics,
         }
+
+    def _begin(self) -> MetaTrainer:
+        """A new trainer, or the one that was interrupted."""
+        self.threads = configure_process(threads=self.cpus)
+        limits.cap(self.device, self.reserved, self.overhead)
+        dataset = data.load(self.run.data.name, self.data_root)
+        trainer = MetaTrainer(self.run, dataset, self.device)
+        if self.checkpoint_file.exists():
+            _, state = checkpoint.load(self.checkpoint_file)
+            trainer.load_state_dict(state)
+        self.trainer = trainer
+        return trainer
+
+    @property
+    def checkpoint_file(self) -> Path:
+        """Where this trial leaves its state."""
+        return self.checkpoints / self.run.key / "trainer.pt"
 
     def _ended(self, status: str, message: str) -> dict[str, Any]:
         return {"status": status, "done": True, "message": message, "metrics": {}}
@@ -86,21 +125,28 @@ class MetaTrainable(tune.Trainable):
         trainer = self.trainer
         return {
             "step": trainer.iteration if trainer else 0,
+            "reports": _reports(trainer) if trainer else [],
             "peak_memory_bytes": trainer.peak_memory if trainer else None,
+            "predicted_memory_bytes": self.predicted,
+            "reserved_memory_bytes": self.reserved,
             "seconds_per_step": trainer.seconds_per_step if trainer else None,
+            "seconds": self.seconds,
             "commit": provenance.commit(),
             "hardware": provenance.hardware(self.device),
-            "threads": self.threads,
+            "threads": torch.get_num_threads(),
             "data_digest": trainer.dataset.digest if trainer else None,
         }
 
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Write the trainer's state into a folder."""
-        if self.trainer:
-            checkpoint.save(Path(checkpoint_dir) / "trainer.pt", self.trainer)
 
-    def load_checkpoint(self, checkpoint_dir: str) -> None:
-        """Go on from the state in a folder."""
-        _, state = checkpoint.load(Path(checkpoint_dir) / "trainer.pt")
-        trainer = self.trainer or self._begin()
-        trainer.load_state_dict(state)
+def _metrics(trainer: MetaTrainer, index: int) -> dict[str, float]:
+    report = trainer.reports[index]
+    key = trainer.config.data.metric.key
+    return {key: report.val.value, "val_interval": report.val.interval, **report.diagnostics}
+
+
+def _reports(trainer: MetaTrainer) -> list[dict[str, Any]]:
+    """All validations so far, also those of which the driver did not hear before it was lost."""
+    return [
+        {"step": report.iteration, "time": report.time, "metrics": _metrics(trainer, index)}
+        for index, report in enumerate(trainer.reports)
+    ]

@@ -5,30 +5,35 @@ from pathlib import Path
 
 import pytest
 
-from memmeta.config import DataConfig
 from sweeps.engine.store import default_uri
-from sweeps.engine.study import Study
-from sweeps.engine.tracking import Tracker
-from tests.analysis.stand_ins import TRAINING, FakeTune, write_diverged, write_mixed, write_single
+from tests.analysis.stand_ins import (
+    begin_mixed,
+    driven,
+    go_on_with_mixed,
+    write_diverged,
+    write_grid,
+    write_single,
+)
 
 
 @pytest.fixture(scope="session")
 def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sweep's folder whose store has several studies, seeds and experiments.
 
-    `mixed` with seeds 0 and 1 (all diverged), the latter begun first, and two sweeps of one
-    name of `single`.
+    `mixed` with seeds 0 and 1 (all diverged), the latter begun first; two sweeps of one name of
+    `single`; and `factorial`, which has nothing but a grid.
     """
     storage = tmp_path_factory.mktemp("sweep results")
+    uri = default_uri(storage)
     for name, seed, experiment, write in (
         ("mixed", 1, "mixed", write_diverged),
-        ("mixed", 0, "renamed by its user", write_mixed),
+        ("mixed", 0, "renamed by its user", begin_mixed),
+        ("mixed", 0, "renamed by its user", go_on_with_mixed),
         ("single", 0, "single", write_single),
         ("single", 0, "of a colleague", write_single),
+        ("factorial", 0, "factorial", write_grid),
     ):
-        study = Study(name=name, data=DataConfig(), training=TRAINING, trials=4)
-        tracker = Tracker(study, seed, default_uri(storage), experiment, storage)
-        write(FakeTune(tracker))
-        tracker.close(finished=True, summary={})
+        with driven(storage / f"{experiment} {seed}", name, seed, uri, experiment) as driver:
+            write(driver)
         time.sleep(0.01)  # Stores tell the time in milliseconds.
     return storage

@@ -1,71 +1,146 @@
-"""Sweeps without training: what Tune would tell the tracker."""
+"""Sweeps without training: what trials would report, through the ledger and the tracker."""
 
-from types import SimpleNamespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from memmeta.config import DataConfig, LearnerConfig, RunConfig, TrainingConfig
+from sweeps.engine.ledger import Entry, Ledger
+from sweeps.engine.outcome import Stage, Status
+from sweeps.engine.study import Study
 from sweeps.engine.tracking import Tracker
 
 TRAINING = TrainingConfig(iterations=60, val_tasks=50)
-MEASURED = {"peak_memory_bytes": 81_998_337, "seconds_per_step": 0.1 + 0.2}
+INTERVAL = 0.012345678901234567
+MEASURED = {
+    "peak_memory_bytes": 81_998_337,
+    "predicted_memory_bytes": 81_998_339,
+    "reserved_memory_bytes": 2**30 + 1,
+    "seconds_per_step": 0.1 + 0.2,
+    "seconds": 100 / 3,
+}
 FACTS = {"commit": "0f3c-dirty", "hardware": "CPU, torch 2", "threads": 2, "data_digest": "9e1d"}
+UNMEASURED = {"peak_memory_bytes": None, "seconds_per_step": None}
+LOST = "Traceback (most recent call last):\nZeroDivisionError"
 
 
-def run_config(**learner: Any) -> RunConfig:
-    return RunConfig(data=DataConfig(), learner=LearnerConfig(**learner), training=TRAINING)
+def study(name: str) -> Study:
+    return Study(name=name, data=DataConfig(), training=TRAINING, grid={"inner_steps": [1, 5]})
 
 
-class FakeTune:
-    """Calls a tracker as Tune calls its callbacks, with results as the trainable makes them."""
+def run_config(seed: int = 0, **learner: Any) -> RunConfig:
+    learner_config = LearnerConfig(**learner)
+    return RunConfig(data=DataConfig(), learner=learner_config, training=TRAINING, seed=seed)
 
-    def __init__(self, tracker: Tracker) -> None:
+
+def result(status: Status, *accuracies: float, **facts: Any) -> dict[str, Any]:
+    """A result as the trainable makes it, after validations with these accuracies."""
+    reports: list[dict[str, Any]] = [
+        {
+            "step": 30 * number,
+            "time": float(number),
+            "metrics": {"val_accuracy": value, "val_interval": INTERVAL, "query_loss": 1.0},
+        }
+        for number, value in enumerate(accuracies, 1)
+    ]
+    going_well = reports and status in ("running", "complete", "pruned")
+    return {
+        "status": status,
+        "step": 30 * len(reports),
+        "metrics": dict(reports[-1]["metrics"]) if going_well else {},
+        "reports": reports,
+        **MEASURED,
+        **FACTS,
+        **facts,
+    }
+
+
+def confirmed(val: float, test: float) -> dict[str, Any]:
+    """The result of a trial of stage confirm."""
+    final = result("complete", val)
+    final["metrics"] |= {"test_accuracy": test, "test_interval": INTERVAL}
+    return final
+
+
+class Driver:
+    """Runs trials as a sweep does, one after the other."""
+
+    def __init__(self, ledger: Ledger, tracker: Tracker) -> None:
+        self._ledger = ledger
         self._tracker = tracker
 
-    def start(self, number: int, run: RunConfig) -> SimpleNamespace:
-        trial = SimpleNamespace(config={"number": number, "run": run.model_dump()})
-        self._tracker.on_trial_start(iteration=0, trials=[], trial=trial)
-        return trial
-
-    def report(
+    def trial(
         self,
-        trial: SimpleNamespace,
-        step: int,
-        status: str,
-        metrics: dict[str, float],
-        **facts: Any,
+        stage: Stage,
+        index: int,
+        params: dict[str, Any],
+        *results: dict[str, Any],
+        seed: int = 0,
     ) -> None:
-        result = {"status": status, "done": status != "running", "metrics": metrics, "step": step}
-        result |= MEASURED | FACTS | facts
-        self._tracker.on_trial_result(iteration=0, trials=[], trial=trial, result=result)
+        """Begin a trial, and have it report these results."""
+        ticket = self._ledger.begin(stage, index, params, seed)
+        self._tell(self._ledger.entry(ticket.place))
+        for reported in results:
+            self._tell(self._ledger.report(ticket, reported))
 
-    def lose(self, trial: SimpleNamespace) -> None:
-        self._tracker.on_trial_error(iteration=0, trials=[], trial=trial)
-
-
-def accuracy(value: float) -> dict[str, float]:
-    return {"val_accuracy": value, "val_interval": 0.012345678901234567, "query_loss": 1.0}
+    def _tell(self, entry: Entry) -> None:
+        self._tracker.send(entry)
 
 
-def write_mixed(tune: FakeTune) -> None:
-    """A trial of every status, and the better one of the two complete ones second."""
-    for number, (value, final) in enumerate([(0.5, 0.6), (0.1, 2 / 3)]):
-        trial = tune.start(number, run_config(inner_lr=0.1 / 3, inner_steps=number))
-        tune.report(trial, 30, "running", accuracy(value))
-        tune.report(trial, 60, "complete", accuracy(final))
-    diverged = tune.start(2, run_config(inner_lr=3.0))
-    tune.report(diverged, 30, "running", accuracy(0.9))
-    tune.report(diverged, 41, "diverged", {}, message="loss is nan")
-    too_big = tune.start(3, run_config(task_batch=512))
-    tune.report(too_big, 1, "out_of_memory", {}, peak_memory_bytes=None, seconds_per_step=None)
-    running = tune.start(4, run_config(outer_lr=1.2345e-4))
-    tune.report(running, 30, "running", accuracy(0.7))
-    tune.start(5, run_config(outer_lr=9e-3))
-    tune.lose(tune.start(6, run_config(cg_steps=3)))
+@contextmanager
+def driven(folder: Path, name: str, seed: int, uri: str, experiment: str) -> Iterator[Driver]:
+    """A sweep that begins, or goes on with what is in its folder."""
+    folder.mkdir(exist_ok=True)
+    ledger = Ledger(study(name), seed, folder)
+    tracker = Tracker(ledger, study(name).sweep_name(seed), uri, experiment, folder)
+    yield Driver(ledger, tracker)
+    assert tracker.close(finished=True, summary={}) is None
 
 
-def write_diverged(tune: FakeTune) -> None:
-    tune.report(tune.start(0, run_config()), 3, "diverged", {}, message="loss is nan")
+GOOD = {"inner_lr": 0.1 / 3, "inner_steps": 1}
+BEST = {"inner_lr": 0.1 / 3, "inner_steps": 2}
 
 
-def write_single(tune: FakeTune) -> None:
-    tune.report(tune.start(0, run_config()), 1, "complete", accuracy(0.25), peak_memory_bytes=None)
+def begin_mixed(driver: Driver) -> None:
+    """Trials of every stage and status; explore 4 and 5 are interrupted when the driver ends.
+
+    The best of explore and search is neither the first nor the last of them, and no candidate is
+    as good as those that were stopped early, had other seeds or are cells of the grid.
+    """
+    driver.trial("explore", 0, GOOD, result("running", 0.5), result("complete", 0.5, 0.6))
+    driver.trial("explore", 1, BEST, result("running", 0.1), result("complete", 0.1, 2 / 3))
+    diverged = result("diverged", 0.9, message="loss is nan")
+    driver.trial("explore", 2, {"inner_lr": 3.0}, result("running", 0.9), diverged)
+    too_big = result("out_of_memory", message="45 GiB", **UNMEASURED)
+    driver.trial("explore", 3, {"task_batch": 32}, too_big)
+    driver.trial("explore", 4, {"outer_lr": 1.2345e-4}, result("running", 0.7))
+    driver.trial("explore", 5, {"outer_lr": 9e-3})
+    driver.trial("explore", 6, {"cg_steps": 3}, result("failed", message=LOST, **UNMEASURED))
+    driver.trial("explore", 7, {"ridge": 0.1}, result("failed", message=LOST, **UNMEASURED))
+    driver.trial("search", 0, {"inner_steps": 4}, result("complete", 0.5, 0.64))
+    driver.trial("search", 1, {"inner_steps": 8}, result("running", 0.8), result("pruned", 0.8))
+    driver.trial("confirm", 0, BEST, confirmed(0.75, 0.5), seed=1)
+    driver.trial("confirm", 1, BEST, confirmed(0.8125, 0.5625), seed=2)
+    driver.trial("confirm", 2, BEST, result("diverged", message="loss is inf"), seed=3)
+    driver.trial("confirm", 3, {"inner_steps": 4}, confirmed(0.7, 0.6), seed=1)
+    write_grid(driver)
+
+
+def go_on_with_mixed(driver: Driver) -> None:
+    """One of the trials that failed runs again."""
+    driver.trial("explore", 7, {"ridge": 0.1}, result("running", 0.3))
+
+
+def write_diverged(driver: Driver) -> None:
+    driver.trial("explore", 0, {}, result("diverged", message="loss is nan"), seed=1)
+
+
+def write_single(driver: Driver) -> None:
+    driver.trial("explore", 0, {}, result("complete", 0.25, peak_memory_bytes=None))
+
+
+def write_grid(driver: Driver) -> None:
+    for index, accuracy in enumerate((0.85, 0.95)):
+        cell = {"inner_steps": (1, 5)[index]}
+        driver.trial("grid", index, cell, result("complete", accuracy))

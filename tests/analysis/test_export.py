@@ -10,7 +10,7 @@ from analysis import export
 from analysis.trials import Sweep, read_sweep
 from memmeta.config import LearnerConfig, RunConfig
 from memmeta.errors import InputError
-from memmeta.exported import ExportedRun, read_run
+from memmeta.exported import Confirmed, ExportedRun, read_run
 from sweeps.engine.store import default_uri
 
 
@@ -82,18 +82,31 @@ def test_keys_keep_their_order_under_a_header(sweep: Sweep, tmp_path: Path) -> N
     command = ["python", "-m", "analysis", "export", "mixed", "--out", "my best.yaml"]
     export.write(export.best_runs(sweep, 1), sweep, path, command)
     lines = path.read_text().splitlines()
-    assert lines[0] == (
-        "# The best 1 of 7 trials of mixed-60steps-seed0, by accuracy on the validation tasks."
-    )
-    assert lines[1].endswith("python -m analysis export mixed --out 'my best.yaml'")
-    assert lines[2].endswith("python -m memmeta train 'my best.yaml' --rank 1")
-    assert lines[3:8] == ["study: mixed", "runs:", "- config:", "    data:", "      name: glyphs"]
+    assert lines[0] == ("# The best 1 of 10 explore and search trials of mixed-60steps-seed0,")
+    assert lines[1] == "# by accuracy on the validation tasks."
+    assert lines[2].endswith("python -m analysis export mixed --out 'my best.yaml'")
+    assert lines[3].endswith("python -m memmeta train 'my best.yaml' --rank 1")
+    assert lines[4:9] == ["study: mixed", "runs:", "- config:", "    data:", "      name: glyphs"]
 
 
 def test_without_a_complete_trial_there_is_nothing_to_export(storage: Path) -> None:
     sweep = read_sweep(default_uri(storage), "mixed-60steps-seed1")
-    with pytest.raises(InputError, match=r"no complete trial to export \(1 diverged\)"):
+    expected = r"no complete explore or search trial to export \(1 diverged\)"
+    with pytest.raises(InputError, match=expected):
         export.best_runs(sweep, 3)
+
+
+def test_of_a_grid_nothing_is_the_best(storage: Path) -> None:
+    sweep = read_sweep(default_uri(storage), "factorial")
+    with pytest.raises(InputError, match=r"no explore or search trials to export \(2 grid\)"):
+        export.best_runs(sweep, 3)
+
+
+def test_fresh_seeds_are_told_of_the_run_that_they_confirm(sweep: Sweep, tmp_path: Path) -> None:
+    best, second, third = (run.results for run in exported(sweep, 3, tmp_path / "best.yaml"))
+    assert best.confirmed == Confirmed(seeds=[1, 2], val=0.78125, test=0.53125)
+    assert second.confirmed == Confirmed(seeds=[1], val=0.7, test=0.6)
+    assert third.confirmed is None
 
 
 def test_a_failed_write_leaves_the_old_file(

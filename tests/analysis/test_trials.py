@@ -1,13 +1,9 @@
-import os
 import re
 import shutil
-import signal
-import socket
 import sqlite3
 import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -17,7 +13,8 @@ from analysis.store import find_runs
 from analysis.trials import Trial, read_sweep
 from memmeta.errors import InputError
 from sweeps.engine.store import default_uri, without_credentials
-from tests.analysis.stand_ins import FACTS, MEASURED, run_config
+from tests.analysis.stand_ins import BEST, FACTS, INTERVAL, LOST, MEASURED, run_config
+from tests.mlflow_server import MlflowServer
 
 
 @pytest.fixture(scope="session")
@@ -27,16 +24,20 @@ def uri(storage: Path) -> str:
 
 def test_a_trial_comes_back_as_it_was_reported(uri: str) -> None:
     best = read_sweep(uri, "mixed").trials[0]
-    config = run_config(inner_lr=0.1 / 3, inner_steps=1)
+    config = run_config(**BEST)
     (run,) = find_runs(uri, f"tags.`memmeta.trial_key` = '{config.key}'")
     assert best == Trial(
-        number=1,
-        run_name="trial 001",
+        stage="explore",
+        index=1,
+        run_name="explore 001",
         status="complete",
+        message=None,
         key=config.key,
         config=config,
         value=2 / 3,
-        val_interval=0.012345678901234567,
+        val_interval=INTERVAL,
+        test_value=None,
+        test_interval=None,
         run_id=run.info.run_id,
         parent_run_id=run.data.tags["mlflow.parentRunId"],
         **MEASURED,
@@ -44,23 +45,69 @@ def test_a_trial_comes_back_as_it_was_reported(uri: str) -> None:
     )
 
 
-def test_all_trials_are_listed_complete_ones_first(uri: str) -> None:
+def test_all_trials_are_listed_each_stage_in_its_order(uri: str) -> None:
     sweep = read_sweep(uri, "mixed")
     assert [(trial.run_name, trial.status) for trial in sweep.trials] == [
-        ("trial 001", "complete"),
-        ("trial 000", "complete"),
-        ("trial 002", "diverged"),
-        ("trial 003", "out_of_memory"),
-        ("trial 004", "interrupted"),
-        ("trial 005", "interrupted"),
-        ("trial 006", "failed"),
+        ("explore 001", "complete"),
+        ("search 000", "complete"),
+        ("explore 000", "complete"),
+        ("search 001", "pruned"),
+        ("explore 002", "diverged"),
+        ("explore 003", "out_of_memory"),
+        ("explore 007", "running"),
+        ("explore 004", "interrupted"),
+        ("explore 005", "interrupted"),
+        ("explore 006", "failed"),
+        ("confirm 000", "complete"),
+        ("confirm 001", "complete"),
+        ("confirm 002", "diverged"),
+        ("confirm 003", "complete"),
+        ("grid 000", "complete"),
+        ("grid 001", "complete"),
     ]
-    assert sweep.complete == sweep.trials[:2]
+    assert sweep.complete == sweep.trials[:3]
+    assert sweep.of("confirm", "grid") == sweep.trials[10:]
+
+
+def test_what_is_better_but_of_no_candidate_is_not_ranked(uri: str) -> None:
+    sweep = read_sweep(uri, "mixed")
+    better = [trial for trial in sweep.trials if (trial.value or 0) > sweep.complete[0].value]
+    assert {trial.stage for trial in better} == {"explore", "search", "confirm", "grid"}
+    assert not set(better) & set(sweep.complete)
+
+
+def test_a_stage_that_only_measures_has_no_ranking(uri: str) -> None:
+    sweep = read_sweep(uri, "factorial")
+    assert [trial.index for trial in sweep.trials] == [0, 1]
+    assert sweep.complete == ()
+
+
+def test_confirm_trials_have_a_test_value(uri: str) -> None:
+    trials = read_sweep(uri, "mixed").of("confirm")
+    assert [(trial.config.seed, trial.value, trial.test_value) for trial in trials] == [
+        (1, 0.75, 0.5),
+        (2, 0.8125, 0.5625),
+        (3, None, None),
+        (1, 0.7, 0.6),
+    ]
+    assert trials[0].test_interval == INTERVAL
+
+
+def test_what_did_not_end_well_says_why(uri: str) -> None:
+    messages = {trial.run_name: trial.message for trial in read_sweep(uri, "mixed").trials}
+    assert {name: message for name, message in messages.items() if message} == {
+        "explore 002": "loss is nan",
+        "explore 003": "45 GiB",
+        "explore 006": LOST,
+        "confirm 002": "loss is inf",
+    }
 
 
 def test_what_was_not_reported_is_none(uri: str) -> None:
     trials = {trial.run_name: trial for trial in read_sweep(uri, "mixed").trials}
-    too_big, silent = trials["trial 003"], trials["trial 005"]
+    too_big, silent = trials["explore 003"], trials["explore 005"]
+    assert too_big.predicted_memory_bytes == MEASURED["predicted_memory_bytes"]
+    assert (silent.predicted_memory_bytes, silent.reserved_memory_bytes) == (None, None)
     assert (too_big.value, too_big.peak_memory_bytes, too_big.threads) == (None, None, 2)
     assert (silent.value, silent.seconds_per_step) == (None, None)
     assert (silent.commit, silent.hardware, silent.threads, silent.data_digest) == (None,) * 4
@@ -109,7 +156,7 @@ def test_a_config_of_another_version_is_named(storage: Path, tmp_path: Path) -> 
         database.execute(
             "UPDATE tags SET value = replace(value, 'ridge', 'rigde') WHERE key = 'memmeta.config'"
         )
-    with pytest.raises(InputError, match=r"trial 000 \(MLflow run \w+\): unknown key .*rigde"):
+    with pytest.raises(InputError, match=r"explore 000 \(MLflow run \w+\): unknown key .*rigde"):
         read_sweep(default_uri(tmp_path), "single")
 
 
@@ -170,37 +217,9 @@ def test_nothing_imports_ray(uri: str) -> None:
 @pytest.mark.slow
 def test_a_server_is_read_as_the_file_is(storage: Path, tmp_path: Path) -> None:
     shutil.copy(storage / "mlflow.db", tmp_path)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
-    with (tmp_path / "log").open("w") as log:
-        server = subprocess.Popen(
-            [*command, "--backend-store-uri", default_uri(tmp_path)],
-            cwd=tmp_path,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,  # Its helpers outlive it, but not the end of their group.
-        )
-    try:
-        _await_health(f"http://127.0.0.1:{port}", server)
+    with MlflowServer(tmp_path) as server:
         for name in ("mixed", "mixed-60steps-seed1", "single"):
             expected = read_sweep(default_uri(tmp_path), name)
-            assert read_sweep(f"http://127.0.0.1:{port}", name) == expected
-        with pytest.raises(InputError, match=f"no study or sweep nope in http://127.0.0.1:{port}"):
-            read_sweep(f"http://127.0.0.1:{port}", "nope")
-    finally:
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
-
-
-def _await_health(address: str, server: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and server.poll() is None:
-        try:
-            urllib.request.urlopen(f"{address}/health", timeout=5).close()
-        except OSError:
-            time.sleep(0.5)
-        else:
-            return
-    pytest.fail("the MLflow server did not start")
+            assert read_sweep(server.address, name) == expected
+        with pytest.raises(InputError, match=f"no study or sweep nope in {server.address}"):
+            read_sweep(server.address, "nope")

@@ -1,118 +1,235 @@
-"""The ledger on real journal files. A driver that dies is one that is never heard of again."""
+"""The ledger on real journals and databases. A driver that dies is never heard of again."""
 
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
+import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from optuna.distributions import FloatDistribution
+from optuna.distributions import FloatDistribution, IntDistribution
 
 from memmeta.config import DataConfig, TrainingConfig
 from memmeta.errors import InputError
-from sweeps.engine.ledger import Ledger, only_one, result_of
+from sweeps.engine.ledger import Ledger, only_one
 from sweeps.engine.study import Study
 
-STUDY = Study("s", DataConfig(), TrainingConfig(iterations=10), trials=4)
+STUDY = Study(name="s", data=DataConfig(), training=TrainingConfig(iterations=10), trials=4)
 
 
-def open_ledger(folder, study=STUDY, seed=0):
-    return Ledger(study, seed, Path(folder))
+def open_ledger(folder, study=STUDY, seed=0, **more):
+    return Ledger(study, seed, Path(folder), **more)
 
 
-def complete(accuracy):
-    return {"status": "complete", "metrics": {"val_accuracy": accuracy, "val_interval": 0.01}}
+def result(accuracy, status="complete", reports=1, peak=100):
+    metrics = {"val_accuracy": accuracy, "val_interval": 0.01}
+    return {
+        "status": status,
+        "step": 10,
+        "metrics": metrics,
+        "reports": [{"step": 5, "time": 1.0, "metrics": metrics}] * reports,
+        "peak_memory_bytes": peak,
+    }
+
+
+def failure(status):
+    return {"status": status, "step": 3, "metrics": {}, "reports": [], "peak_memory_bytes": None}
 
 
 def test_what_was_told_is_there_after_reopening(tmp_path):
     ledger = open_ledger(tmp_path)
-    trial, run = ledger.ask()
-    ledger.tell(trial, complete(0.5))
-    (found,) = open_ledger(tmp_path).finished
-    assert found.params == trial.params
-    assert result_of(found) == complete(0.5)
-    assert run["learner"]["inner_lr"] == found.params["inner_lr"]
+    ticket = ledger.propose()
+    ledger.report(ticket, result(0.5))
+    (found,) = open_ledger(tmp_path).entries()
+    assert found.run == ticket.run
+    assert found.result == result(0.5)
+    assert (found.name, found.status) == ("search 000", "complete")
 
 
-def test_what_was_interrupted_is_asked_for_again_first(tmp_path):
+def test_a_database_keeps_what_a_journal_keeps(tmp_path):
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    ledger = open_ledger(tmp_path, url=url)
+    done, open_ = ledger.propose(), ledger.propose()
+    ledger.report(done, result(0.5))
+    found = open_ledger(tmp_path, url=url).entries()
+    assert [entry.status for entry in found] == ["complete", "interrupted"]
+    assert [entry.run for entry in found] == [done.run, open_.run]
+    assert not (tmp_path / "journal.log").exists()
+
+
+@pytest.mark.parametrize("url", ["nonsense", "sqlite:////proc/no/ledger.db"])
+def test_a_database_that_cannot_be_opened_is_one_line(tmp_path, url):
+    with pytest.raises(InputError, match="cannot be opened as the record of a sweep"):
+        open_ledger(tmp_path, url=url)
+
+
+def test_what_was_interrupted_keeps_its_index_and_what_it_said(tmp_path):
     ledger = open_ledger(tmp_path)
-    interrupted = [ledger.ask()[1] for _ in range(2)]
+    ticket = ledger.propose()
+    ledger.report(ticket, result(0.5, status="running"))
+    assert ledger.entries()[0].status == "running"
     ledger = open_ledger(tmp_path)
-    again = [ledger.ask()[1] for _ in range(3)]
-    assert again[:2] == interrupted
-    assert again[2] not in interrupted
+    (entry,) = ledger.entries()
+    assert (entry.status, entry.index, entry.result["status"]) == ("interrupted", 0, "running")
+    again = ledger.begin(entry.stage, entry.index, entry.params, entry.run.seed)
+    assert again.run == ticket.run
+    assert [entry.status for entry in ledger.entries()] == ["running"]
 
 
 @settings(max_examples=20)
-@given(st.lists(st.sampled_from(["ask", "tell", "die"]), max_size=25))
+@given(st.lists(st.sampled_from(["propose", "resume", "report", "tell", "die"]), max_size=25))
 def test_nothing_is_lost_and_nothing_runs_twice(events):
     with tempfile.TemporaryDirectory() as folder:
-        ledger, running, told, begun = open_ledger(folder), [], [], []
+        ledger, running, told, begun = open_ledger(folder), [], {}, {}
         for event in events:
-            if event == "ask":
-                trial, run = ledger.ask()
-                running.append((trial, run))
-                assert run not in told
-                begun += [run] if run not in begun else []
+            interrupted = [e for e in ledger.entries() if e.status == "interrupted"]
+            if event == "propose":
+                running.append(ledger.propose())
+                begun[running[-1].place] = running[-1].run
+            elif event == "resume" and interrupted:
+                entry = interrupted[0]
+                assert entry.place not in told
+                running.append(ledger.begin("search", entry.index, entry.params, entry.run.seed))
+            elif event == "report" and running:
+                ledger.report(running[0], result(0.4, status="running"))
             elif event == "tell" and running:
-                trial, run = running.pop(0)
-                ledger.tell(trial, complete(0.5))
-                told.append(run)
+                ticket = running.pop(0)
+                ledger.report(ticket, result(0.5))
+                told[ticket.place] = ticket.run
             elif event == "die":
                 ledger, running = open_ledger(folder), []
+        entries = open_ledger(folder).entries()
+        assert {entry.place: entry.run for entry in entries} == begun
+        assert {entry.place: entry.run for entry in entries if entry.finished} == told
+
+
+@settings(max_examples=40)
+@given(st.data())
+def test_a_driver_killed_in_the_middle_of_any_write_loses_nothing(data):
+    """Every prefix of the journal, torn lines included, is one that a killed driver leaves."""
+    with tempfile.TemporaryDirectory() as folder:
         ledger = open_ledger(folder)
-        assert len(ledger.finished) == len(told)
-        left = [run for run in begun if run not in told]
-        again = [ledger.ask()[1] for _ in left]
-        assert sorted(map(str, again)) == sorted(map(str, left))
+        for accuracy in (0.3, 0.5):
+            ticket = ledger.propose()
+            ledger.report(ticket, result(accuracy, status="running"))
+            ledger.report(ticket, result(accuracy))
+        journal = Path(folder) / "journal.log"
+        whole = journal.read_bytes()
+        proposed = [entry.params for entry in ledger.entries()]
+        cut = data.draw(st.integers(0, len(whole)))
+        journal.write_bytes(whole[:cut])
+        (Path(folder) / "journal.log.lock").symlink_to(journal)  # as Optuna locks
+        ledger = open_ledger(folder)
+        for accuracy in (0.3, 0.5):
+            unfinished = [entry for entry in ledger.entries() if not entry.finished]
+            if unfinished:
+                e = unfinished[0]
+                ticket = ledger.begin(e.stage, e.index, e.params, e.run.seed)
+                ledger.report(ticket, result(0.3 if e.index == 0 else 0.5))
+            elif len(ledger.entries()) < 2:
+                ledger.report(ledger.propose(), result(accuracy))
+        again = open_ledger(folder).entries()
+        assert [entry.params for entry in again] == proposed
+        assert [entry.status for entry in again] == ["complete", "complete"]
 
 
 def test_infeasible_trials_count_but_are_not_ranked(tmp_path):
     ledger = open_ledger(tmp_path)
     for status in ("diverged", "complete", "out_of_memory"):
-        trial, _ = ledger.ask()
-        metrics = complete(0.4)["metrics"] if status == "complete" else {}
-        ledger.tell(trial, {"status": status, "metrics": metrics})
+        told = result(0.4) if status == "complete" else failure(status)
+        ledger.report(ledger.propose(), told)
     ledger = open_ledger(tmp_path)
-    assert len(ledger.finished) == 3
-    assert [result_of(trial)["status"] for trial in ledger.ranked] == ["complete"]
+    assert len(ledger.finished()) == 3
+    assert [entry.status for entry in ledger.ranking()] == ["complete"]
 
 
 def test_the_sampler_learns_where_trials_diverge(tmp_path):
     # Accuracy rises with inner_lr up to the border at 0.5, beyond which everything diverges. The
     # best lies on the border, so trials fall on both sides of it; if failures were not told, the
     # sampler would go back beyond it five times out of six.
-    study = replace(STUDY, space={"inner_lr": FloatDistribution(0.1, 1.0)})
-    ledger = open_ledger(tmp_path, study)
+    ledger = open_ledger(tmp_path, STUDY.changed(space={"inner_lr": FloatDistribution(0.1, 1.0)}))
     for _ in range(60):
-        trial, run = ledger.ask()
-        lr = run["learner"]["inner_lr"]
-        if lr > 0.5:
-            ledger.tell(trial, {"status": "diverged", "metrics": {}})
-        else:
-            ledger.tell(trial, complete(lr))
-    late = ledger.finished[30:]
-    feasible = [trial for trial in late if result_of(trial)["status"] == "complete"]
+        ticket = ledger.propose()
+        lr = ticket.run.learner.inner_lr
+        ledger.report(ticket, failure("diverged") if lr > 0.5 else result(lr))
+    late = ledger.finished()[30:]
+    feasible = [entry for entry in late if entry.status == "complete"]
     assert len(feasible) > len(late) / 3
 
 
-def test_trials_after_reopening_are_new_ones(tmp_path):
-    params = []
-    for _ in range(4):
-        ledger = open_ledger(tmp_path)
-        for _ in range(2):
-            trial, _ = ledger.ask()
-            ledger.tell(trial, complete(0.5))
-            params.append(trial.params["inner_lr"])
-    assert len(set(params)) == len(params)
+def test_trials_after_reopening_are_what_would_have_come_anyway(tmp_path):
+    proposed = []
+    for folder, reopen in ((tmp_path / "a", False), (tmp_path / "b", True)):
+        folder.mkdir()
+        ledger, params = open_ledger(folder), []
+        for number in range(14):  # beyond TPE's random start
+            if reopen:
+                ledger = open_ledger(folder)
+            ticket = ledger.propose()
+            ledger.report(ticket, result(number / 20))
+            params.append(ticket.run)
+        proposed.append(params)
+    assert proposed[0] == proposed[1]
+    assert len({run.key for run in proposed[0]}) == 14
+
+
+def test_search_starts_from_the_points_of_explore(tmp_path):
+    study = STUDY.changed(space={"inner_lr": FloatDistribution(0.1, 1.0)})
+    ledger = open_ledger(tmp_path, study)
+    for index in range(20):
+        lr = 0.1 + 0.045 * index
+        told = failure("diverged") if lr > 0.9 else result(1 - abs(lr - 0.3))
+        ledger.report(ledger.begin("explore", index, {"inner_lr": lr}, 0), told)
+    near = 0
+    for _ in range(10):
+        ticket = ledger.propose()
+        near += abs(ticket.run.learner.inner_lr - 0.3) < 0.15
+        ledger.report(ticket, result(1 - abs(ticket.run.learner.inner_lr - 0.3)))
+    assert near >= 7  # a third of the range would be 3 or 4
+    ledger = open_ledger(tmp_path, study)
+    assert len(ledger.finished("explore")) == 20
+    assert len(ledger.finished("search")) == 10
+    assert ledger.propose().index == 10
+
+
+def test_trials_that_asha_stops_are_pruned_with_their_last_value(tmp_path):
+    ledger = open_ledger(tmp_path, STUDY.changed(asha=True))
+    statuses = []
+    for accuracy in (0.9, 0.8, 0.7, 0.2, 0.1, 0.95):
+        entry = ledger.report(ledger.propose(), result(accuracy, status="running"))
+        statuses.append(entry.status)
+    assert statuses == ["running", "pruned", "pruned", "pruned", "pruned", "running"]
+    storage = optuna.storages.JournalStorage(
+        optuna.storages.journal.JournalFileBackend(str(tmp_path / "journal.log"))
+    )
+    book = optuna.load_study(study_name=f"{STUDY.sweep_name(0)}/search", storage=storage)
+    assert book.trials[3].state is optuna.trial.TrialState.PRUNED
+    assert book.trials[3].value == 0.2
+    assert ledger.ranking() == []
+
+
+def test_memory_can_be_an_objective_and_a_limit(tmp_path):
+    study = STUDY.changed(objective=("accuracy", "memory"), memory_limit=500)
+    ledger = open_ledger(tmp_path, study)
+    for accuracy, peak in ((0.5, 100), (0.6, 200), (0.4, 150), (0.9, 501), (0.7, 500)):
+        ledger.report(ledger.propose(), result(accuracy, peak=peak))
+    assert [entry.index for entry in open_ledger(tmp_path, study).ranking()] == [4, 1, 0]
 
 
 def test_other_settings_are_refused_with_what_differs(tmp_path):
     open_ledger(tmp_path)
-    other = replace(STUDY, space=dict(STUDY.space) | {"ridge": FloatDistribution(0.1, 0.2)})
-    with pytest.raises(InputError, match=r"space\.ridge\.attributes\.high was 1\.0, is 0\.2"):
+    other = STUDY.changed(space=dict(STUDY.space) | {"ridge": FloatDistribution(0.1, 0.2)})
+    with pytest.raises(InputError, match=r"space\.ridge\.high was 1\.0, is 0\.2.*--fresh"):
         open_ledger(tmp_path, other)
+
+
+def test_another_objective_is_refused_once_search_has_begun(tmp_path):
+    both = STUDY.changed(objective=("accuracy", "memory"))
+    open_ledger(tmp_path, stages=("explore",))
+    open_ledger(tmp_path, both, stages=("explore", "search"))
+    with pytest.raises(InputError, match=r"stage search .*objective was .*memory"):
+        open_ledger(tmp_path, stages=("explore", "search"))
+    open_ledger(tmp_path, stages=("explore",))
 
 
 def test_a_damaged_journal_is_refused(tmp_path):
@@ -126,3 +243,15 @@ def test_one_driver_at_a_time(tmp_path):
         pass
     with only_one(tmp_path):
         pass
+
+
+def test_conditional_dimensions_are_proposed_only_where_they_apply(tmp_path):
+    study = STUDY.changed(
+        space={"cg_steps": IntDistribution(1, 5), "algorithm": ["memory_reduced", "anil"]}
+    )
+    ledger = open_ledger(tmp_path, study)
+    for _ in range(15):
+        ledger.report(ledger.propose(), result(0.5))
+    for entry in open_ledger(tmp_path, study).entries():
+        reduced = entry.run.learner.algorithm == "memory_reduced"
+        assert ("cg_steps" in entry.params) == reduced

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from optuna.study import StudyDirection
 
 from memmeta.config import DataConfig, LearnerConfig, TrainingConfig
 from memmeta.exported import read_run
-from sweeps.engine.ledger import Ledger, result_of
+from sweeps.engine.ledger import Ledger
 from sweeps.engine.outcome import TAGS
 from sweeps.engine.store import default_uri
 from sweeps.engine.study import Study
@@ -22,19 +21,27 @@ SINUSOID = DataConfig(name="sinusoid", ways=1)
 
 
 def test_the_ledger_minimises_and_takes_infeasible_trials_for_the_worst(tmp_path):
-    training, mlp = TrainingConfig(iterations=10), LearnerConfig(backbone="mlp")
-    study = Study("s", SINUSOID, training, trials=4, learner=mlp)
+    study = Study(
+        name="s",
+        data=SINUSOID,
+        training=TrainingConfig(iterations=10),
+        learner=LearnerConfig(backbone="mlp"),
+    )
     ledger = Ledger(study, 0, tmp_path)
     for error in (3.0, None, 0.5, 40.0):
-        trial, _ = ledger.ask()
         metrics = {"val_mse": error, "val_interval": 0.1}
-        status = "complete" if error else "diverged"
-        ledger.tell(trial, {"status": status, "metrics": metrics if error else {}})
+        told = {
+            "status": "complete" if error else "diverged",
+            "metrics": metrics if error else {},
+            "reports": [],
+        }
+        ledger.report(ledger.propose(), told)
     ledger = Ledger(study, 0, tmp_path)
-    assert ledger._optuna.direction is StudyDirection.MINIMIZE
-    assert [trial.value for trial in ledger.finished] == [3.0, float("inf"), 0.5, 40.0]
-    assert [trial.value for trial in ledger.ranked] == [0.5, 3.0, 40.0]
-    assert ledger._optuna.best_value == 0.5
+    assert ledger.objective.directions() == ["minimize"]
+    values = [ledger.objective.values(entry.result)[0] for entry in ledger.finished()]
+    assert values == [3.0, float("inf"), 0.5, 40.0]
+    ranked = [entry.result["metrics"]["val_mse"] for entry in ledger.ranking()]
+    assert ranked == [0.5, 3.0, 40.0]
 
 
 def python(folder: Path, *words: object) -> str:
@@ -58,14 +65,9 @@ def test_from_the_first_trial_to_the_best_trained_again(sweep, tmp_path):
     assert "accuracy" not in output
     assert "%" not in output
 
-    finished = Ledger(
-        tiny_regression.STUDY, 0, sweep.storage / "tiny_regression-6steps-seed0"
-    ).finished
-    errors = sorted(
-        result_of(trial)["metrics"]["val_mse"]
-        for trial in finished
-        if result_of(trial)["status"] == "complete"
-    )
+    folder = sweep.storage / "tiny_regression-6steps-seed0"
+    ranking = Ledger(tiny_regression.STUDY, 0, folder).ranking()
+    errors = [entry.result["metrics"]["val_mse"] for entry in ranking]
     client = MlflowClient(default_uri(sweep.storage))
     experiment = client.get_experiment_by_name("tiny_regression")
     (parent,) = client.search_runs([experiment.experiment_id], f"tags.`{TAGS.kind}` = 'sweep'")

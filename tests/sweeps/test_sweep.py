@@ -8,7 +8,7 @@ import pytest
 from mlflow import MlflowClient
 
 from memmeta.config import RunConfig
-from sweeps.engine.ledger import Ledger, key_of, result_of
+from sweeps.engine.ledger import Ledger, only_one
 from sweeps.engine.outcome import TAGS
 from sweeps.engine.store import default_uri
 from tests.sweeps.conftest import Sweep
@@ -19,13 +19,17 @@ pytestmark = pytest.mark.slow
 NAME = STUDY.sweep_name(seed=0)
 
 
-def results(sweep: Sweep) -> dict[str, dict]:
-    """Key to result of the finished trials, without what differs from run to run."""
-    finished = Ledger(STUDY, 0, sweep.storage / NAME).finished
-    timeless = {key_of(trial): dict(result_of(trial)) for trial in finished}
-    for result in timeless.values():
-        del result["seconds_per_step"]
-    return timeless
+def table(sweep: Sweep) -> dict[tuple, dict]:
+    """Place to key and result of the finished trials, without what differs from run to run."""
+    finished = Ledger(STUDY, 0, sweep.storage / NAME).finished()
+    return {entry.place: (entry.run.key, timeless(entry.result)) for entry in finished}
+
+
+def timeless(result: dict) -> dict:
+    # What is reserved follows from the size of a process, which is measured anew each time.
+    measured = ("seconds", "seconds_per_step", "reserved_memory_bytes")
+    reports = [report | {"time": None} for report in result["reports"]]
+    return result | {"reports": reports} | dict.fromkeys(measured)
 
 
 def runs(sweep: Sweep, kind: str):
@@ -54,34 +58,44 @@ def test_prints_the_best_and_the_commands_to_look_further(finished):
 
 def test_mlflow_holds_a_run_a_trial_under_a_run_a_sweep(finished):
     sweep, _ = finished
-    _, parents = runs(sweep, "sweep")
+    _, (parent,) = runs(sweep, "sweep")
     client, children = runs(sweep, "trial")
-    (parent,) = parents
     assert parent.info.status == "FINISHED"
     assert parent.data.metrics["trials"] == 4
-    ledger = results(sweep)
-    assert {run.data.tags[TAGS.key] for run in children} == ledger.keys()
+    ledger = {entry.place: entry for entry in Ledger(STUDY, 0, sweep.storage / NAME).finished()}
+    assert [place[0] for place in ledger] == ["explore", "explore", "search", "confirm"]
+    assert len(children) == 4
     for run in children:
-        result = ledger[run.data.tags[TAGS.key]]
-        assert run.info.status == "FINISHED"
-        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
-        assert run.data.tags[TAGS.status] == "complete"
-        config = RunConfig.model_validate_json(run.data.tags[TAGS.config])
-        assert config.key == run.data.tags[TAGS.key]
-        assert run.data.params["inner_steps"] == str(config.learner.inner_steps)
-        assert run.data.metrics["val_accuracy"] == result["metrics"]["val_accuracy"]
-        assert run.data.metrics["peak_memory_mib"] * 2**20 == result["peak_memory_bytes"]
+        tags, metrics = run.data.tags, run.data.metrics
+        entry = ledger[tags[TAGS.stage], int(tags[TAGS.index])]
+        assert (run.info.status, run.info.run_name) == ("FINISHED", entry.name)
+        assert tags["mlflow.parentRunId"] == parent.info.run_id
+        assert (tags[TAGS.key], tags[TAGS.status]) == (entry.run.key, "complete")
+        assert RunConfig.model_validate_json(tags[TAGS.config]) == entry.run
+        assert run.data.params["inner_steps"] == str(entry.run.learner.inner_steps)
+        assert metrics["val_accuracy"] == entry.result["metrics"]["val_accuracy"]
+        for name in ("peak", "predicted", "reserved"):
+            assert metrics[f"{name}_memory_mib"] * 2**20 == entry.result[f"{name}_memory_bytes"]
+        assert metrics["peak_memory_mib"] == metrics["predicted_memory_mib"]
+        assert metrics["reserved_memory_mib"] > metrics["peak_memory_mib"]
         history = client.get_metric_history(run.info.run_id, "val_accuracy")
         assert [point.step for point in history] == [2, 4, 6]
 
 
+def test_test_tasks_are_touched_in_confirm_alone(finished):
+    sweep, _ = finished
+    for entry in Ledger(STUDY, 0, sweep.storage / NAME).finished():
+        assert ("test_accuracy" in entry.result["metrics"]) == (entry.stage == "confirm")
+        assert (entry.run.seed > 0) == (entry.stage == "confirm")
+
+
 def test_the_same_command_again_runs_nothing(finished):
     sweep, _ = finished
-    before = results(sweep)
+    before = table(sweep)
     code, output = sweep.run()
     assert code == 0
     assert "4 of 4 done" in output
-    assert results(sweep) == before
+    assert table(sweep) == before
     _, children = runs(sweep, "trial")
     assert len(children) == 4
 
@@ -107,7 +121,10 @@ def test_after_a_killed_driver_the_same_command_ends_where_an_uninterrupted_one_
     kill_everything(process)
     code, output = sweep.run()
     assert code == 0, output
-    assert results(sweep) == results(finished[0])
+    ours, theirs = table(sweep), table(finished[0])
+    for place in theirs:
+        assert ours[place] == theirs[place]
+    assert ours.keys() == theirs.keys()
     _, children = runs(sweep, "trial")
     assert [run.info.status for run in children] == ["FINISHED"] * 4
 
@@ -127,16 +144,15 @@ def test_ctrl_c_stops_in_good_order(sweep):
 def test_divergence_is_a_result(sweep, tmp_path):
     script = tmp_path / "diverging.py"
     script.write_text(
-        "from dataclasses import replace\n"
-        "from sweeps.engine.run import main\n"
+        "from sweeps.engine.command_line import main\n"
         "from tests.sweeps.tiny import STUDY\n"
         "learner = STUDY.learner.model_copy(update={'inner_lr': 1e30})\n"
-        "main(replace(STUDY, learner=learner, trials=2))\n"
+        "main(STUDY.changed(learner=learner))\n"
     )
     sweep.environment["PYTHONPATH"] = "."
-    code, output = sweep.run(script=script)
+    code, output = sweep.run("--trials", "2", script=script)
     assert code == 0, output
-    assert "2 trials were infeasible" in output
+    assert "2 trials diverged" in output
     _, children = runs(sweep, "trial")
     assert [run.data.tags[TAGS.status] for run in children] == ["diverged"] * 2
 
@@ -155,10 +171,10 @@ def test_a_bug_stops_the_sweep_with_its_traceback_once(sweep):
 
 
 def test_a_second_driver_is_refused(sweep):
-    process = sweep.start()
-    wait_for_checkpoint(sweep)
-    code, output = sweep.run()
-    kill_everything(process)
+    folder = sweep.storage / NAME
+    folder.mkdir(parents=True)
+    with only_one(folder):
+        code, output = sweep.run()
     assert code == 2
     assert "already running" in output
 

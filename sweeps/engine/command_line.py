@@ -1,0 +1,186 @@
+"""The command line that every study offers."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from pydantic import ByteSize, TypeAdapter, ValidationError
+from rich.console import Console
+
+from memmeta import data
+from sweeps.engine import design, plan, run
+from sweeps.engine.options import Options
+from sweeps.engine.store import default_uri
+from sweeps.engine.study import Study
+
+
+class _Bytes(click.ParamType):
+    """`200MiB`, `1.5GB` or a plain number."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            return int(TypeAdapter(ByteSize).validate_python(value))
+        except ValidationError:
+            self.fail(f"{value!r} is no size in bytes, such as 200MiB or 1.5GB", param, ctx)
+
+
+_OPTIONS = (
+    click.option(
+        "--data-root",
+        type=click.Path(path_type=Path),
+        default=Path("data"),
+        show_default=True,
+        help="Folder with the data sets and their cache.",
+    ),
+    click.option(
+        "--stage",
+        type=click.Choice(["explore", "search", "confirm", "all"]),
+        help="A space-filling design; the optimiser; the best configs with fresh seeds, then on "
+        "test tasks; or the three within one budget, which is the default.",
+    ),
+    click.option("--trials", type=click.IntRange(min=1), help="Trials in all."),
+    click.option("--iterations", type=click.IntRange(min=1), help="Outer steps a trial."),
+    click.option("--tasks", type=click.IntRange(min=1), help="Tasks a trial sees, instead."),
+    click.option(
+        "--grid",
+        multiple=True,
+        metavar="NAME=V,V…",
+        help="Run every combination of these values instead; once for each NAME.",
+    ),
+    click.option(
+        "--seeds", type=click.IntRange(min=1), help="Training seeds a config in confirm and grid."
+    ),
+    click.option("--objective", help="accuracy (mse in regression), or accuracy,memory."),
+    click.option(
+        "--memory-limit",
+        type=_Bytes(),
+        help="Peak memory of a feasible trial at most: a constraint of the search.",
+    ),
+    click.option("--sampler", help="Of stage search: tpe, gp, nsgaii or random."),
+    click.option(
+        "--asha", is_flag=True, default=None, help="Stop trials of stage search early (ASHA)."
+    ),
+    click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True),
+    click.option(
+        "--storage",
+        type=click.Path(path_type=Path),
+        default=Path("runs"),
+        show_default=True,
+        help="Folder for everything of the sweep: journal, checkpoints, mlflow.db.",
+    ),
+    click.option("--fresh", is_flag=True, help="Begin a new version of the sweep."),
+    click.option("--ledger", metavar="URL", help="Database that keeps the record of the sweep, "
+                 "instead of a journal in the storage folder."),
+    click.option("--max-concurrent", type=click.IntRange(min=1), help="Trials that run at once."),
+    click.option(
+        "--cpus-per-trial",
+        type=click.IntRange(min=1),
+        default=1,
+        show_default=True,
+        help="CPUs, and so threads, of a trial.",
+    ),
+    click.option(
+        "--gpu-memory-budget",
+        "--memory-budget",
+        "memory_budget",
+        type=_Bytes(),
+        help="What a trial may take of a GPU (of RAM without one); larger ones are not started.",
+    ),
+    click.option("--tracking-uri", help="MLflow store; default: mlflow.db in the storage folder."),
+    click.option("--experiment", help="MLflow experiment; default: the study's name."),
+    click.option("--dry-run", is_flag=True, help="Print the plan and its cost; run nothing."),
+    click.option(
+        "--price-per-hour",
+        type=click.FloatRange(min=0),
+        help="Of a GPU (of a CPU without one), for the plan.",
+    ),
+)  # fmt: skip
+
+
+def study_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What every study can be told on the command line."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def main(study: Study) -> None:
+    """Run `study` as the command line says."""
+    _command.main(obj=study, prog_name=f"python sweeps/{study.name}.py")
+
+
+@click.command()
+@study_options
+@click.pass_obj
+def _command(study: Study, **options: Any) -> None:
+    """Search this study's hyperparameters. The same command again goes on where it stopped."""
+    start(study, **options)
+
+
+def start(
+    study: Study,
+    *,
+    data_root: Path,
+    stage: str | None,
+    seed: int,
+    storage: Path,
+    fresh: bool,
+    ledger: str | None,
+    max_concurrent: int | None,
+    cpus_per_trial: int,
+    memory_budget: int | None,
+    tracking_uri: str | None,
+    experiment: str | None,
+    dry_run: bool,
+    price_per_hour: float | None,
+    **overrides: Any,
+) -> None:
+    """Run `study` with the values of `study_options`, and exit."""
+    study = _overridden(study, stage, **overrides)
+    options = Options(
+        stage=stage or ("grid" if study.grid else "all"),
+        data_root=data_root.resolve(),
+        seed=seed,
+        storage=storage.resolve(),
+        fresh=fresh,
+        ledger=ledger,
+        max_concurrent=max_concurrent,
+        cpus_per_trial=cpus_per_trial,
+        memory_budget=memory_budget,
+        tracking_uri=tracking_uri or default_uri(storage),
+        experiment=experiment or study.name,
+    )
+    run.quiet()
+    console = Console(highlight=False)
+    dataset = data.load(study.data.name, options.data_root)
+    if dry_run:
+        plan.show(console, study, options, dataset, price_per_hour)
+        return
+    sys.exit(run.sweep(console, study, options))
+
+
+def _overridden(
+    study: Study,
+    stage: str | None,
+    *,
+    iterations: int | None,
+    tasks: int | None,
+    grid: tuple[str, ...],
+    **fields: Any,
+) -> Study:
+    """The study with what the command line says instead."""
+    changes = {name: value for name, value in fields.items() if value is not None}
+    if iterations and tasks:
+        raise click.UsageError("give either --iterations or --tasks")
+    if iterations or tasks:
+        budget = {"iterations": iterations, "tasks": tasks}
+        changes["training"] = study.training.model_copy(update=budget)
+    if grid and (stage or fields["trials"]):
+        raise click.UsageError("--grid decides the trials: leave out --stage and --trials")
+    if grid:
+        changes["grid"] = dict(map(design.parse_grid, grid))
+    return study.changed(**changes)

@@ -1,0 +1,66 @@
+"""Configs that are laid out beforehand: a space-filling design and a factorial one."""
+
+import functools
+import itertools
+from typing import Any
+
+import numpy as np
+import yaml
+from scipy.stats import qmc
+
+from memmeta.errors import InputError
+from sweeps.engine.space import applicable, at
+from sweeps.engine.study import Study
+
+_SMALLEST_BLOCK = 10
+"""Points are made 2^10 at once, or more."""
+
+
+def sobol_point(study: Study, seed: int, index: int) -> dict[str, Any]:
+    """Params of point `index` of a scrambled Sobol sequence, whatever other points are used."""
+    block = max(_SMALLEST_BLOCK, index.bit_length())
+    point = _points(len(study.space), seed, block)[index] if study.space else ()
+    return at(point, study.space, study.learner)
+
+
+@functools.lru_cache(maxsize=4)
+def _points(dimensions: int, seed: int, block: int) -> np.ndarray:
+    """The first 2^block points; a longer sequence begins with a shorter one's."""
+    points: np.ndarray = qmc.Sobol(dimensions, scramble=True, rng=seed).random_base2(block)
+    return points
+
+
+def grid_cells(study: Study, seed: int) -> list[tuple[dict[str, Any], int]]:
+    """Params and training seed of every cell of the factorial design.
+
+    All combinations with `seed`, then all with the next, for as many seeds as the study has.
+    Those that differ only in what does not apply to them are one.
+    """
+    combinations: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for values in itertools.product(*study.grid.values()):
+        params = applicable(dict(zip(study.grid, values, strict=True)), study.learner)
+        combinations.setdefault(tuple(params.items()), params)
+    return [
+        (dict(params), seed + number)
+        for number in range(study.seeds)
+        for params in combinations.values()
+    ]
+
+
+def parse_grid(text: str) -> tuple[str, list[Any]]:
+    """A field and its values from `inner_steps=1,5,20`, each value as YAML has it.
+
+    Raises:
+        InputError: the text is not of this form.
+    """
+    name, _, values = text.partition("=")
+    parts = values.split(",")
+    refusal = InputError(
+        f"--grid {text!r}: FIELD=VALUE,VALUE,... is accepted, such as inner_steps=1,5,20"
+    )
+    if not all(part.strip() for part in (name, *parts)):
+        raise refusal
+    try:
+        return name.strip(), [yaml.safe_load(part) for part in parts]
+    except yaml.YAMLError:
+        raise refusal from None

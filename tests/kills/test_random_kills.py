@@ -1,0 +1,149 @@
+"""Sweeps that are killed at random moments end as uninterrupted ones do.
+
+Run by `make test-kills`, which takes some ten minutes; KILLS and SEED in the environment say how
+often and where.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from mlflow import MlflowClient
+
+from sweeps.engine.ledger import Ledger
+from sweeps.engine.outcome import TAGS
+from sweeps.engine.store import default_uri
+from tests.kills.study import STUDY
+from tests.sweeps.conftest import Sweep
+from tests.sweeps.test_sweep import timeless
+
+pytestmark = pytest.mark.kills
+
+SCRIPT = Path(__file__).with_name("study.py")
+NAME = STUDY.sweep_name(seed=0)
+KILLS = int(os.environ.get("KILLS", "11"))
+SEED = int(os.environ.get("SEED", "0"))
+
+
+def table(sweep: Sweep) -> dict:
+    """All that the ledger says, without times."""
+    finished = Ledger(STUDY, 0, sweep.storage / NAME).finished()
+    return {entry.place: (entry.run, timeless(entry.result)) for entry in finished}
+
+
+def mlflow_table(sweep: Sweep) -> dict:
+    """All that MLflow says, without times; a trial that is there twice is an error."""
+    client = MlflowClient(default_uri(sweep.storage))
+    experiment = client.get_experiment_by_name(STUDY.name)
+    trials = client.search_runs(
+        [experiment.experiment_id], f"tags.`{TAGS.kind}` = 'trial'", max_results=1000
+    )
+    found = {}
+    for run in trials:
+        place = run.data.tags[TAGS.stage], int(run.data.tags[TAGS.index])
+        assert place not in found
+        history = client.get_metric_history(run.info.run_id, "val_accuracy")
+        points = [(point.step, point.value) for point in history]
+        found[place] = run.info.status, run.data.tags[TAGS.status], points, run.data.params
+    return found
+
+
+def trial_workers(driver: psutil.Process) -> list[psutil.Process]:
+    return [p for p in driver.children(recursive=True) if "ray::_Inner" in " ".join(_words(p))]
+
+
+def _words(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return []
+
+
+def kill(processes: list[psutil.Process]) -> bool:
+    for process in processes:
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            continue
+    return bool(processes)
+
+
+def kill_driver(driver: psutil.Process) -> bool:
+    """Its Ray processes are left to notice."""
+    return kill([driver])
+
+
+def kill_a_worker(driver: psutil.Process) -> bool:
+    return kill(trial_workers(driver)[:1])
+
+
+def kill_the_cluster(driver: psutil.Process) -> bool:
+    return kill(driver.children(recursive=True))
+
+
+def kill_everything(driver: psutil.Process) -> bool:
+    return kill([*driver.children(recursive=True), driver])
+
+
+def interrupt(driver: psutil.Process) -> bool:
+    driver.send_signal(signal.SIGINT)
+    return True
+
+
+WAYS = [kill_driver, kill_a_worker, kill_the_cluster, kill_everything, interrupt]
+
+
+def live_through(process: subprocess.Popen, chance: random.Random, kills: list[str]) -> None:
+    """Kill at random moments until the driver has ended."""
+    driver = psutil.Process(process.pid)
+    while len(kills) < KILLS and process.poll() is None:
+        # A driver takes some seconds to its first trial, which nothing can shorten.
+        deadline = time.monotonic() + chance.uniform(3, 14)
+        while process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        way = WAYS[len(kills) % len(WAYS)] if kills else kill_a_worker
+        if process.poll() is None and way(driver):
+            kills.append(way.__name__)
+            if way is not kill_a_worker:
+                break
+    process.communicate(timeout=180)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        # Two at a time, in a stage whose trials do not depend on who ends first.
+        ("--stage", "explore", "--trials", "10"),
+        # All stages, with a sampler that depends on every result before.
+        ("--trials", "12", "--max-concurrent", "1"),
+    ],
+)
+def test_a_sweep_killed_at_random_moments_ends_as_an_uninterrupted_one(
+    options, tmp_path, data_root
+):
+    whole = Sweep(tmp_path / "whole", data_root)
+    code, output = whole.run(*options, script=SCRIPT)
+    assert code == 0, output
+
+    killed = Sweep(tmp_path / "killed", data_root)
+    chance, kills = random.Random(SEED), []
+    while len(kills) < KILLS:
+        live_through(killed.start(*options, script=SCRIPT), chance, kills)
+        if table(killed) == table(whole):
+            # It got through: the next one is killed too.
+            assert mlflow_after_one_more_start(killed, options) == mlflow_table(whole)
+            killed = Sweep(tmp_path / f"killed-{len(kills)}", data_root)
+    assert mlflow_after_one_more_start(killed, options) == mlflow_table(whole)
+    assert table(killed) == table(whole)
+    print(f"\nkilled {len(kills)} times: {', '.join(kills)}")
+
+
+def mlflow_after_one_more_start(sweep: Sweep, options) -> dict:
+    code, output = sweep.run(*options, script=SCRIPT)
+    assert code == 0, output
+    return mlflow_table(sweep)
