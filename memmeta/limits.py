@@ -1,6 +1,7 @@
 """What a trial may take of a machine's memory: how much to reserve, and a cap to hold it there."""
 
 import ctypes
+import math
 import sys
 from pathlib import Path
 
@@ -10,13 +11,15 @@ from torch import nn
 _MIB = 2**20
 
 # What the count of live tensors cannot see: holes in the heap, and what oneDNN's kernels allocate
-# for themselves. Measured on two x86 cores over 37 runs in fresh processes (Conv4 and ResNet-12, 16
-# to 64 filters, 28 to 84 pixels, 1 to 16 tasks, memory_reduced, anil and maml, all norms, with and
-# without chunks), the resident set grew by 1.04 to 1.13 times the prediction at 28 and 32 pixels
-# from 250 MiB up, by 1.3 to 1.5 times in steps at 84 pixels, and by 1.6 to 1.98 times where a
-# validation of many big images was the peak; below 150 MiB by up to 61 MiB more than predicted.
-_FACTOR = 2
-_CONSTANT = 64 * _MIB
+# for themselves. Measured on two x86 cores for 35 configs in fresh processes (Conv4, and ResNet-12
+# twice, 16 to 64 filters, 28 to 84 pixels, 1 to 16 tasks, memory_reduced, anil and maml, all norms,
+# with and without chunks), the resident set grew by 1.04 to 1.33 times the prediction at 28 and 32
+# pixels from 150 MiB up, by 1.26 to 1.47 times in steps at 84 pixels, and by 1.6 to 1.98 times
+# where a validation of big images was the peak; below 150 MiB by up to 61 MiB more than predicted.
+_FACTOR = {"cpu": 2.0, "cuda": 1.25}
+_CONSTANT = {"cpu": 64 * _MIB, "cuda": 256 * _MIB}
+# On CUDA PyTorch's allocator holds its own in blocks, and cuBLAS' and cuDNN's workspaces are in it:
+# there the numbers are a guess, which no run has confirmed yet.
 
 # A CUDA context with the libraries' kernels is smaller on any card: what is beyond is another's.
 _MOST_CONTEXT = 1024 * _MIB
@@ -33,8 +36,8 @@ def process_overhead(device: torch.device) -> int:
 
     Takes a tiny training step. On the CPU it is the resident set of this process after it, Python
     and libraries included. On CUDA it is the context with the libraries' handles and kernels: all
-    that is used of the device and not by PyTorch's allocator here, at most 1 GiB. So it is exact
-    where this process has the device for itself, and never too little.
+    that is used of the device and not by PyTorch's allocator here, at most 1 GiB: right where this
+    process has the device for itself, and too much by less than 1 GiB where it has not.
     """
     _tiny_step(device)
     if device.type == "cuda":
@@ -43,14 +46,16 @@ def process_overhead(device: torch.device) -> int:
     return _resident()
 
 
-def reservation(predicted: int, overhead: int) -> int:
+def reservation(device: torch.device, predicted: int, overhead: int) -> int:
     """Bytes to reserve for a trial, in whole MiB: what its process is expected not to exceed.
 
     Args:
-        predicted: as by `memmeta.prediction.predict_trial_memory`.
+        device: where the trial runs.
+        predicted: as by `memmeta.prediction.predict_trial_memory`, of the whole trial.
         overhead: as by `process_overhead`.
     """
-    return -(-(_FACTOR * predicted + _CONSTANT + overhead) // _MIB) * _MIB
+    tensors = _FACTOR[device.type] * predicted + _CONSTANT[device.type]
+    return math.ceil((tensors + overhead) / _MIB) * _MIB
 
 
 def cap(device: torch.device, reserved: int, overhead: int) -> None:

@@ -4,7 +4,7 @@ PyTorch's fake tensors have shapes and no content: the trainer's own step runs o
 same counter counts their bytes, so that prediction and measurement on the CPU agree to the byte.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
@@ -46,21 +46,42 @@ def predict_peak_memory(config: RunConfig, input_shape: Shape | None = None) -> 
     return max(_step_peaks(_relevant(config, eval_queries=1), shape))
 
 
-def predict_trial_memory(config: RunConfig, input_shape: Shape | None = None) -> int:
-    """The most bytes of live tensors at any moment of a run: its beginning, steps, validations.
+class TrialMemory(NamedTuple):
+    """What a run is estimated to hold at most, in bytes of live tensors."""
 
-    A validation has `eval_queries` images a class and takes them without regard to `chunk`, so
-    that it may hold more than a step.
+    step: int
+    """In a training step: `predict_peak_memory`, exactly so up to five tasks a step, and for more
+    within a hundredth."""
+    whole: int
+    """At any moment of it: its beginning, steps and validations."""
+
+
+def predict_trial_memory(config: RunConfig, input_shape: Shape | None = None) -> TrialMemory:
+    """Estimate what a run holds, from steps of few tasks: a sweep asks it of every trial.
 
     Args:
         config: the run.
         input_shape: as for `predict_peak_memory`.
     """
     shape = input_shape or INPUT_SHAPES[config.data.name]
+    step = _by_tasks(lambda run: max(_step_peaks(run, shape)), _relevant(config, eval_queries=1))
     relevant = _relevant(config, config.data.eval_queries)
     steps = min(relevant.learner.inner_steps, _STEADY)
     validated = _with_learner(relevant, inner_steps=steps, cg_steps=0)
-    return max(predict_peak_memory(config, shape), _validation_peak(validated, shape))
+    return TrialMemory(step, max(step, _validation_peak(validated, shape)))
+
+
+def _by_tasks(peak: Callable[[RunConfig], int], config: RunConfig) -> int:
+    """The peak of many tasks, from how it grows with few, where it does so evenly."""
+    tasks = config.learner.task_batch
+    if config.learner.chunk is None and tasks > _STEADY + 2:
+        first, second, third = (
+            peak(_with_learner(config, task_batch=_STEADY + more, task_pool=None, warm_start=False))
+            for more in range(3)
+        )
+        if third - second == second - first > 0:
+            return third + (tasks - _STEADY - 2) * (third - second)
+    return peak(config)
 
 
 def _relevant(config: RunConfig, eval_queries: int) -> RunConfig:
@@ -157,7 +178,7 @@ def _validation_peak(config: RunConfig, shape: Shape) -> int:
     with FakeTensorMode(), LiveBytes() as live:
         trainer = _warm_trainer(config, shape)
         live.count(trainer.held_tensors())
-        trainer.score("val", range(config.learner.task_batch))
+        trainer.score("val", range(trainer.evaluation_batch))
         peak: int = live.peak
     return peak
 

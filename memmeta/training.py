@@ -200,17 +200,21 @@ class MetaTrainer:
     def evaluate(self, split: Literal["val", "test"], tasks: int) -> Evaluation:
         """Adapt to each of `tasks` fixed episodes of `split` and score its query set."""
         batches = [
-            self.score(split, range(first, min(first + self._evaluation_batch, tasks)))
-            for first in range(0, tasks, self._evaluation_batch)
+            self.score(split, range(first, min(first + self.evaluation_batch, tasks)))
+            for first in range(0, tasks, self.evaluation_batch)
         ]
         values = torch.cat(batches).double()
         interval = 1.96 * values.std() / math.sqrt(tasks)
         return Evaluation(values.mean().item(), interval.item(), tasks)
 
     @property
-    def _evaluation_batch(self) -> int:
-        # No more tasks at once than in training, so that evaluation needs no more memory.
-        return self.config.learner.task_batch
+    def evaluation_batch(self) -> int:
+        """Tasks that are evaluated at once: no more images than training has in the backbone."""
+        data, learner = self.config.data, self.config.learner
+        task = data.ways * (data.shots + data.queries)
+        tasks = 1 if learner.algorithm == "maml" else learner.task_batch
+        images = learner.chunk or tasks * task
+        return max(1, images // (data.ways * (data.shots + data.eval_queries)))
 
     def score(self, split: Literal["val", "test"], indices: range) -> Tensor:
         """The metric of each of these tasks, [tasks], after adaptation to it."""

@@ -12,7 +12,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from memmeta import limits
 from memmeta.config import RunConfig
 from memmeta.errors import InputError
-from memmeta.prediction import predict_peak_memory, predict_trial_memory
+from memmeta.prediction import predict_trial_memory
 from sweeps.engine.outcome import Stage
 
 _CARD_PARTS = 20
@@ -83,21 +83,21 @@ class Placement:
 
     def place(self, run: RunConfig, place: tuple[Stage, int]) -> Placed | Refusal:
         """The share of a run, or why it gets none. It counts as taken until `free`."""
-        predicted, needed = predict_peak_memory(run), predict_trial_memory(run)
-        sizes = [limits.reservation(needed, device.overhead) for device in self._devices]
+        predicted = predict_trial_memory(run)
+        sizes = [reservation(predicted.whole, device) for device in self._devices]
         fitting = [
             index
             for index, (device, size) in enumerate(zip(self._devices, sizes, strict=True))
             if size <= min(device.memory, self._budget or device.memory)
         ]
         if not fitting:
-            return _refusal(predicted, min(sizes), self._most())
+            return _refusal(predicted.step, min(sizes), self._most())
         parts = {index: share(sizes[index], self._devices[index]) for index in fitting}
         best = min(fitting, key=lambda index: self._load(index, parts[index]))
         device, part = self._devices[best], parts[best]
         self._taken[place] = best, part
         reserved = int(part * device.memory)
-        return Placed(self._resources(device, part), predicted, reserved, device.overhead)
+        return Placed(self._resources(device, part), predicted.step, reserved, device.overhead)
 
     def free(self, place: tuple[Stage, int]) -> None:
         """The trial has ended."""
@@ -173,6 +173,12 @@ def _asked(node: Mapping[str, Any]) -> Device:
 def _kind(node: Mapping[str, Any]) -> str | None:
     names = (name for name in node["Resources"] if name.startswith(_ACCELERATOR))
     return next((name.removeprefix(_ACCELERATOR) for name in names), None)
+
+
+def reservation(predicted: int, device: Device) -> int:
+    """Bytes of the device for a trial that is predicted to hold so many."""
+    on = torch.device("cuda" if device.gpu else "cpu")
+    return limits.reservation(on, predicted, device.overhead)
 
 
 def share(size: int, device: Device) -> float:

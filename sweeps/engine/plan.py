@@ -9,7 +9,6 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from memmeta import limits
 from memmeta.config import RunConfig
 from memmeta.data import Dataset
 from memmeta.metric import MSE
@@ -18,7 +17,7 @@ from memmeta.runtime import configure_process
 from memmeta.training import MetaTrainer
 from sweeps.engine import design
 from sweeps.engine.options import Options
-from sweeps.engine.placement import Device, share, this_device
+from sweeps.engine.placement import Device, reservation, share, this_device
 from sweeps.engine.schedule import Quotas, quotas
 from sweeps.engine.study import Study
 from sweeps.engine.table import short
@@ -129,7 +128,7 @@ def _memory(runs: Sequence[RunConfig], device: Device, budget: int | None) -> st
 
 
 def _share(run: RunConfig, device: Device) -> float:
-    return share(limits.reservation(predict_trial_memory(run), device.overhead), device)
+    return share(reservation(predict_trial_memory(run).whole, device), device)
 
 
 def _seconds_per_task(run: RunConfig, dataset: Dataset, device: Device) -> tuple[float, float]:

@@ -68,7 +68,7 @@ def one_gibibyte():
 
 answers = []
 for predicted in (MIB, 2**30, MIB):
-    limits.cap(CPU, limits.reservation(predicted, overhead), overhead)
+    limits.cap(CPU, limits.reservation(CPU, predicted, overhead), overhead)
     answers.append(attempt(one_gibibyte))
 answers.append(attempt(lambda: bytearray(2**30)))
 soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
@@ -86,7 +86,7 @@ run = RunConfig.model_validate({
     "learner": {"algorithm": "anil", "kind": "naive", "task_batch": 4, "inner_steps": 8},
     "training": {"iterations": 2, "val_tasks": 2},
 })
-limits.cap(CPU, limits.reservation(10 * MIB, overhead), overhead)
+limits.cap(CPU, limits.reservation(CPU, 10 * MIB, overhead), overhead)
 print(json.dumps([predict_peak_memory(run), attempt(lambda: train(run))]))
 """,
         data_root,
@@ -126,7 +126,7 @@ for learner in json.loads(sys.argv[2]):
     run = RunConfig.model_validate({
         "learner": learner, "training": {"iterations": 4, "evaluations": 2, "val_tasks": 8},
     })
-    reserved = limits.reservation(predict_trial_memory(run), overhead)
+    reserved = limits.reservation(CPU, predict_trial_memory(run).whole, overhead)
     limits.cap(CPU, reserved, overhead)
     Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
     train(run)
@@ -147,12 +147,17 @@ print(json.dumps([overhead, high_water_mark()]))
     assert 100 * MIB < overhead <= most < overhead + 64 * MIB
 
 
-@given(st.integers(0, 2**40), st.integers(0, 2**40), st.integers(0, 2**32))
-def test_more_is_reserved_for_more_and_never_less_than_predicted(predicted, more, overhead):
-    reserved = limits.reservation(predicted, overhead)
+@given(
+    st.sampled_from([torch.device("cpu"), torch.device("cuda")]),
+    st.integers(0, 2**40),
+    st.integers(0, 2**40),
+    st.integers(0, 2**32),
+)
+def test_more_is_reserved_for_more_and_never_less_than_predicted(device, predicted, more, overhead):
+    reserved = limits.reservation(device, predicted, overhead)
     assert reserved % MIB == 0
     assert reserved >= predicted + overhead
-    assert limits.reservation(predicted + more, overhead) >= reserved + more - MIB
+    assert limits.reservation(device, predicted + more, overhead) >= reserved + more - MIB
 
 
 @pytest.mark.parametrize("error", [RuntimeError("shapes differ"), ValueError(), KeyError("memory")])
@@ -166,11 +171,11 @@ def test_a_cap_is_felt_on_cuda():
     overhead = limits.process_overhead(device)
     assert overhead > 100 * MIB
     try:
-        limits.cap(device, limits.reservation(MIB, overhead), overhead)
+        limits.cap(device, limits.reservation(device, MIB, overhead), overhead)
         with pytest.raises(torch.OutOfMemoryError) as caught:
             torch.ones(2**28, device=device)
         assert limits.is_out_of_memory(caught.value)
-        limits.cap(device, limits.reservation(2**30, overhead), overhead)
+        limits.cap(device, limits.reservation(device, 2**30, overhead), overhead)
         torch.ones(2**28, device=device)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
