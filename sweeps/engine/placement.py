@@ -15,12 +15,12 @@ from memmeta.errors import InputError
 from memmeta.prediction import predict_trial_memory
 from sweeps.engine.outcome import Stage
 
-_CARD_PARTS = 20
-"""Shares of a GPU are rounded up to twentieths: few kinds of share, so that a trial can be run by
-the worker of one that ended."""
+_PARTS = 20
+"""Shares are rounded up to twentieths of a device: few kinds of share, so that a trial can be run
+by the worker of one that ended."""
 
 _RAM_STEP = 2**28
-"""RAM is reserved in steps of 256 MiB, for the same reason."""
+"""RAM of a GPU's process is reserved in steps of 256 MiB, for the same reason."""
 
 
 class Device(NamedTuple):
@@ -33,6 +33,8 @@ class Device(NamedTuple):
     """GPUs of this kind; on the CPU 1."""
     memory: int
     """Bytes of one GPU; of RAM, what Ray gives out on the largest node."""
+    even: float
+    """The least share that is worth giving: with less, something else runs out first."""
     overhead: int
     """Bytes that a process takes of it besides its tensors."""
     host_overhead: int
@@ -124,8 +126,11 @@ class Placement:
 _ACCELERATOR = "accelerator_type:"
 
 
-def find_devices() -> list[Device]:
-    """What the cluster has: its kinds of GPU, or else RAM. Asks one node of each kind.
+def find_devices(cpus: int) -> list[Device]:
+    """What the cluster has: its kinds of GPU, of which it asks a node each, or else RAM.
+
+    Args:
+        cpus: of a trial.
 
     Raises:
         InputError: PyTorch cannot use the GPUs of a node.
@@ -133,10 +138,7 @@ def find_devices() -> list[Device]:
     nodes = [node for node in ray.nodes() if node["Alive"]]
     with_gpus = [node for node in nodes if node["Resources"].get("GPU")]
     if not with_gpus:
-        largest = max(nodes, key=lambda node: node["Resources"].get("memory", 0))
-        memory = int(largest["Resources"].get("memory", 0))
-        overhead = _asked(largest).host_overhead
-        return [Device(None, False, 1, memory, overhead, overhead)]
+        return [_ram(nodes, cpus)]
     kinds: dict[str | None, list[Mapping[str, Any]]] = {}
     for node in with_gpus:
         kinds.setdefault(_kind(node), []).append(node)
@@ -151,15 +153,25 @@ def find_devices() -> list[Device]:
     return devices
 
 
+def _ram(nodes: list[dict[str, Any]], cpus: int) -> Device:
+    # As much as a trial can have where all CPUs of a node run trials: less would serve nobody.
+    resources = [node["Resources"] for node in nodes if node["Resources"].get("CPU", 0) >= cpus]
+    memory = max((r.get("memory", 0) for r in resources), default=0)
+    even = min((r.get("memory", 0) / (r["CPU"] // cpus) for r in resources), default=0)
+    # A worker holds less than this process, which has imported more.
+    overhead = limits.process_overhead(torch.device("cpu"))
+    return Device(None, False, 1, int(memory), even / max(memory, 1), overhead, overhead)
+
+
 def this_device() -> Device:
     """What this process would train on."""
     host_overhead = limits.process_overhead(torch.device("cpu"))
     if not torch.cuda.is_available():
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        return Device(None, False, 1, memory, host_overhead, host_overhead)
+        return Device(None, False, 1, memory, 0, host_overhead, host_overhead)
     memory = torch.cuda.get_device_properties(0).total_memory
     overhead = limits.process_overhead(torch.device("cuda"))
-    return Device(None, True, torch.cuda.device_count(), memory, overhead, host_overhead)
+    return Device(None, True, torch.cuda.device_count(), memory, 0, overhead, host_overhead)
 
 
 def _asked(node: Mapping[str, Any]) -> Device:
@@ -183,9 +195,7 @@ def reservation(predicted: int, device: Device) -> int:
 
 def share(size: int, device: Device) -> float:
     """The part of a device that has room for `size` bytes, rounded up."""
-    if device.gpu:
-        return math.ceil(size / device.memory * _CARD_PARTS) / _CARD_PARTS
-    return min(math.ceil(size / _RAM_STEP) * _RAM_STEP, device.memory) / device.memory
+    return max(device.even, math.ceil(size / device.memory * _PARTS) / _PARTS)
 
 
 def _refusal(predicted: int, size: int, most: int) -> Refusal:

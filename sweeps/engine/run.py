@@ -4,7 +4,8 @@ import logging
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import click
@@ -16,6 +17,7 @@ from ray.tune.experiment import Trial
 from rich.console import Console
 
 from memmeta.errors import InputError
+from memmeta.prediction import predict_trial_memory
 from memmeta.runtime import ALLOCATOR_ENVIRONMENT
 from sweeps.engine.ledger import Ledger, only_one
 from sweeps.engine.options import Options
@@ -51,15 +53,21 @@ def sweep(console: Console, study: Study, options: Options) -> int:
         if not schedule.total:
             raise InputError(f"{folder.name}: no complete trial of explore or search to confirm")
         place = options.tracking_uri, options.experiment, options.storage / "artifacts"
-        tracker = Tracker(ledger, folder.name, *place)
-        bug = unsent = None
-        try:
+        bug = None
+        with ThreadPoolExecutor() as side:
+            # MLflow, and what a prediction needs of PyTorch, are imported while Ray starts.
+            connecting = side.submit(Tracker, ledger, folder.name, *place)
             if not schedule.finished:
-                bug = _run(console, options, ledger, schedule, tracker, folder)
-        finally:
-            ledger.release_all()
-            tracker.send_all(ledger.entries())
-            unsent = tracker.close(schedule.finished, _summary(ledger, schedule))
+                side.submit(predict_trial_memory, study.run_config({}, options.seed))
+            with nullcontext() if schedule.finished else _cluster():
+                tracker = connecting.result()
+                try:
+                    if not schedule.finished:
+                        bug = _run(console, options, ledger, schedule, tracker, folder)
+                finally:
+                    ledger.release_all()
+                    tracker.send_all(ledger.entries())
+                    unsent = tracker.close(schedule.finished, _summary(ledger, schedule))
         _summarise(console, options, ledger, schedule)
     if bug and "\n" not in bug:
         raise click.ClickException(f"{bug}{_GO_ON}")
@@ -80,8 +88,10 @@ def _run(
 ) -> str | None:
     """Run the trials that are missing. Returns the traceback of a bug that stopped them."""
     progress = Progress(console, ledger, schedule)
-    with _cluster(), progress:
-        placement = Placement(find_devices(), options.cpus_per_trial, options.memory_budget)
+    with progress:
+        placement = Placement(
+            find_devices(options.cpus_per_trial), options.cpus_per_trial, options.memory_budget
+        )
         search = LedgerSearch(schedule, ledger, placement, [tracker.send, progress.update])
         recorder = Recorder(search)
         os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(_PENDING))

@@ -30,7 +30,7 @@ STUDY = Study(
 
 def described(node):
     kind = placement._kind(node)
-    return Device(kind, True, 1, CARDS[kind], OVERHEAD, host_overhead=400 * MIB)
+    return Device(kind, True, 1, CARDS[kind], 0, OVERHEAD, host_overhead=400 * MIB)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,190 @@
+"""What a sweep costs besides its trials, beside plain Ray Tune on the same trainable.
+
+    python benchmarks/sweep_overhead.py
+
+runs the same study twice, one after the other, each as a command of its own: with memmeta's engine,
+and with Tune's stock Optuna search and MLflow logger. Writes docs/sweep_overhead.md.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import fmean, quantiles
+from typing import Any
+
+import click
+import torch
+
+from memmeta import data, provenance
+from memmeta.config import DataConfig, LearnerConfig, TrainingConfig
+from sweeps.engine.study import Study
+
+STUDY = Study(
+    name="overhead",
+    data=DataConfig(name="glyphs", shots=1),
+    learner=LearnerConfig(filters=32),
+    # About five seconds on one core.
+    training=TrainingConfig(tasks=300, evaluations=2, val_tasks=60),
+    trials=64,
+)
+
+TEXT = """\
+# What a sweep costs besides its trials
+
+`{command}` on {hardware}, commit {commit}.
+
+{trials} trials of the study in the script, {slots} at a time, one CPU each; every trial sees the
+same number of tasks. Wall time is that of the whole command, from the start of Python to its end,
+with the start of Ray and of its workers. Outside trials is the part of it in which the CPUs ran no
+trial: 1 − (sum of the trials' own seconds) / (wall time × {slots}).
+
+| | wall time | a trial, mean (10 % to 90 %) | outside trials |
+|---|---|---|---|
+{rows}
+
+Plain Ray Tune is `OptunaSearch`, `MLflowLoggerCallback` on SQLite and a process a trial, its
+defaults, on the same trainable. It keeps no record from which an interrupted sweep could go on.
+"""
+
+
+def slots() -> int:
+    """Trials that run at once: one a CPU."""
+    return os.cpu_count() or 1
+
+
+def run_ours(data_root: Path, storage: Path, trials: int) -> list[float]:
+    """Sweep with memmeta's engine; returns the seconds of each trial."""
+    from click.testing import CliRunner
+
+    from sweeps.engine.command_line import _command
+    from sweeps.engine.ledger import Ledger
+
+    options = ["--stage", "search", "--trials", trials]
+    places = ["--data-root", data_root, "--storage", storage]
+    done = CliRunner().invoke(_command, [*map(str, (*options, *places))], obj=STUDY)
+    if done.exit_code:
+        raise click.ClickException(f"the sweep failed:\n{done.output}")
+    ledger = Ledger(STUDY, 0, storage / STUDY.sweep_name(0), stages=("search",))
+    return [entry.result["seconds"] for entry in ledger.finished() if entry.result]
+
+
+def run_plain(data_root: Path, storage: Path, trials: int) -> list[float]:
+    """Sweep with Tune's stock parts; returns the seconds of each trial."""
+    import ray
+    from ray import tune
+    from ray.air.integrations.mlflow import MLflowLoggerCallback
+    from ray.tune.search.optuna import OptunaSearch
+
+    from sweeps.engine.run import quiet
+    from sweeps.engine.trainable import MetaTrainable
+
+    class Plain(MetaTrainable):
+        """Takes the params of a point for its config."""
+
+        @classmethod
+        def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
+            """One CPU."""
+            del config
+            return tune.PlacementGroupFactory([{"CPU": 1}])
+
+        def reset_config(self, new_config: dict[str, Any]) -> bool:
+            """Say what the engine would have said."""
+            memory = {"predicted": 0, "reserved": 2**40, "overhead": 0}
+            run = STUDY.run_config(new_config, seed=0).model_dump()
+            return super().reset_config(
+                {"run": run, "test": False, "resources": {"CPU": 1}, **memory}
+            )
+
+    quiet()
+    ray.init(log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+    uri = f"sqlite:///{storage}/mlflow.db"
+    trainable = tune.with_parameters(
+        Plain, data_root=data_root, checkpoints=storage / "checkpoints"
+    )
+    tuner = tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(
+            search_alg=OptunaSearch(
+                dict(STUDY.space), metric=f"metrics/{STUDY.data.metric.key}", mode="max"
+            ),
+            num_samples=trials,
+            max_concurrent_trials=slots(),
+        ),
+        run_config=tune.RunConfig(
+            storage_path=str(storage),
+            callbacks=[MLflowLoggerCallback(uri, experiment_name=STUDY.name)],
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            verbose=0,
+        ),
+    )
+    results = tuner.fit()
+    ray.shutdown()
+    return [result.metrics["seconds"] for result in results if result.metrics]
+
+
+PARTS = {"ours": run_ours, "plain": run_plain}
+TITLES = {"ours": "memmeta", "plain": "plain Ray Tune"}
+
+
+def measure(part: str, data_root: Path, trials: int) -> dict[str, Any]:
+    """Run one part as a command of its own."""
+    with tempfile.TemporaryDirectory() as storage:
+        words = ["--part", part, "--trials", trials, "--data-root", data_root, "--storage", storage]
+        begun = time.perf_counter()
+        subprocess.run([sys.executable, __file__, *map(str, words)], check=True)
+        wall = time.perf_counter() - begun
+        seconds = json.loads((Path(storage) / "seconds.json").read_text())
+    low, *_, high = quantiles(seconds, n=10)
+    return {
+        "engine": TITLES[part],
+        "trials": len(seconds),
+        "wall": wall,
+        "mean": fmean(seconds),
+        "low": low,
+        "high": high,
+        "outside": 1 - sum(seconds) / (wall * slots()),
+    }
+
+
+@click.command()
+@click.option("--data-root", type=click.Path(path_type=Path), default=Path("data"))
+@click.option("--trials", default=STUDY.trials, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), default=Path("docs"), show_default=True)
+@click.option("--part", type=click.Choice(sorted(PARTS)), hidden=True)
+@click.option("--storage", type=click.Path(path_type=Path), hidden=True)
+def main(data_root: Path, trials: int, out: Path, part: str | None, storage: Path) -> None:
+    """Measure both and write the table."""
+    data_root = data_root.resolve()
+    if part:
+        seconds = PARTS[part](data_root, storage, trials)
+        (storage / "seconds.json").write_text(json.dumps(seconds))
+        return
+    commit = provenance.commit()  # before the files below make the tree dirty
+    data.prepare(STUDY.data.name, data_root)
+    rows = []
+    for name in PARTS:
+        row = measure(name, data_root, trials)
+        rows.append(
+            "| {engine} | {wall:.0f} s | {mean:.1f} s ({low:.1f} to {high:.1f}) "
+            "| {outside:.1%} |".format(**row)
+        )
+        print(rows[-1])
+    text = TEXT.format(
+        command=f"python benchmarks/sweep_overhead.py --trials {trials}",
+        hardware=provenance.hardware(torch.device("cpu")),
+        commit=commit,
+        trials=trials,
+        slots=slots(),
+        rows="\n".join(rows),
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "sweep_overhead.md").write_text(text, encoding="utf-8")
+    print(f"wrote {out / 'sweep_overhead.md'}")
+
+
+if __name__ == "__main__":
+    main()
