@@ -21,7 +21,7 @@ class _Column:
 
 def rows(sweep: Sweep) -> list[dict[str, object]]:
     """A dict a trial, all with the same keys; only those of `Sweep.complete` have a rank."""
-    ranks = {trial.run_id: rank for rank, trial in enumerate(sweep.complete, 1)}
+    ranks = _ranks(sweep)
     settings = _settings(sweep.trials)
     return [
         {
@@ -60,7 +60,7 @@ def show(console: Console, sweep: Sweep) -> None:
 
     Stages that are not to be compared stand in blocks of their own.
     """
-    settings = _settings(sweep.trials)
+    settings, ranks = _settings(sweep.trials), _ranks(sweep)
     shared = {name for name, values in settings.items() if _same(values)}
     console.print(f"{sweep.name}: {len(sweep.trials)} trials")
     for stages in BLOCKS:
@@ -68,7 +68,7 @@ def show(console: Console, sweep: Sweep) -> None:
         if trials:
             complete = sum(trial.status == "complete" for trial in trials)
             console.print(f"\n{' and '.join(stages)}: {complete} of {len(trials)} trials complete")
-            _show_block(console, trials, shared)
+            _show_block(console, trials, ranks, shared)
     if shared:
         same = ", ".join(
             f"{name} {_short(settings[name][0])}" for name in settings if name in shared
@@ -76,7 +76,14 @@ def show(console: Console, sweep: Sweep) -> None:
         console.print(f"\nthe same in all: {same}")
 
 
-def _show_block(console: Console, trials: tuple[Trial, ...], shared: set[str]) -> None:
+def _ranks(sweep: Sweep) -> dict[str, int]:
+    """Places in the ranking, by MLflow run."""
+    return {trial.run_id: rank for rank, trial in enumerate(sweep.complete, 1)}
+
+
+def _show_block(
+    console: Console, trials: tuple[Trial, ...], ranks: dict[str, int], shared: set[str]
+) -> None:
     """Print the trials of some stages, except for what is said of all stages."""
     own = {name: values for name, values in _settings(trials).items() if name not in shared}
     columns = [
@@ -87,7 +94,7 @@ def _show_block(console: Console, trials: tuple[Trial, ...], shared: set[str]) -
             if not _same(values)
         ),
     ]
-    for table in _tables(console, _naming_columns(trials), columns):
+    for table in _tables(console, _naming_columns(trials, ranks), columns):
         console.print(table)
     same = [f"{name} {_short(values[0])}" for name, values in own.items() if _same(values)]
     if same:
@@ -105,14 +112,11 @@ def _same(values: list[object]) -> bool:
     return all(value == values[0] for value in values)
 
 
-def _naming_columns(trials: tuple[Trial, ...]) -> list[_Column]:
+def _naming_columns(trials: tuple[Trial, ...], ranks: dict[str, int]) -> list[_Column]:
     names = _Column("trial", [f"{trial.stage} {trial.index:03d}" for trial in trials])
     if trials[0].stage not in RANKED:
         return [names]
-    ranks = [
-        str(rank) if trial.status == "complete" else "–" for rank, trial in enumerate(trials, 1)
-    ]
-    return [_Column("#", ranks), names]
+    return [_Column("#", [str(ranks.get(trial.run_id, "–")) for trial in trials]), names]
 
 
 def _result_columns(trials: tuple[Trial, ...]) -> list[_Column]:

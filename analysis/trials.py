@@ -97,13 +97,20 @@ class Sweep:
     trials: tuple[Trial, ...]
     """Those of `RANKED` from the best on, those without a final result last; then the other
     stages', by index."""
+    memory_limit: int | None
+    """Bytes that the peak memory of a feasible trial stays within, if the search had a limit."""
     others: tuple[str, ...]
     """Further sweeps that the same words could have meant, as they can be named instead."""
 
     @property
     def complete(self) -> tuple[Trial, ...]:
-        """The ranking: those of explore and search that ended well, the best first."""
-        return tuple(trial for trial in self.of(*RANKED) if trial.status == "complete")
+        """The ranking: those of explore and search that ended well, the best first.
+
+        Those over the memory limit are not in it.
+        """
+        ended_well = (trial for trial in self.of(*RANKED) if trial.status == "complete")
+        limit = self.memory_limit
+        return tuple(t for t in ended_well if limit is None or (t.peak_memory_bytes or 0) <= limit)
 
     def of(self, *stages: Stage) -> tuple[Trial, ...]:
         """The trials of some stages."""
@@ -134,6 +141,9 @@ def read_sweep(uri: str, name: str) -> Sweep:
         study=_study(parent),
         name=_sweep(parent),
         trials=tuple(sorted(map(_trial, children), key=_place)),
+        memory_limit=json.loads(parent.data.tags[TAGS.settings])
+        .get("search", {})
+        .get("memory_limit"),
         others=tuple(_label(run, sweeps) for run in meant),
     )
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from memmeta import data
 from sweeps.engine import design, plan, run
 from sweeps.engine.options import Options
+from sweeps.engine.schedule import Choice
 from sweeps.engine.store import default_uri
 from sweeps.engine.study import Study
 
@@ -38,9 +39,9 @@ _OPTIONS = (
     ),
     click.option(
         "--stage",
-        type=click.Choice(["explore", "search", "confirm", "all"]),
+        type=click.Choice(["explore", "search", "confirm", "all", "grid"]),
         help="A space-filling design; the optimiser; the best configs with fresh seeds, then on "
-        "test tasks; or the three within one budget, which is the default.",
+        "test tasks; or the three within one budget. Default: all, or grid where there is one.",
     ),
     click.option("--trials", type=click.IntRange(min=1), help="Trials in all."),
     click.option("--iterations", type=click.IntRange(min=1), help="Outer steps a trial."),
@@ -125,7 +126,7 @@ def start(
     study: Study,
     *,
     data_root: Path,
-    stage: str | None,
+    stage: Choice | None,
     seed: int,
     storage: Path,
     fresh: bool,
@@ -140,9 +141,16 @@ def start(
     **overrides: Any,
 ) -> None:
     """Run `study` with the values of `study_options`, and exit."""
-    study = _overridden(study, stage, **overrides)
+    study = _overridden(study, **overrides)
+    stage = stage or ("grid" if study.grid else "all")
+    if stage == "grid" and not study.grid:
+        raise click.UsageError("there is no grid: give --grid, or one in the study")
+    if stage != "grid" and overrides["grid"]:
+        raise click.UsageError(f"--grid is not for --stage {stage}")
+    if stage == "grid" and overrides["trials"]:
+        raise click.UsageError("a grid decides the number of trials: leave out --trials")
     options = Options(
-        stage=stage or ("grid" if study.grid else "all"),
+        stage=stage,
         data_root=data_root.resolve(),
         seed=seed,
         storage=storage.resolve(),
@@ -165,7 +173,6 @@ def start(
 
 def _overridden(
     study: Study,
-    stage: str | None,
     *,
     iterations: int | None,
     tasks: int | None,
@@ -179,8 +186,6 @@ def _overridden(
     if iterations or tasks:
         budget = {"iterations": iterations, "tasks": tasks}
         changes["training"] = study.training.model_copy(update=budget)
-    if grid and (stage or fields["trials"]):
-        raise click.UsageError("--grid decides the trials: leave out --stage and --trials")
     if grid:
         changes["grid"] = dict(map(design.parse_grid, grid))
     return study.changed(**changes)

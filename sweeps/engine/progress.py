@@ -54,7 +54,7 @@ class Progress:
         grid.add_row(
             Text(f"{done} of {total} trials", style="bold"),
             ProgressBar(total=total, completed=done, width=20),
-            f"{len(self._shares)} running",
+            f"{len(self._shares)} under way",
             f"{_clock(time.monotonic() - self._begun)} spent",
             self._time_left(),
         )

@@ -102,7 +102,9 @@ def _run(
             tune_config=tune.TuneConfig(
                 search_alg=search,
                 num_samples=-1,  # until the search says that it is finished
-                max_concurrent_trials=options.max_concurrent or placement.slots,
+                # One more than run at once: it is proposed while the others train.
+                max_concurrent_trials=options.max_concurrent
+                or (placement.slots and placement.slots + 1),
                 reuse_actors=True,
                 trial_dirname_creator=_trial_name,
             ),

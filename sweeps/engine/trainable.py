@@ -59,8 +59,9 @@ class MetaTrainable(tune.Trainable):
         self.device = torch.device("cuda" if on_gpu else "cpu")
         self.trainer: MetaTrainer | None = None
         self.seconds = 0.0
-        gc.collect()
         if self.device.type == "cuda":
+            # On the CPU tensors are counted one by one, whatever the process holds besides.
+            gc.collect()
             torch.cuda.empty_cache()
         return True
 

@@ -1,3 +1,4 @@
+import dataclasses
 import re
 import shutil
 import sqlite3
@@ -223,3 +224,11 @@ def test_a_server_is_read_as_the_file_is(storage: Path, tmp_path: Path) -> None:
             assert read_sweep(server.address, name) == expected
         with pytest.raises(InputError, match=f"no study or sweep nope in {server.address}"):
             read_sweep(server.address, "nope")
+
+
+def test_what_is_over_the_memory_limit_of_the_search_is_not_ranked(uri: str) -> None:
+    sweep = read_sweep(uri, "mixed")
+    peaks = [trial.peak_memory_bytes for trial in sweep.complete]
+    assert len(peaks) == 2
+    assert dataclasses.replace(sweep, memory_limit=max(peaks)).complete == sweep.complete
+    assert dataclasses.replace(sweep, memory_limit=min(peaks) - 1).complete == ()

@@ -1,7 +1,9 @@
 """Whole sweeps on a real Ray cluster, a real journal and a real MLflow store."""
 
 import os
+import shutil
 import signal
+import subprocess
 import time
 
 import pytest
@@ -127,6 +129,57 @@ def test_after_a_killed_driver_the_same_command_ends_where_an_uninterrupted_one_
     assert ours.keys() == theirs.keys()
     _, children = runs(sweep, "trial")
     assert [run.info.status for run in children] == ["FINISHED"] * 4
+
+
+def test_a_bug_before_the_first_step_is_not_taken_for_a_lost_machine(sweep, tmp_path):
+    script = tmp_path / "broken.py"
+    script.write_text(
+        "from sweeps.engine import run\n"
+        "from sweeps.engine.command_line import main\n"
+        "from tests.sweeps.tiny import STUDY\n"
+        "class Broken(run.MetaTrainable):\n"
+        "    def setup(self, *args, **kwargs):\n"
+        "        raise ValueError('a bug')\n"
+        "run.MetaTrainable = Broken\n"
+        "main(STUDY)\n"
+    )
+    sweep.environment["PYTHONPATH"] = "."
+    code, output = sweep.run(script=script)
+    assert code == 1
+    assert output.count("ValueError: a bug") == 1
+    assert "stopped by a bug in a trial" in output
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 4 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("only root can mount a small disk")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.mark.parametrize("left", [2**12, 2**15, 2**16])
+def test_a_full_disk_is_one_line_and_the_same_command_goes_on(
+    finished, small_disk, data_root, left
+):
+    sweep = Sweep(small_disk, data_root)
+    other_disk = f"sqlite:///{small_disk.parent}/mlflow.db"
+    ballast = small_disk / "ballast"
+    free = shutil.disk_usage(small_disk).free
+    ballast.write_bytes(bytes(free - left))
+    code, output = sweep.run("--tracking-uri", other_disk)
+    assert code == 1, output
+    assert output.count("No space left on device") <= 3
+    assert "the same command goes on" in output.splitlines()[-1]
+    assert "Traceback" not in output
+    ballast.unlink()
+    code, output = sweep.run("--tracking-uri", other_disk)
+    assert code == 0, output
+    assert table(sweep) == table(finished[0])
 
 
 def test_ctrl_c_stops_in_good_order(sweep):
