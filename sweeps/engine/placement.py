@@ -110,7 +110,7 @@ class Placement:
         return min(largest, self._budget or largest)
 
     def _load(self, index: int, part: float) -> float:
-        taken = sum(other for at, other in self._taken.values() if at == index)
+        taken = sum(other for at, other in list(self._taken.values()) if at == index)
         return (taken + part) / self._devices[index].count
 
     def _resources(self, device: Device, part: float) -> dict[str, float]:

@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -17,7 +17,7 @@ from ray.tune.experiment import Trial
 from rich.console import Console
 
 from memmeta.errors import InputError
-from memmeta.prediction import predict_trial_memory
+from memmeta.prediction import predict_peak_memory
 from memmeta.runtime import ALLOCATOR_ENVIRONMENT
 from sweeps.engine.ledger import Ledger, only_one
 from sweeps.engine.options import Options
@@ -53,21 +53,14 @@ def sweep(console: Console, study: Study, options: Options) -> int:
         if not schedule.total:
             raise InputError(f"{folder.name}: no complete trial of explore or search to confirm")
         place = options.tracking_uri, options.experiment, options.storage / "artifacts"
+        tracker = Tracker(ledger, folder.name, *place)
         bug = None
-        with ThreadPoolExecutor() as side:
-            # MLflow, and what a prediction needs of PyTorch, are imported while Ray starts.
-            connecting = side.submit(Tracker, ledger, folder.name, *place)
+        try:
             if not schedule.finished:
-                side.submit(predict_trial_memory, study.run_config({}, options.seed))
-            with nullcontext() if schedule.finished else _cluster():
-                tracker = connecting.result()
-                try:
-                    if not schedule.finished:
-                        bug = _run(console, options, ledger, schedule, tracker, folder)
-                finally:
-                    ledger.release_all()
-                    tracker.send_all(ledger.entries())
-                    unsent = tracker.close(schedule.finished, _summary(ledger, schedule))
+                bug = _run(console, options, ledger, schedule, tracker, folder)
+        finally:
+            ledger.release_all()
+            unsent = tracker.close(ledger.entries(), schedule.finished, _summary(ledger, schedule))
         _summarise(console, options, ledger, schedule)
     if bug and "\n" not in bug:
         raise click.ClickException(f"{bug}{_GO_ON}")
@@ -88,39 +81,47 @@ def _run(
 ) -> str | None:
     """Run the trials that are missing. Returns the traceback of a bug that stopped them."""
     progress = Progress(console, ledger, schedule)
-    with progress:
-        placement = Placement(
-            find_devices(options.cpus_per_trial), options.cpus_per_trial, options.memory_budget
-        )
-        search = LedgerSearch(schedule, ledger, placement, [tracker.send, progress.update])
-        recorder = Recorder(search)
-        os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(_PENDING))
-        tuner = tune.Tuner(
-            tune.with_parameters(
-                MetaTrainable, data_root=options.data_root, checkpoints=folder / "checkpoints"
-            ),
-            tune_config=tune.TuneConfig(
-                search_alg=search,
-                num_samples=-1,  # until the search says that it is finished
-                # One more than run at once: it is proposed while the others train.
-                max_concurrent_trials=options.max_concurrent
-                or (placement.slots and placement.slots + 1),
-                reuse_actors=True,
-                trial_dirname_creator=_trial_name,
-            ),
-            run_config=tune.RunConfig(
-                name="ray",
-                storage_path=str(folder),
-                callbacks=[Watch(recorder)],
-                stop=recorder,
-                failure_config=tune.FailureConfig(max_failures=_LOST_MACHINES),
-                # Trials keep their own, where the next driver finds them.
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                verbose=0,
-            ),
-        )
-        tuner.fit()
+    with ThreadPoolExecutor(1) as side:
+        # Has PyTorch import, while Ray starts, what predictions need: that takes seconds.
+        side.submit(predict_peak_memory, ledger.study.run_config({"task_batch": 1}, options.seed))
+        with _cluster(), progress:
+            devices = find_devices(options.cpus_per_trial)
+            placement = Placement(devices, options.cpus_per_trial, options.memory_budget)
+            search = LedgerSearch(schedule, ledger, placement, [tracker.send, progress.update])
+            recorder = Recorder(search, refused=lambda: tracker.refused)
+            concurrent = options.max_concurrent
+            if concurrent is None and placement.slots:
+                concurrent = placement.slots + 1  # one is proposed while the others train
+            _tuner(search, recorder, concurrent, options.data_root, folder).fit()
     return recorder.bug
+
+
+def _tuner(
+    search: LedgerSearch, recorder: Recorder, concurrent: int | None, data_root: Path, folder: Path
+) -> tune.Tuner:
+    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(_PENDING))
+    return tune.Tuner(
+        tune.with_parameters(
+            MetaTrainable, data_root=data_root, checkpoints=folder / "checkpoints"
+        ),
+        tune_config=tune.TuneConfig(
+            search_alg=search,
+            num_samples=-1,  # until the search says that it is finished
+            max_concurrent_trials=concurrent,
+            reuse_actors=True,
+            trial_dirname_creator=_trial_name,
+        ),
+        run_config=tune.RunConfig(
+            name="ray",
+            storage_path=str(folder),
+            callbacks=[Watch(recorder)],
+            stop=recorder,
+            failure_config=tune.FailureConfig(max_failures=_LOST_MACHINES),
+            # Trials keep their own, where the next driver finds them.
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            verbose=0,
+        ),
+    )
 
 
 @contextmanager

@@ -1,8 +1,9 @@
 """Ray Tune's view of the ledger: where its trials come from, and where their results go."""
 
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import ray
 from ray import cloudpickle
@@ -12,7 +13,7 @@ from ray.tune.search import Searcher
 
 from sweeps.engine.ledger import Entry, Ledger, Ticket
 from sweeps.engine.outcome import outcome
-from sweeps.engine.placement import Placement, Refusal
+from sweeps.engine.placement import Placed, Placement, Refusal
 from sweeps.engine.schedule import Schedule
 from sweeps.engine.unsaved import Unsaved
 
@@ -37,27 +38,24 @@ class LedgerSearch(Unsaved, Searcher):
         self._listeners = listeners
         self._tickets: dict[str, Ticket] = {}
         self._held: Ticket | None = None
+        self._side = ThreadPoolExecutor(1, thread_name_prefix="placement")
+        self._placing: tuple[Ticket, Future[Placed | Refusal]] | None = None
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The Tune config of the next trial that has to be run."""
         while True:
-            ticket = self._held or self._schedule.next()
-            self._held = None
-            if ticket == "finished":
-                return Searcher.FINISHED
-            if ticket == "wait":
+            if self._placing is None:
+                ticket = self._next()
+                if not isinstance(ticket, Ticket):
+                    return Searcher.FINISHED if ticket == "finished" else None
+                placing = self._side.submit(self._placement.place, ticket.run, ticket.place)
+                self._placing = ticket, placing
+            ticket, placing = self._placing
+            if self._tickets and not placing.done():
+                # A prediction takes a moment, in which Tune has others to look after.
                 return None
-            assert isinstance(ticket, Ticket)
-            twin = self._twin(ticket)
-            if twin and twin.status == "running":
-                # They would write the same checkpoints.
-                self._held = ticket
-                return None
-            if twin:
-                assert twin.result is not None
-                self._tell(self._ledger.report(ticket, twin.result))
-                continue
-            placed = self._placement.place(ticket.run, ticket.place)
+            self._placing = None
+            placed = placing.result()
             if isinstance(placed, Refusal):
                 self._tell(self._ledger.report(ticket, placed.result))
                 continue
@@ -69,6 +67,22 @@ class LedgerSearch(Unsaved, Searcher):
                 "test": ticket.stage == "confirm",
                 **placed._asdict(),
             }
+
+    def _next(self) -> Ticket | Literal["wait", "finished"]:
+        """The next trial that nobody has run or runs under another name."""
+        while True:
+            ticket = self._held or self._schedule.next()
+            self._held = None
+            twin = self._twin(ticket) if isinstance(ticket, Ticket) else None
+            if twin is None:
+                return ticket
+            assert isinstance(ticket, Ticket)
+            if twin.status == "running":
+                # They would write the same checkpoints.
+                self._held = ticket
+                return "wait"
+            assert twin.result is not None
+            self._tell(self._ledger.report(ticket, twin.result))
 
     def record(self, trial_id: str, result: dict[str, Any]) -> Entry:
         """Write down a result."""
@@ -119,9 +133,11 @@ class Recorder(Unsaved, Stopper):
             meet it too.
     """
 
-    def __init__(self, search: LedgerSearch) -> None:
+    def __init__(self, search: LedgerSearch, refused: Callable[[], bool]) -> None:
+        """Record through `search`; `refused` says that the results cannot be tracked."""
         self.bug: str | None = None
         self._search = search
+        self._refused = refused
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Record a result, and say whether to stop the trial."""
@@ -132,7 +148,7 @@ class Recorder(Unsaved, Stopper):
 
     def stop_all(self) -> bool:
         """Whether to stop the sweep."""
-        return self.bug is not None
+        return self.bug is not None or self._refused()
 
 
 class Watch(Unsaved, Callback):

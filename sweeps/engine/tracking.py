@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 from memmeta import provenance
+from memmeta.errors import InputError
 from sweeps.engine.ledger import Entry, Ledger
 from sweeps.engine.outcome import FINAL, TAGS, Stage
 from sweeps.engine.store import all_pages, connect, explained, reason
@@ -64,58 +65,61 @@ class Tracker:
     def __init__(
         self, ledger: Ledger, name: str, uri: str, experiment: str, artifacts: Path
     ) -> None:
-        """Connect, find the sweep's runs or begin them, and write what is not there yet.
+        """Connect when there is something to write, in a thread, since that takes seconds.
 
         Args:
-            ledger: the record of the sweep.
+            ledger: the record of the sweep. What of it the store does not have is sent.
             name: of the sweep.
             uri: of the MLflow store.
             experiment: its name there.
             artifacts: folder for files, where the store is a bare database.
-
-        Raises:
-            InputError: the store cannot be opened.
         """
         self._study = ledger.study
         self._name = name
         self._settings = json.dumps(ledger.settings)
-        with explained(uri):
-            self._client = connect(uri)
-            self._experiment_id = self._experiment(experiment, uri, artifacts)
-            self._parent_id = self._parent()
-            self._sent = self._find_sent()
-        self._waiting: dict[tuple[Stage, int], Entry] = {}
-        self._summary: dict[str, float] | None = None
+        self._place = uri, experiment, artifacts
+        self._sent: dict[tuple[Stage, int], _Sent] = {}
+        self._waiting = {entry.place: entry for entry in ledger.entries()}
         self._changed = threading.Condition()
         self._closing = False
         self._problem: str | None = None
-        self._thread = threading.Thread(target=self._write, name="mlflow", daemon=True)
-        self._thread.start()
-        self.send_all(ledger.entries())
+        self._refusal: InputError | None = None
+        self._thread = threading.Thread(target=self._run, name="mlflow", daemon=True)
+
+    @property
+    def refused(self) -> bool:
+        """Whether the store cannot be opened."""
+        return self._refusal is not None
 
     def send(self, entry: Entry) -> None:
         """Have a trial written, in place of what was to be written of it before."""
         with self._changed:
             self._waiting[entry.place] = entry
-            self._changed.notify()
+            self._wake()
 
-    def send_all(self, entries: Iterable[Entry]) -> None:
-        """Have all trials written that MLflow does not have as they are."""
-        for entry in entries:
-            sent = self._sent.get(entry.place)
-            if sent is None or (sent.status, sent.reports) != (entry.status, _reports(entry)):
-                self.send(entry)
-
-    def close(self, finished: bool, summary: Mapping[str, float]) -> str | None:
+    def close(
+        self, entries: Iterable[Entry], finished: bool, summary: Mapping[str, float]
+    ) -> str | None:
         """Write what is left, and end the sweep's run.
+
+        Args:
+            entries: all trials, as they are in the end.
+            finished: whether the sweep is at its end.
+            summary: metrics of the sweep.
 
         Returns:
             Why not all could be written, if so: it is when the same sweep is started again.
+
+        Raises:
+            InputError: the store cannot be opened.
         """
         with self._changed:
+            self._waiting |= {entry.place: entry for entry in entries}
             self._closing = True
-            self._changed.notify()
+            self._wake()
         self._thread.join()
+        if self._refusal:
+            raise self._refusal
         if self._waiting:
             return f"{len(self._waiting)} trials are not in MLflow yet ({self._problem})"
         try:
@@ -123,6 +127,24 @@ class Tracker:
         except Exception as error:
             return f"the sweep's summary is not in MLflow yet ({reason(error)})"
         return None
+
+    def _wake(self) -> None:
+        if self._thread.ident is None:
+            self._thread.start()
+        self._changed.notify()
+
+    def _run(self) -> None:
+        uri, experiment, artifacts = self._place
+        try:
+            with explained(uri):
+                self._client = connect(uri)
+                self._experiment_id = self._experiment(experiment, uri, artifacts)
+                self._parent_id = self._parent()
+                self._sent = self._find_sent()
+        except InputError as error:
+            self._refusal = error
+        else:
+            self._write()
 
     def _write(self) -> None:
         """Write what is waiting, the oldest first; after a failure try again, ever more rarely."""
@@ -156,7 +178,10 @@ class Tracker:
         if anew:
             # A run may have been begun although the answer did not come.
             self._sent = self._find_sent()
-        sent = self._sent.get(entry.place) or self._begin(entry)
+        sent = self._sent.get(entry.place)
+        if sent and (sent.status, sent.reports) == (entry.status, _reports(entry)):
+            return
+        sent = sent or self._begin(entry)
         if entry.status == "running" and sent.status != "running":
             self._client.update_run(sent.run_id, status="RUNNING")
         self._client.log_batch(sent.run_id, **_batch(entry, sent))

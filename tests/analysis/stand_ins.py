@@ -95,7 +95,7 @@ def driven(folder: Path, name: str, seed: int, uri: str, experiment: str) -> Ite
     ledger = Ledger(study(name), seed, folder)
     tracker = Tracker(ledger, study(name).sweep_name(seed), uri, experiment, folder)
     yield Driver(ledger, tracker)
-    assert tracker.close(finished=True, summary={}) is None
+    assert tracker.close(ledger.entries(), finished=True, summary={}) is None
 
 
 GOOD = {"inner_lr": 0.1 / 3, "inner_steps": 1}

@@ -5,6 +5,7 @@ import time
 import pytest
 from mlflow import MlflowClient
 
+from memmeta.errors import InputError
 from sweeps.engine import tracking
 from sweeps.engine.outcome import TAGS
 from sweeps.engine.store import default_uri
@@ -72,7 +73,7 @@ def test_a_trial_is_written_report_by_report(tmp_path):
     for values in ([0.3], [0.3, 0.4]):
         tracker.send(ledger.report(ticket, told(values)))
     tracker.send(ledger.report(ticket, told([0.3, 0.4, 0.5], "complete")))
-    assert tracker.close(True, {"val_accuracy": 0.5}) is None
+    assert tracker.close(ledger.entries(), True, {"val_accuracy": 0.5}) is None
     assert store(uri) == {"explore 000": ("FINISHED", "complete", [0.3, 0.4, 0.5])}
 
 
@@ -89,8 +90,9 @@ def test_what_a_killed_driver_did_not_send_is_sent_by_the_next(tmp_path):
     ledger.report(tickets[0], told([0.3, 0.4], "complete"))
     ledger.report(tickets[1], told([0.7]))
     assert {status for status, _, _ in store(uri).values()} == {"RUNNING"}
-    tracker = open_tracker(open_ledger(tmp_path), uri, tmp_path)
-    assert tracker.close(False, {}) is None
+    ledger = open_ledger(tmp_path)
+    tracker = open_tracker(ledger, uri, tmp_path)
+    assert tracker.close(ledger.entries(), False, {}) is None
     assert store(uri) == {
         "explore 000": ("FINISHED", "complete", [0.3, 0.4]),
         "explore 001": ("KILLED", "interrupted", [0.7]),
@@ -104,7 +106,7 @@ def test_writing_twice_leaves_what_writing_once_leaves(tmp_path):
     tracker = open_tracker(ledger, uri, tmp_path)
     ticket = begin(ledger, tracker, 0)
     tracker.send(ledger.report(ticket, told([0.3, 0.4], "complete")))
-    tracker.close(True, {})
+    tracker.close(ledger.entries(), True, {})
     once = store(uri)
     # As if the driver had been killed before it took note of what it had written.
     client = MlflowClient(uri)
@@ -112,7 +114,8 @@ def test_writing_twice_leaves_what_writing_once_leaves(tmp_path):
     (run,) = client.search_runs([experiment.experiment_id], f"tags.`{TAGS.kind}` = 'trial'")
     client.set_tag(run.info.run_id, TAGS.reports, "0")
     client.update_run(run.info.run_id, status="RUNNING")
-    assert open_tracker(open_ledger(tmp_path), uri, tmp_path).close(True, {}) is None
+    ledger = open_ledger(tmp_path)
+    assert open_tracker(ledger, uri, tmp_path).close(ledger.entries(), True, {}) is None
     assert store(uri) == once
 
 
@@ -124,6 +127,8 @@ def test_metrics_of_an_outage_are_kept_and_sent_later(tmp_path, monkeypatch):
         tracker = open_tracker(ledger, server.address, tmp_path)
         first = begin(ledger, tracker, 0)
         tracker.send(ledger.report(first, told([0.3])))
+        while tracker._waiting or first.place not in tracker._sent:
+            time.sleep(0.01)
         server.kill()
         begun = time.monotonic()
         tracker.send(ledger.report(first, told([0.3, 0.4])))
@@ -133,7 +138,7 @@ def test_metrics_of_an_outage_are_kept_and_sent_later(tmp_path, monkeypatch):
         time.sleep(3)
         server.start()
         tracker.send(ledger.report(first, told([0.3, 0.4, 0.5], "complete")))
-        assert tracker.close(True, {}) is None
+        assert tracker.close(ledger.entries(), True, {}) is None
         assert store(server.address) == {
             "explore 000": ("FINISHED", "complete", [0.3, 0.4, 0.5]),
             "explore 001": ("FINISHED", "complete", [0.6]),
@@ -147,12 +152,23 @@ def test_a_server_that_stays_away_is_said_and_the_next_start_sends(tmp_path, mon
     with MlflowServer(tmp_path) as server:
         tracker = open_tracker(ledger, server.address, tmp_path)
         ticket = begin(ledger, tracker, 0)
+        while tracker._waiting or ticket.place not in tracker._sent:
+            time.sleep(0.01)
         server.kill()
         tracker.send(ledger.report(ticket, told([0.3], "complete")))
-        unsent = tracker.close(True, {})
+        unsent = tracker.close(ledger.entries(), True, {})
         assert unsent.startswith("1 trials are not in MLflow yet (")
         assert "\n" not in unsent
         server.start()
-        tracker = open_tracker(open_ledger(tmp_path), server.address, tmp_path)
-        assert tracker.close(True, {}) is None
+        ledger = open_ledger(tmp_path)
+        tracker = open_tracker(ledger, server.address, tmp_path)
+        assert tracker.close(ledger.entries(), True, {}) is None
         assert store(server.address) == {"explore 000": ("FINISHED", "complete", [0.3])}
+
+
+def test_a_store_that_cannot_be_opened_is_said_when_it_is_closed(tmp_path):
+    ledger = open_ledger(tmp_path)
+    tracker = open_tracker(ledger, "nonsense://x", tmp_path)
+    with pytest.raises(InputError, match="cannot be opened as an MLflow store"):
+        tracker.close(ledger.entries(), True, {})
+    assert tracker.refused
