@@ -192,7 +192,7 @@ def _summarise(console: Console, options: Options, ledger: Ledger, schedule: Sch
     for status in ("pruned", "diverged", "out_of_memory"):
         count = sum(entry.status == status for entry in entries)
         if count:
-            console.print(f"{count} trials {_SAID[status]}")
+            console.print(f"{count} {'trial' if count == 1 else 'trials'} {_SAID[status]}")
     if not schedule.finished:
         console.print(f"{schedule.done()} of {schedule.total} done; the same command goes on")
     where = ""
@@ -209,7 +209,7 @@ def _summarise(console: Console, options: Options, ledger: Ledger, schedule: Sch
 
 
 _SAID = {
-    "pruned": "were stopped early",
+    "pruned": "stopped early",
     "diverged": "diverged",
     "out_of_memory": "ran out of memory or would have",
 }

@@ -121,7 +121,7 @@ class Tracker:
         if self._refusal:
             raise self._refusal
         if self._waiting:
-            return f"{len(self._waiting)} trials are not in MLflow yet ({self._problem})"
+            return f"trials not in MLflow yet: {len(self._waiting)} ({self._problem})"
         try:
             self._end_parent(finished, summary)
         except Exception as error:

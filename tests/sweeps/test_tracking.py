@@ -157,7 +157,7 @@ def test_a_server_that_stays_away_is_said_and_the_next_start_sends(tmp_path, mon
         server.kill()
         tracker.send(ledger.report(ticket, told([0.3], "complete")))
         unsent = tracker.close(ledger.entries(), True, {})
-        assert unsent.startswith("1 trials are not in MLflow yet (")
+        assert unsent.startswith("trials not in MLflow yet: 1 (")
         assert "\n" not in unsent
         server.start()
         ledger = open_ledger(tmp_path)
