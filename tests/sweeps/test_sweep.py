@@ -210,6 +210,21 @@ def test_divergence_is_a_result(sweep, tmp_path):
     assert [run.data.tags[TAGS.status] for run in children] == ["diverged"] * 2
 
 
+def test_trials_that_are_stopped_early_are_pruned(sweep):
+    code, output = sweep.run("--stage", "search", "--asha", "--trials", "6")
+    assert code == 0, output
+    entries = Ledger(STUDY, 0, sweep.storage / NAME, stages=("search",)).finished()
+    pruned = [entry for entry in entries if entry.status == "pruned"]
+    assert len(entries) == 6
+    assert 0 < len(pruned) < 6
+    assert all(0 < entry.result["step"] < 6 for entry in pruned)
+    assert "stopped early" in output
+    _, children = runs(sweep, "trial")
+    statuses = [run.data.tags[TAGS.status] for run in children]
+    assert statuses.count("pruned") == len(pruned)
+    assert {run.info.status for run in children} == {"FINISHED"}
+
+
 def test_a_bug_stops_the_sweep_with_its_traceback_once(sweep):
     folder = sweep.storage / NAME
     folder.mkdir(parents=True)
@@ -235,8 +250,6 @@ def test_a_second_driver_is_refused(sweep):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--iterations", "1", "--tasks", "1"], "either --iterations or --tasks"),
-        (["--trials", "0"], "0 is not in the range"),
         (["--tracking-uri", "sqlite:////proc/no/mlflow.db"], "cannot be opened as an MLflow store"),
         (["--tracking-uri", "nonsense://x"], "cannot be opened as an MLflow store"),
     ],

@@ -1,0 +1,62 @@
+"""What the command line takes and refuses, before anything runs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from sweeps.engine.command_line import _command
+from sweeps.engine.run import _folder
+from tests.sweeps.tiny import STUDY
+
+ROOT = Path(__file__).parents[2]
+
+
+def invoke(*words, study=STUDY):
+    return CliRunner().invoke(_command, list(map(str, words)), obj=study)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--iterations", "1", "--tasks", "1"], "give either --iterations or --tasks"),
+        (["--stage", "grid"], "there is no grid"),
+        (["--grid", "inner_steps=1,5", "--stage", "explore"], "--grid is not for --stage explore"),
+        (["--grid", "inner_steps=1,5", "--trials", "4"], "a grid decides the number of trials"),
+        (["--grid", "inner_steps"], "inner_steps"),
+        (["--grid", "inner_stepss=1"], "inner_stepss"),
+        (["--objective", "speed"], "accepted are accuracy and accuracy,memory"),
+        (["--objective", "accuracy,memory", "--asha"], "asha goes with one objective"),
+        (["--memory-limit", "much"], "'much' is no size in bytes, such as 200MiB"),
+        (["--sampler", "magic"], "sampler"),
+        (["--stage", "sometimes"], "'sometimes' is not one of"),
+    ],
+)
+def test_bad_input_is_said_and_exit_code_2(options, said):
+    result = invoke(*options)
+    assert result.exit_code == 2
+    assert said in result.output.replace("\n", " ")
+    assert "Traceback" not in result.output
+
+
+def test_a_fresh_sweep_is_a_new_version_and_the_latest_goes_on(tmp_path):
+    names = [
+        _folder(tmp_path, "s-9tasks-seed0", fresh).name
+        for fresh in (False, False, True, False, True, False)
+    ]
+    expected = ["s-9tasks-seed0"] * 2 + ["s-9tasks-seed0-v2"] * 2 + ["s-9tasks-seed0-v3"] * 2
+    assert names == expected
+
+
+def test_a_study_in_yaml_has_the_same_options(data_root):
+    command = [sys.executable, "-m", "sweeps", "run"]
+    study = ["examples/k_by_n.yaml", "--seeds", "1", "--data-root", str(data_root), "--dry-run"]
+    done = subprocess.run([*command, *study], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    for part in ("k_by_n-100steps-seed0", "9 trials on glyphs", "grid 9", "predicted: "):
+        assert part in done.stdout
+    done = subprocess.run([*command, "nowhere.yaml"], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 2
+    assert done.stderr == "Error: nowhere.yaml: cannot be read (No such file or directory)\n"
