@@ -98,7 +98,7 @@ class Placement:
         best = min(fitting, key=lambda index: self._load(index, parts[index]))
         device, part = self._devices[best], parts[best]
         self._taken[place] = best, part
-        reserved = int(part * device.memory)
+        reserved = min(int(part * device.memory), self._budget or device.memory)
         return Placed(self._resources(device, part), predicted.step, reserved, device.overhead)
 
     def free(self, place: tuple[Stage, int]) -> None:

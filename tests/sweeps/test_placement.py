@@ -46,6 +46,13 @@ def test_a_trial_gets_what_it_is_predicted_to_need():
     assert placed.resources["memory"] >= GPU.host_overhead
 
 
+def test_a_share_that_is_larger_than_it_has_to_be_does_not_lift_the_budget():
+    roomy = GPU._replace(gpu=False, even=0.5)
+    placed = Placement([roomy], cpus=1, budget=2000 * MIB).place(RUN, ("explore", 0))
+    assert placed.resources["memory"] == 5000 * MIB
+    assert placed.reserved == 2000 * MIB
+
+
 def test_what_is_over_the_budget_is_refused_with_the_numbers():
     refusal = Placement([GPU], cpus=1, budget=800 * MIB).place(sized(64), ("explore", 0))
     assert isinstance(refusal, Refusal)
