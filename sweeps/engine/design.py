@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import yaml
-from scipy.stats import qmc
 
 from memmeta.errors import InputError
 from sweeps.engine.space import applicable, at
@@ -26,6 +25,9 @@ def sobol_point(study: Study, seed: int, index: int) -> dict[str, Any]:
 @functools.lru_cache(maxsize=4)
 def _points(dimensions: int, seed: int, block: int) -> np.ndarray:
     """The first 2^block points; a longer sequence begins with a shorter one's."""
+    # Half a second to import, which only stage explore has to wait for.
+    from scipy.stats import qmc
+
     points: np.ndarray = qmc.Sobol(dimensions, scramble=True, rng=seed).random_base2(block)
     return points
 

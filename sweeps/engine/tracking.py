@@ -38,6 +38,9 @@ _ENDS = {**dict.fromkeys(FINAL, "FINISHED"), "interrupted": "KILLED", "failed": 
 _COMPARED = 100
 """Trials in the link that compares them: an address has to stay within what browsers take."""
 
+_HEAD_START = 8.0
+"""Seconds that the workers have to start in, before MLflow's imports take a CPU."""
+
 _LONGEST_PAUSE = 30.0
 """Seconds between two tries at most, when a server does not answer."""
 
@@ -65,7 +68,7 @@ class Tracker:
     def __init__(
         self, ledger: Ledger, name: str, uri: str, experiment: str, artifacts: Path
     ) -> None:
-        """Connect when there is something to write, in a thread, since that takes seconds.
+        """Connect soon after there is something to write, in a thread, since that takes seconds.
 
         Args:
             ledger: the record of the sweep. What of it the store does not have is sent.
@@ -134,6 +137,8 @@ class Tracker:
         self._changed.notify()
 
     def _run(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._closing, timeout=_HEAD_START)
         uri, experiment, artifacts = self._place
         try:
             with explained(uri):

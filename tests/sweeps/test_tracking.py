@@ -16,6 +16,11 @@ from tests.sweeps.test_ledger import STUDY, open_ledger
 NAME = STUDY.sweep_name(0)
 
 
+@pytest.fixture(autouse=True)
+def no_workers_to_wait_for(monkeypatch):
+    monkeypatch.setattr(tracking, "_HEAD_START", 0.0)
+
+
 def told(values, status="running", step=0):
     """What a trial says that was validated so often, with these accuracies."""
     reports = [
