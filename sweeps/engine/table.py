@@ -65,12 +65,12 @@ def _over_seeds(metric: Metric, split: str, entries: Sequence[Entry]) -> str:
     mean = statistics.fmean(values)
     if len(values) == 1:
         return f"{metric.alone(mean)} (1)"
-    interval = _STUDENT.get(len(values), 1.96) * statistics.stdev(values) / math.sqrt(len(values))
+    # Seeds are few. Takes half a second to import, once at the end of a sweep.
+    from scipy.stats import t
+
+    error = statistics.stdev(values) / math.sqrt(len(values))
+    interval = float(t.ppf(0.975, len(values) - 1)) * error
     return f"{metric.text(mean, interval, decimals=1)} ({len(values)})"
-
-
-_STUDENT = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
-"""97.5 % quantiles of Student's t for so many values: seeds are few."""
 
 
 def _metrics(entry: Entry) -> dict[str, Any]:
