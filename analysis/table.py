@@ -49,6 +49,7 @@ def rows(sweep: Sweep) -> list[dict[str, object]]:
             "commit": trial.commit,
             "hardware": trial.hardware,
             "threads": trial.threads,
+            "gpus": trial.gpus,
             "data_digest": trial.data_digest,
         }
         for number, trial in enumerate(sweep.trials)

@@ -1,18 +1,20 @@
 """The trials of a study as records: what every analysis starts from."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from analysis.store import find_runs
 from memmeta.config import RunConfig, parse
 from memmeta.errors import InputError
+from memmeta.metric import Metric
 from sweeps.engine.outcome import INFEASIBLE, TAGS, Stage, Status
 from sweeps.engine.store import without_credentials
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
+    from optuna.distributions import BaseDistribution
 
 RANKED: tuple[Stage, ...] = ("explore", "search")
 """Stages with one training seed, whose trials are candidates for the best config."""
@@ -82,8 +84,16 @@ class Trial:
     """Device and PyTorch version."""
     threads: int | None
     """CPU threads."""
+    gpus: float | None
+    """The share of a GPU that it had, or 0."""
     data_digest: str | None
     """SHA-256 of the data set."""
+
+    @property
+    def device_hours(self) -> float | None:
+        """Hours of a GPU that it took, or of a CPU core where it had no GPU."""
+        devices = self.gpus or self.threads
+        return None if self.seconds is None or not devices else self.seconds * devices / 3600
 
 
 @dataclass(frozen=True)
@@ -97,10 +107,33 @@ class Sweep:
     trials: tuple[Trial, ...]
     """Those of `RANKED` from the best on, those without a final result last; then the other
     stages', by index."""
-    memory_limit: int | None
-    """Bytes that the peak memory of a feasible trial stays within, if the search had a limit."""
+    settings: Mapping[Stage, Mapping[str, Any]]
+    """What makes the trials of a stage comparable: `Study.settings`, the space among them."""
     others: tuple[str, ...]
     """Further sweeps that the same words could have meant, as they can be named instead."""
+
+    @property
+    def space(self) -> "dict[str, BaseDistribution]":
+        """Where explore and search looked: fields of the learner. Empty without these stages."""
+        # Takes most of a second.
+        from sweeps.engine.space import dimension
+
+        found: dict[str, BaseDistribution] = {}
+        for stage in RANKED:
+            for name, value in self.settings.get(stage, {}).get("space", {}).items():
+                found.setdefault(name, dimension(name, value))
+        return found
+
+    @property
+    def memory_limit(self) -> int | None:
+        """Bytes that the peak of a feasible trial stays within, if the search had a limit."""
+        limit: int | None = self.settings.get("search", {}).get("memory_limit")
+        return limit
+
+    @property
+    def metric(self) -> Metric:
+        """What its trials are judged by."""
+        return self.trials[0].config.data.metric
 
     @property
     def complete(self) -> tuple[Trial, ...]:
@@ -140,12 +173,15 @@ def read_sweep(uri: str, name: str) -> Sweep:
     return Sweep(
         study=_study(parent),
         name=_sweep(parent),
-        trials=tuple(sorted(map(_trial, children), key=_place)),
-        memory_limit=json.loads(parent.data.tags[TAGS.settings])
-        .get("search", {})
-        .get("memory_limit"),
+        trials=ordered(map(_trial, children)),
+        settings=json.loads(parent.data.tags[TAGS.settings]),
         others=tuple(_label(run, sweeps) for run in meant),
     )
+
+
+def ordered(trials: Iterable[Trial]) -> tuple[Trial, ...]:
+    """The trials of a sweep in the order of `Sweep.trials`."""
+    return tuple(sorted(trials, key=_place))
 
 
 def _place(trial: Trial) -> tuple[float, ...]:
@@ -160,7 +196,7 @@ def _trial(run: "Run") -> Trial:
     tags, metrics = run.data.tags, run.data.metrics
     name = run.info.run_name
     source = f"{name} (MLflow run {run.info.run_id})"
-    threads = tags.get(TAGS.threads)
+    threads, gpus = tags.get(TAGS.threads), tags.get(TAGS.gpus)
     config = parse(RunConfig, json.loads(tags[TAGS.config]), source)
     status = cast(Status, tags[TAGS.status])
     return Trial(
@@ -186,6 +222,7 @@ def _trial(run: "Run") -> Trial:
         commit=tags.get(TAGS.commit),
         hardware=tags.get(TAGS.hardware),
         threads=None if threads is None else int(threads),
+        gpus=None if gpus is None else float(gpus),
         data_digest=tags.get(TAGS.data_digest),
     )
 

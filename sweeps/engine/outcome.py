@@ -54,6 +54,8 @@ class Tags:
     """Of the worker."""
     threads: str = "memmeta.threads"
     """CPU threads of the worker."""
+    gpus: str = "memmeta.gpus"
+    """The share of a GPU that the worker had, or 0."""
     data_digest: str = "memmeta.data_digest"
     """SHA-256 of the data set."""
 
@@ -64,7 +66,7 @@ TAGS = Tags()
 FACTS = (
     "status", "message", "step", "metrics", "reports", "peak_memory_bytes",
     "predicted_memory_bytes", "reserved_memory_bytes", "seconds_per_step", "seconds",
-    "commit", "hardware", "threads", "data_digest",
+    "commit", "hardware", "threads", "gpus", "data_digest",
 )  # fmt: skip
 """What a result says of a trial."""
 

@@ -50,7 +50,7 @@ _PATIENCE = 20.0
 _LONGEST_TAG = 5000
 """Characters that every MLflow store takes."""
 
-_FACTS = ("message", "commit", "hardware", "threads", "data_digest")
+_FACTS = ("message", "commit", "hardware", "threads", "gpus", "data_digest")
 _MEMORY = ("peak", "predicted", "reserved")
 
 

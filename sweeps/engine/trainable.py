@@ -55,6 +55,7 @@ class MetaTrainable(tune.Trainable):
         self.overhead: int = new_config["overhead"]
         resources = new_config["resources"]
         self.cpus = int(resources["CPU"])
+        self.gpus = float(resources.get("GPU", 0))
         on_gpu = "GPU" in resources and torch.cuda.is_available()
         self.device = torch.device("cuda" if on_gpu else "cpu")
         self.trainer: MetaTrainer | None = None
@@ -135,6 +136,7 @@ class MetaTrainable(tune.Trainable):
             "commit": provenance.commit(),
             "hardware": provenance.hardware(self.device),
             "threads": torch.get_num_threads(),
+            "gpus": self.gpus,
             "data_digest": trainer.dataset.digest if trainer else None,
         }
 

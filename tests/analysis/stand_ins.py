@@ -20,7 +20,13 @@ MEASURED = {
     "seconds_per_step": 0.1 + 0.2,
     "seconds": 100 / 3,
 }
-FACTS = {"commit": "0f3c-dirty", "hardware": "CPU, torch 2", "threads": 2, "data_digest": "9e1d"}
+FACTS = {
+    "commit": "0f3c-dirty",
+    "hardware": "CPU, torch 2",
+    "threads": 2,
+    "gpus": 0.25,
+    "data_digest": "9e1d",
+}
 UNMEASURED = {"peak_memory_bytes": None, "seconds_per_step": None}
 LOST = "Traceback (most recent call last):\nZeroDivisionError"
 

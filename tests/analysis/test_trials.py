@@ -14,7 +14,7 @@ from analysis.store import find_runs
 from analysis.trials import Trial, read_sweep
 from memmeta.errors import InputError
 from sweeps.engine.store import default_uri, without_credentials
-from tests.analysis.stand_ins import BEST, FACTS, INTERVAL, LOST, MEASURED, run_config
+from tests.analysis.stand_ins import BEST, FACTS, INTERVAL, LOST, MEASURED, run_config, study
 from tests.mlflow_server import MlflowServer
 
 
@@ -230,5 +230,17 @@ def test_what_is_over_the_memory_limit_of_the_search_is_not_ranked(uri: str) -> 
     sweep = read_sweep(uri, "mixed")
     peaks = [trial.peak_memory_bytes for trial in sweep.complete]
     assert peaks
-    assert dataclasses.replace(sweep, memory_limit=max(peaks)).complete == sweep.complete
-    assert dataclasses.replace(sweep, memory_limit=min(peaks) - 1).complete == ()
+    for limit, left in ((max(peaks), sweep.complete), (min(peaks) - 1, ())):
+        settings = {**sweep.settings, "search": {"memory_limit": limit}}
+        assert dataclasses.replace(sweep, settings=settings).complete == left
+
+
+def test_the_space_is_that_of_the_study(uri: str) -> None:
+    assert read_sweep(uri, "mixed").space == study("mixed").space
+
+
+def test_hours_are_of_gpus_or_of_cores(uri: str) -> None:
+    best = read_sweep(uri, "mixed").trials[0]
+    assert best.device_hours == pytest.approx(0.25 * 100 / 3 / 3600)
+    assert dataclasses.replace(best, gpus=0.0).device_hours == pytest.approx(2 * 100 / 3 / 3600)
+    assert dataclasses.replace(best, seconds=None).device_hours is None
