@@ -66,6 +66,22 @@ class DataConfig(Config):
         """What a run on this data is judged by."""
         return MSE if self.name == "sinusoid" else ACCURACY
 
+    @property
+    def uninformed(self) -> float:
+        """The metric, in expectation, of a learner that knows nothing.
+
+        That is 1 / `ways`: one guess is as good as another. For sinusoid it is the error of always
+        predicting 0: half of the mean squared amplitude, since phases spread evenly over a whole
+        period of the sine's square.
+        """
+        if self.name != "sinusoid":
+            return 1 / self.ways
+        # That module imports this one.
+        from memmeta.data.sinusoid import AMPLITUDE
+
+        low, high = AMPLITUDE
+        return (low**2 + low * high + high**2) / 6
+
     @field_validator("ways")
     @classmethod
     def _classes(cls, ways: int, info: ValidationInfo) -> int:

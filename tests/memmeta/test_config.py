@@ -3,7 +3,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memmeta.config import LearnerConfig, RunConfig, TrainingConfig, parse
+from memmeta.config import DataConfig, LearnerConfig, RunConfig, TrainingConfig, parse
+from memmeta.data.sinusoid import Sinusoid
 from memmeta.errors import InputError
 from memmeta.exported import Export, ExportedRun, read_run
 
@@ -47,6 +48,20 @@ def test_bad_values_are_named(values, said):
 @pytest.mark.parametrize("algorithm", ["memory_reduced", "itd_bio", "anil", "maml"])
 def test_a_search_can_switch_the_algorithm_and_leave_the_rest(algorithm):
     parse(LearnerConfig, LearnerConfig().model_dump() | {"algorithm": algorithm}, "space")
+
+
+@pytest.mark.parametrize("ways", [2, 5, 20])
+def test_an_uninformed_learner_guesses_a_class(ways):
+    assert DataConfig(ways=ways).uninformed == 1 / ways
+
+
+def test_an_uninformed_learner_of_waves_predicts_0():
+    config = DataConfig(name="sinusoid", ways=1, shots=1)
+    waves = Sinusoid().episodes("train", config, queries=20, seed=0, indices=range(20_000))
+    errors = waves.query_labels.double().square().mean(dim=1)
+    tolerance = 4 * errors.std().item() / len(errors) ** 0.5
+    assert tolerance < 0.03 * config.uninformed
+    assert errors.mean().item() == pytest.approx(config.uninformed, abs=tolerance)
 
 
 @given(tasks=st.integers(1, 1000), batch=st.integers(1, 64))

@@ -1,0 +1,186 @@
+"""Whether memory grows with the inner steps, the other settings held."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from scipy.linalg import orth
+from statsmodels.api import OLS
+
+from analysis.factorial import settings, varying
+from analysis.responses import PEAK_MEMORY, Response
+from analysis.trials import Trial
+
+MARGIN = 0.05
+"""Growth over the whole range of the dimension that is as good as none, as a share."""
+
+WIDE = 10
+"""Positive numbers whose largest is so many times the smallest are taken as logarithms."""
+
+Verdict = Literal["does not grow", "grows", "undecided"]
+
+_ABSENT = "does not apply"
+
+
+class Interval(NamedTuple):
+    """Of the growth over the whole range, relative (0.05 is 5 per cent more) or its logarithm."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How a response grows with a dimension, for one algorithm."""
+
+    label: str
+    """The algorithm and what decides how it grows: `anil naive, linear head`."""
+    trials: int
+    """How many it is from."""
+    lowest: int | float
+    """The least value of the dimension."""
+    highest: int | float
+    """The largest."""
+    verdict: Verdict
+    """See `growth`."""
+    reason: str | None = None
+    """Why there are no numbers, where there are none; they are None then."""
+    per_step: float | None = None
+    """Relative growth per unit of the dimension, which is an inner step."""
+    amount_per_step: float | None = None
+    """The same in the response's unit, at the response's geometric mean."""
+    total: float | None = None
+    """Relative growth from `lowest` to `highest`."""
+    interval: Interval | None = None
+    """Its 95 % confidence interval."""
+    equivalence: Interval | None = None
+    """Its 90 % interval, which two one-sided tests at 5 % compare with `MARGIN`."""
+
+
+def growth(
+    trials: Iterable[Trial], dimension: str = "inner_steps", response: Response = PEAK_MEMORY
+) -> tuple[Growth, ...]:
+    """Regress the response's logarithm on the dimension, for each algorithm by itself.
+
+    Algorithms are taken apart by kind, first order and head, too. Trials that differ in the seed
+    alone are one observation, their mean, since equal measurements are no further evidence. The
+    other settings are held by terms of their own in ordinary least squares: in stage grid by a
+    constant for each combination of them, elsewhere by linear and quadratic terms of each number
+    (of its logarithm, see `WIDE`) and a constant for each choice.
+
+    The verdict is
+
+    - "does not grow" exactly if two one-sided t tests at 5 % each (Schuirmann, 1987) find the
+      growth over the whole range within `MARGIN`: the 90 % interval of its logarithm lies inside
+      +-log(1 + MARGIN). What is not significant is not for that reason absent.
+    - "grows" if that is not so, and the 95 % interval lies above 0.
+    - "undecided" otherwise: also of what shrinks, and where nothing can be estimated.
+
+    Args:
+        trials: those of one stage. Such as did not end well are left out: where some ran out of
+            memory, the result is of the others.
+        dimension: a number among the learner's fields.
+        response: a positive one, peak memory or time.
+
+    Returns:
+        A result for each algorithm with a complete trial, in the order in which they come.
+    """
+    groups: dict[str, list[Trial]] = {}
+    for trial in trials:
+        if response.of(trial) is not None and dimension in settings(trial):
+            groups.setdefault(_label(trial), []).append(trial)
+    return tuple(_growth(label, own, dimension, response) for label, own in groups.items())
+
+
+def _growth(label: str, trials: Sequence[Trial], dimension: str, response: Response) -> Growth:
+    others = [name for name in varying(trials) if name != dimension]
+    places, logs, held = _observations(trials, dimension, others, response)
+    in_grid = all(trial.stage == "grid" for trial in trials)
+    # A basis, for terms repeat each other: so does the square of a number that has two values.
+    controls = orth(_one_hot(held) if in_grid else _terms(held))
+    lowest, highest = places.min().item(), places.max().item()
+    span = highest - lowest
+    model = OLS(logs, np.column_stack([(places - lowest) / (span or 1), controls]))
+    start = label, len(trials), lowest, highest
+    if not span:
+        return Growth(*start, "undecided", f"all have {dimension} {lowest}")
+    if np.linalg.matrix_rank(model.exog) == controls.shape[1]:
+        return Growth(*start, "undecided", f"{dimension} goes with the other settings that vary")
+    if model.df_resid < 1:
+        return Growth(*start, "undecided", "too few trials for the settings that vary")
+    fit = model.fit()
+    total = float(fit.params[0])
+    confident, equivalent = (Interval(*fit.conf_int(alpha)[0].tolist()) for alpha in (0.05, 0.1))
+    return Growth(
+        *start,
+        _verdict(confident, equivalent),
+        per_step=math.expm1(total / span),
+        amount_per_step=math.expm1(total / span) * math.exp(logs.mean()),
+        total=math.expm1(total),
+        interval=_relative(confident),
+        equivalence=_relative(equivalent),
+    )
+
+
+def _relative(logs: Interval) -> Interval:
+    return Interval(*map(math.expm1, logs))
+
+
+def _verdict(confident: Interval, equivalent: Interval) -> Verdict:
+    """From the 95 % and the 90 % interval of the logarithm of the growth."""
+    margin = math.log1p(MARGIN)
+    if -margin < equivalent.low and equivalent.high < margin:
+        return "does not grow"
+    return "grows" if confident.low > 0 else "undecided"
+
+
+def _label(trial: Trial) -> str:
+    own = settings(trial)
+    order = "first order" if own.get("first_order") else None
+    words = (own["algorithm"], own.get("kind"), order)
+    return f"{' '.join(word for word in words if word)}, {own['head']} head"
+
+
+def _observations(
+    trials: Iterable[Trial], dimension: str, others: Sequence[str], response: Response
+) -> tuple[np.ndarray, np.ndarray, list[tuple[Any, ...]]]:
+    """A value of the dimension, the response's logarithm and the other settings for each config.
+
+    Mean logarithms over the seeds of a config; n of each.
+    """
+    found: dict[tuple[Any, ...], list[float]] = {}
+    for trial in trials:
+        own, value = settings(trial), response.of(trial)
+        assert value is not None
+        config = own[dimension], tuple(own.get(name, _ABSENT) for name in others)
+        found.setdefault(config, []).append(math.log(value))
+    places, held = zip(*found, strict=True)
+    return np.array(places), np.array([np.mean(logs) for logs in found.values()]), list(held)
+
+
+def _one_hot(values: Sequence[Any]) -> np.ndarray:
+    """A column for each different value, [n, values]: 1 where it is this one."""
+    levels = list(dict.fromkeys(values))
+    return np.array([[float(value == level) for level in levels] for value in values])
+
+
+def _terms(held: Sequence[tuple[Any, ...]]) -> np.ndarray:
+    """A constant and the terms of each other setting, [n, terms]."""
+    columns = [np.ones((len(held), 1))]
+    for values in zip(*held, strict=True):
+        numeric = all(value == _ABSENT or type(value) in (int, float) for value in values)
+        columns.append(_polynomial(values) if numeric else _one_hot(values))
+    return np.hstack(columns)
+
+
+def _polynomial(values: Sequence[Any]) -> np.ndarray:
+    """Linear and quadratic, [n, 2]; a number that does not apply is at the mean of the others."""
+    absent = np.array([value == _ABSENT for value in values])
+    numbers = np.array([math.nan if value == _ABSENT else value for value in values])
+    known = numbers[~absent]
+    if known.min() > 0 and known.max() >= WIDE * known.min():
+        numbers, known = np.log(numbers), np.log(known)
+    standard = np.where(absent, 0.0, (numbers - known.mean()) / known.std())
+    return np.column_stack([standard, standard**2])

@@ -1,0 +1,289 @@
+"""Growth with the inner steps: exact models, an independent regression, error rates, real peaks."""
+
+import dataclasses
+import math
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import t
+
+from analysis.growth import MARGIN, Growth, growth
+from analysis.responses import STEP_TIME
+from analysis.trials import Trial
+from memmeta.prediction import predict_peak_memory
+from sweeps.engine.outcome import Stage
+from tests.analysis.made_up import MIB, trial
+
+STEPS = (1, 5, 9)
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    """No warning of a degenerate regression may reach a reader."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+def with_memory(one: Trial, mib: float) -> Trial:
+    return dataclasses.replace(one, peak_memory_bytes=round(mib * MIB))
+
+
+def grid(batches: tuple[int, ...] = (2, 4, 8), **learner: Any) -> list[Trial]:
+    """Every combination of STEPS and `batches`."""
+    learners = [{"inner_steps": k, "task_batch": b, **learner} for b in batches for k in STEPS]
+    return [trial("grid", index, 0.5, learner=own) for index, own in enumerate(learners)]
+
+
+def design(rng: np.random.Generator, count: int = 30) -> list[Trial]:
+    """Explore: all settings differ, and one is a choice."""
+    batches, ridges = rng.integers(2, 33, count), 10 ** rng.uniform(-4, 0, count)
+    # Wide enough for a logarithm, however the rest falls.
+    batches[:2], ridges[:2] = (2, 32), (1e-4, 1.0)
+    return [
+        trial(
+            "explore",
+            index,
+            0.5,
+            learner={
+                "inner_steps": int(rng.integers(1, 41)),
+                "task_batch": int(batches[index]),
+                "ridge": float(ridges[index]),
+                "inner_lr": float(rng.uniform(0.5, 1.5)),
+                "norm": ["batch", "group"][rng.integers(2)],
+            },
+        )
+        for index in range(count)
+    ]
+
+
+def log_memory(trials: list[Trial]) -> np.ndarray:
+    return np.log([(one.peak_memory_bytes or 0) / MIB for one in trials])
+
+
+def field(trials: list[Trial], name: str) -> np.ndarray:
+    return np.array([getattr(one.config.learner, name) for one in trials])
+
+
+def partialled_out(steps: np.ndarray, logs: np.ndarray, controls: np.ndarray) -> list[float]:
+    """Slope over the whole range, with 95 % and 90 % limits: Frisch, Waugh and Lovell."""
+
+    def left(values: np.ndarray) -> np.ndarray:
+        rest: np.ndarray = values - controls @ np.linalg.lstsq(controls, values)[0]
+        return rest
+
+    own, rest = left(steps), left(logs)
+    slope = own @ rest / (own @ own)
+    freedom = len(logs) - np.linalg.matrix_rank(controls) - 1
+    error = math.sqrt(((rest - slope * own) ** 2).sum() / freedom / (own @ own))
+    limits = [t.ppf(share, freedom) * error for share in (0.025, 0.975, 0.05, 0.95)]
+    return [(slope + limit) * np.ptp(steps) for limit in (0.0, *limits)]
+
+
+def check(found: Growth, steps: np.ndarray, logs: np.ndarray, controls: np.ndarray) -> None:
+    assert found.total is not None
+    assert found.interval is not None
+    assert found.equivalence is not None
+    numbers = np.log1p([found.total, *found.interval, *found.equivalence])
+    np.testing.assert_allclose(numbers, partialled_out(steps, logs, controls), atol=1e-9)
+
+
+@given(per_step=st.floats(-0.02, 0.2), stage=st.sampled_from(["grid", "explore"]))
+def test_an_exact_model_is_recovered(per_step: float, stage: Stage) -> None:
+    trials = [
+        with_memory(
+            dataclasses.replace(one, stage=stage),
+            1e6 * one.config.learner.task_batch * (1 + per_step) ** one.config.learner.inner_steps,
+        )
+        for one in grid()
+    ]
+    (found,) = growth(trials)
+    assert (found.label, found.trials) == ("memory_reduced, linear head", 9)
+    assert (found.lowest, found.highest) == (1, 9)
+    mean = math.exp(log_memory(trials).mean())
+    assert found.per_step == pytest.approx(per_step, abs=1e-9)
+    assert found.amount_per_step == pytest.approx(per_step * mean, rel=1e-6, abs=1e-3)
+    total = (1 + per_step) ** 8 - 1
+    assert found.total == pytest.approx(total, abs=1e-9)
+    assert found.interval == pytest.approx((total, total), abs=1e-7)
+    assert found.reason is None
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+def test_a_grid_is_a_regression_with_a_constant_for_each_combination(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    trials = [with_memory(one, math.exp(rng.normal(10))) for one in grid()]
+    (found,) = growth(trials)
+    batches = field(trials, "task_batch")
+    check(
+        found,
+        field(trials, "inner_steps"),
+        log_memory(trials),
+        np.array([batches == level for level in (2, 4, 8)]).T.astype(float),
+    )
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+def test_explore_is_a_regression_with_two_terms_for_each_number(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    trials = [with_memory(one, math.exp(rng.normal(10))) for one in design(rng)]
+    (found,) = growth(trials)
+    # Task batch and ridge spread over a factor of ten, and the inner step size does not.
+    numbers = [
+        np.log(field(trials, "task_batch")),
+        np.log(field(trials, "ridge")),
+        field(trials, "inner_lr"),
+    ]
+    terms = [power for number in numbers for power in (number, number**2)]
+    controls = np.column_stack([np.ones(30), field(trials, "norm") == "batch", *terms])
+    check(found, field(trials, "inner_steps"), log_memory(trials), controls)
+
+
+def test_trials_that_differ_in_the_seed_alone_are_one_observation() -> None:
+    rng = np.random.default_rng(0)
+    trials = [with_memory(one, math.exp(rng.normal(10))) for one in grid()]
+    twice = [
+        dataclasses.replace(one, config=one.config.model_copy(update={"seed": seed}))
+        for seed in (0, 1)
+        for one in trials
+    ]
+    (once,), (found,) = growth(trials), growth(twice)
+    assert found.trials == 18
+    assert found.interval == pytest.approx(once.interval)
+
+
+def with_noise(trials: list[Trial], total: float, noise: float, seed: int) -> Iterator[Growth]:
+    """Results of 1000 replicates whose memory grows by `total` over the range."""
+    rng = np.random.default_rng(seed)
+    steps = field(trials, "inner_steps")
+    true = 10 + math.log1p(total) * (steps - steps.min()) / np.ptp(steps)
+    for _ in range(1000):
+        logs = true + noise * rng.normal(size=len(trials))
+        yield growth(
+            [with_memory(one, math.exp(log)) for one, log in zip(trials, logs, strict=True)]
+        )[0]
+
+
+@pytest.mark.parametrize("trials", [grid(), design(np.random.default_rng(1), count=20)])
+def test_growth_by_the_margin_is_called_none_in_one_of_twenty_studies(trials: list[Trial]) -> None:
+    verdicts, covered = [], []
+    for found in with_noise(trials, MARGIN, 0.02, seed=0):
+        assert found.interval is not None
+        verdicts.append(found.verdict == "does not grow")
+        covered.append(found.interval.low <= MARGIN <= found.interval.high)
+    # Within some 3.5 standard errors.
+    assert 0.026 <= np.mean(verdicts) <= 0.074
+    assert 0.926 <= np.mean(covered) <= 0.974
+
+
+@pytest.mark.parametrize(
+    ("total", "noise", "verdict"),
+    [
+        (0.0, 0.0, "does not grow"),
+        (0.049, 0.0, "does not grow"),
+        (0.051, 0.0, "grows"),
+        (3.0, 0.01, "grows"),
+        (0.0, 0.001, "does not grow"),
+        (0.0, 0.3, "undecided"),
+        (-0.5, 0.0, "undecided"),
+    ],
+)
+def test_verdicts_are_by_the_intervals(total: float, noise: float, verdict: str) -> None:
+    found = next(with_noise(grid(), total, noise, seed=0))
+    assert (found.verdict, found.reason) == (verdict, None)
+
+
+def test_growth_within_the_margin_is_none_though_it_is_significant() -> None:
+    found = next(with_noise(grid(), 0.02, 0.001, seed=0))
+    assert found.interval is not None
+    assert found.interval.low > 0
+    assert found.verdict == "does not grow"
+
+
+@pytest.mark.parametrize(
+    ("trials", "reason"),
+    [
+        (grid()[::3], "all have inner_steps 1"),
+        (grid()[::4], "inner_steps goes with the other settings that vary"),
+        (grid(batches=(2,))[:2], "too few trials for the settings that vary"),
+    ],
+)
+def test_what_cannot_be_estimated_is_undecided_and_says_why(
+    trials: list[Trial], reason: str
+) -> None:
+    (found,) = growth(trials)
+    assert (found.verdict, found.reason) == ("undecided", reason)
+    numbers = (found.per_step, found.amount_per_step, found.total, found.interval)
+    assert numbers == (None,) * 4
+    assert found.equivalence is None
+
+
+def test_an_inner_step_size_that_does_not_apply_is_held_as_well() -> None:
+    learners: list[dict[str, Any]] = [
+        {"inner_steps": k, "inner_lr": lr} for k in (0, 2, 4) for lr in (0.1, 1.0)
+    ]
+    trials = [
+        with_memory(trial("explore", n, 0.5, learner=own), 1e6 * 1.1 ** own["inner_steps"])
+        for n, own in enumerate(learners)
+    ]
+    (found,) = growth(trials)
+    assert found.per_step == pytest.approx(0.1)
+
+
+def test_each_algorithm_is_taken_by_itself_and_only_complete_trials_count() -> None:
+    trials = [
+        *grid(),
+        *grid(algorithm="anil", head="mlp"),
+        *grid(algorithm="anil", kind="naive"),
+        *grid(algorithm="maml", first_order=True),
+        *(
+            dataclasses.replace(one, status="out_of_memory", peak_memory_bytes=None)
+            for one in grid(algorithm="maml")
+        ),
+    ]
+    assert [found.label for found in growth(trials)] == [
+        "memory_reduced, linear head",
+        "anil cached, mlp head",
+        "anil naive, linear head",
+        "maml first order, linear head",
+    ]
+    lost = [dataclasses.replace(trials[0], status="diverged"), *trials[1:9]]
+    assert growth(lost)[0].trials == 8
+
+
+def test_other_dimensions_and_responses_can_be_asked_about() -> None:
+    trials = [
+        dataclasses.replace(one, seconds_per_step=0.5 * 1.5**one.config.learner.task_batch)
+        for one in grid()
+    ]
+    (found,) = growth(trials, dimension="task_batch", response=STEP_TIME)
+    assert (found.lowest, found.highest) == (2, 8)
+    assert found.per_step == pytest.approx(0.5)
+
+
+def real(**learner: Any) -> tuple[Growth, Growth]:
+    """From predicted peaks, which equal measured ones to the byte: as of a grid and of explore."""
+    trials = [
+        dataclasses.replace(one, peak_memory_bytes=predict_peak_memory(one.config))
+        for one in grid(batches=(1, 2), filters=4, **learner)
+    ]
+    explored = [dataclasses.replace(one, stage="explore") for one in trials]
+    return growth(trials)[0], growth(explored)[0]
+
+
+def test_the_peak_of_memory_reduced_does_not_grow() -> None:
+    for found in real():
+        assert found.verdict == "does not grow"
+        assert found.total == pytest.approx(0, abs=1e-6)
+
+
+def test_the_peak_of_naive_anil_grows() -> None:
+    for found in real(algorithm="anil", kind="naive"):
+        assert found.verdict == "grows"
+        assert found.total is not None
+        assert found.total > 1
