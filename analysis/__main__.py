@@ -1,21 +1,27 @@
-"""Command line: the trials of a study, and the best of them as a file to train from."""
+"""Command line: trials, reports, the best configs as a file, and that file put to the test."""
 
 import json
+import shlex
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
 
-from analysis import export as exporting
 from analysis import table
+from analysis.store import attach
+from analysis.trial_table import read_trials
 from analysis.trials import Sweep, read_sweep
+from memmeta.command_line import data_root_option, device_option, threads_option
+from memmeta.errors import InputError
+from memmeta.sizes import Size
 from sweeps.engine.store import default_uri, without_credentials
 
 
-def _of_study(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What every command takes: a study, and where its results are."""
+def _of_store(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Where the results are."""
     for decorate in (
         click.option("--tracking-uri", help="MLflow store or server, instead of the folder's."),
         click.option(
@@ -25,15 +31,24 @@ def _of_study(command: Callable[..., Any]) -> Callable[..., Any]:
             show_default=True,
             help="Folder of the sweep, with its mlflow.db.",
         ),
-        click.argument("study"),
     ):
         command = decorate(command)
     return command
 
 
+def _of_study(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What every command about one study takes: the study, and where its results are."""
+    return click.argument("study")(_of_store(command))
+
+
+_as_json = click.option(
+    "--json", "as_json", is_flag=True, help="A list of flat objects, for machines."
+)
+
+
 @click.group()
 def main() -> None:
-    """Look at the results of sweeps.
+    """Look at the results of sweeps, compare them, and put what they say to the test.
 
     STUDY names a study, for the most recently started sweep of it (cifar_fs), or one sweep in
     full (cifar_fs-60steps-seed0).
@@ -42,7 +57,7 @@ def main() -> None:
 
 @main.command()
 @_of_study
-@click.option("--json", "as_json", is_flag=True, help="A list of flat objects, for machines.")
+@_as_json
 def trials(study: str, storage: Path, tracking_uri: str | None, as_json: bool) -> None:
     """List all trials of STUDY.
 
@@ -59,8 +74,10 @@ def trials(study: str, storage: Path, tracking_uri: str | None, as_json: bool) -
 @main.command()
 @_of_study
 @click.option(
-    "--top", type=click.IntRange(min=1), default=3, show_default=True, help="How many trials."
+    "--top", type=click.IntRange(min=1), help="How many trials at most; default: 3, or the front."
 )
+@click.option("--max-memory", type=Size(), help="Only trials with a peak within it: 200MiB.")
+@click.option("--pareto", is_flag=True, help="The Pareto front of the metric and peak memory.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -68,22 +85,175 @@ def trials(study: str, storage: Path, tracking_uri: str | None, as_json: bool) -
     show_default=True,
     help="The file; one that exists is replaced.",
 )
-def export(study: str, storage: Path, tracking_uri: str | None, top: int, out: Path) -> None:
+def export(
+    study: str,
+    storage: Path,
+    tracking_uri: str | None,
+    top: int | None,
+    max_memory: int | None,
+    pareto: bool,
+    out: Path,
+) -> None:
     """Write the best trials of STUDY to a YAML file that `python -m memmeta train` takes.
 
-    They are chosen among those of stages explore and search.
+    They are chosen among those of stages explore and search, and stand in the file from the best
+    on. It says what they gave, what fresh seeds of stage confirm gave for them, and what one more
+    is expected to give, which `verify` puts to the test.
     """
+    from analysis import export as exporting
+
     sweep = _read(study, storage, tracking_uri)
-    best = exporting.best_runs(sweep, top)
-    place = ["--storage", str(storage)]
-    if tracking_uri:
-        place = ["--tracking-uri", without_credentials(tracking_uri)]
-    command = ["export", sweep.name, "--top", str(top), "--out", str(out), *place]
-    exporting.write(best, sweep, out, ["python", "-m", "analysis", *command])
-    if len(best.runs) < top:
+    if top is None and not pareto:
+        top = exporting.TOP
+    selection = exporting.Selection(top, max_memory, pareto)
+    best = exporting.best_runs(sweep, selection)
+    place = _place(storage, tracking_uri)
+    command = ["export", sweep.name, *selection.options, "--out", str(out), *place]
+    exporting.write(best, sweep, selection, out, ["python", "-m", "analysis", *command])
+    if top and len(best.runs) < top:
         only = f"only {len(best.runs)} of explore and search"
-        click.echo(f"complete trials of {sweep.name}: {only}", err=True)
+        which = "".join(f", {condition}," for condition in selection.conditions)
+        click.echo(f"complete trials{which} of {sweep.name}: {only}", err=True)
     click.echo(f"wrote {out}; train the best: python -m memmeta train {out}")
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--rank", default=1, show_default=True, help="Which run of the file.")
+@data_root_option
+@device_option
+@threads_option
+@click.option(
+    "--seed", type=click.IntRange(min=0), help="Of the training; default: one after all before."
+)
+def verify(
+    file: Path,
+    rank: int,
+    data_root: Path,
+    device: str | None,
+    threads: int | None,
+    seed: int | None,
+) -> None:
+    """Put a run of FILE to the test.
+
+    FILE is what `export` wrote. The run is trained with a fresh seed, and what FILE says holds if
+    the metric is in the stated 95 % interval and the peak memory is the stated one: to the byte on
+    the same hardware, else within 1 %. Exit code 0 if it holds, 1 if not, 2 for bad input, 130 if
+    stopped by Ctrl-C.
+    """
+    # PyTorch takes seconds.
+    from analysis import verify as verifying
+
+    claim = verifying.read_claim(file, rank)
+    try:
+        complaints = verifying.verify(
+            claim,
+            Console(highlight=False),
+            data_root=data_root,
+            device=device,
+            threads=threads,
+            seed=seed,
+        )
+    except KeyboardInterrupt:
+        click.echo("stopped: nothing is verified", err=True)
+        raise SystemExit(130) from None
+    if complaints:
+        raise click.ClickException(f"not verified: {'; '.join(complaints)}")
+    click.echo("verified")
+
+
+@main.command()
+@_of_store
+@click.argument("studies", nargs=-1, required=True, metavar="STUDY...")
+@_as_json
+def compare(
+    studies: tuple[str, ...], storage: Path, tracking_uri: str | None, as_json: bool
+) -> None:
+    """Compare studies side by side.
+
+    A row for each STUDY and each algorithm in it: what the best trial of explore and search gave,
+    what fresh seeds of stage confirm say, memory and time. What else the sweeps differ in is said.
+    """
+    from analysis import compare as comparing
+
+    sweeps = [_read(study, storage, tracking_uri) for study in studies]
+    rows = comparing.rows(sweeps)
+    differences = comparing.differences(sweeps)
+    if as_json:
+        click.echo(json.dumps([asdict(row) for row in rows], indent=1))
+    else:
+        comparing.show(Console(highlight=False, markup=False, emoji=False), rows)
+    if differences:
+        click.echo(differences, err=as_json)
+
+
+@main.command()
+@_of_store
+@click.argument("study", required=False)
+@click.option(
+    "--trials-csv",
+    type=click.Path(path_type=Path),
+    help="Instead of STUDY: trials.csv of an earlier report.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("report"),
+    show_default=True,
+    help="Folder; files of an earlier report are replaced.",
+)
+@click.option(
+    "--reference-memory",
+    type=Size(),
+    default="1GiB",
+    show_default=True,
+    help="Where the hypervolume ends: the same for all sweeps that are to be compared.",
+)
+def report(
+    study: str | None,
+    trials_csv: Path | None,
+    storage: Path,
+    tracking_uri: str | None,
+    out: Path,
+    reference_memory: int,
+) -> None:
+    """Write a report of STUDY: a page with its figures, their data, and all trials as a table.
+
+    The page, report.html, stands by itself. It is added to the sweep's run in MLflow, too.
+    """
+    # It fits models and draws, for which it needs what takes seconds to import.
+    from analysis import report as reporting
+
+    if (study is None) == (trials_csv is None):
+        raise click.UsageError("give either STUDY or --trials-csv")
+    if trials_csv:
+        sweep, asked = read_trials(trials_csv), ["--trials-csv", str(trials_csv)]
+    else:
+        assert study is not None
+        sweep = _read(study, storage, tracking_uri)
+        asked = [sweep.name, *_place(storage, tracking_uri)]
+    command = shlex.join(["python", "-m", "analysis", "report", *asked])
+    errors = Console(stderr=True)
+    with errors.status("reading") as status:
+        page = reporting.build(
+            sweep, reference_memory, command, lambda title: status.update(f"{title} ...")
+        )
+        status.update("drawing ...")
+        written = reporting.write(page, sweep, out)
+    if not trials_csv:
+        uri = tracking_uri or default_uri(storage)
+        try:
+            attach(uri, sweep.trials[0].parent_run_id, out, written)
+        except InputError as error:
+            click.echo(f"not added to the sweep's run: {error.message}", err=True)
+    click.echo(f"wrote {out / 'report.html'}")
+
+
+def _place(storage: Path, tracking_uri: str | None) -> list[str]:
+    """The options that say where the results are."""
+    if tracking_uri:
+        return ["--tracking-uri", without_credentials(tracking_uri)]
+    return ["--storage", str(storage)]
 
 
 def _read(study: str, storage: Path, tracking_uri: str | None) -> Sweep:

@@ -1,6 +1,7 @@
-"""MLflow stores, read: nothing is created in them."""
+"""MLflow stores: read, and given reports. A store that is not there is not created."""
 
 import sqlite3
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,19 @@ def find_runs(uri: str, query: str) -> "list[Run]":
         return all_pages(
             lambda token: client.search_runs(ids, query, order_by=order, page_token=token)
         )
+
+
+def attach(uri: str, run_id: str, folder: Path, paths: Iterable[Path]) -> None:
+    """Add files in `folder` to a run's artifacts, under `report`.
+
+    Raises:
+        InputError: the store cannot be reached, or takes no files.
+    """
+    with explained(uri):
+        client = connect(uri)
+        for path in paths:
+            place = "report" / path.relative_to(folder).parent
+            client.log_artifact(run_id, str(path), place.as_posix())
 
 
 def _check_database(uri: str) -> None:

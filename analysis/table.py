@@ -14,9 +14,13 @@ _UNLIMITED = 10_000
 
 
 @dataclass(frozen=True)
-class _Column:
+class Column:
+    """A column of a table, as it is printed."""
+
     heading: str
+    """May have several lines."""
     cells: list[str]
+    """One a row."""
 
 
 def rows(sweep: Sweep) -> list[dict[str, object]]:
@@ -72,7 +76,7 @@ def show(console: Console, sweep: Sweep) -> None:
             _show_block(console, trials, ranks, shared)
     if shared:
         same = ", ".join(
-            f"{name} {_short(settings[name][0])}" for name in settings if name in shared
+            f"{name} {short(settings[name][0])}" for name in settings if name in shared
         )
         console.print(f"\nthe same in all: {same}")
 
@@ -90,14 +94,14 @@ def _show_block(
     columns = [
         *_result_columns(trials),
         *(
-            _Column(name.replace("_", "\n"), list(map(_short, values)))
+            Column(name.replace("_", "\n"), list(map(short, values)))
             for name, values in own.items()
             if not _same(values)
         ),
     ]
-    for table in _tables(console, _naming_columns(trials, ranks), columns):
+    for table in tables(console, _naming_columns(trials, ranks), columns):
         console.print(table)
-    same = [f"{name} {_short(values[0])}" for name, values in own.items() if _same(values)]
+    same = [f"{name} {short(values[0])}" for name, values in own.items() if _same(values)]
     if same:
         console.print(f"the same in these: {', '.join(same)}")
 
@@ -113,29 +117,29 @@ def _same(values: list[object]) -> bool:
     return all(value == values[0] for value in values)
 
 
-def _naming_columns(trials: tuple[Trial, ...], ranks: dict[str, int]) -> list[_Column]:
-    names = _Column("trial", [f"{trial.stage} {trial.index:03d}" for trial in trials])
+def _naming_columns(trials: tuple[Trial, ...], ranks: dict[str, int]) -> list[Column]:
+    names = Column("trial", [f"{trial.stage} {trial.index:03d}" for trial in trials])
     if trials[0].stage not in RANKED:
         return [names]
-    return [_Column("#", [str(ranks.get(trial.run_id, "–")) for trial in trials]), names]
+    return [Column("#", [str(ranks.get(trial.run_id, "–")) for trial in trials]), names]
 
 
-def _result_columns(trials: tuple[Trial, ...]) -> list[_Column]:
+def _result_columns(trials: tuple[Trial, ...]) -> list[Column]:
     metric = trials[0].config.data.metric  # One sweep, one data set.
     columns = [
         # The value of a trial that did not end well compares with no other: its status
         # stands in that place.
-        _Column(f"val {metric.title}\n{metric.unit}".rstrip(), list(map(_result, trials))),
-        _Column("peak\nMiB", [_scaled(trial.peak_memory_bytes) for trial in trials]),
-        _Column("s/step", [_short(trial.seconds_per_step) for trial in trials]),
+        Column(f"val {metric.title}\n{metric.unit}".rstrip(), list(map(_result, trials))),
+        Column("peak\nMiB", [mebibytes(trial.peak_memory_bytes) for trial in trials]),
+        Column("s/step", [short(trial.seconds_per_step) for trial in trials]),
     ]
     if any(trial.test_value is not None for trial in trials):
-        test = _Column(f"test {metric.title}\n{metric.unit}".rstrip(), list(map(_test, trials)))
+        test = Column(f"test {metric.title}\n{metric.unit}".rstrip(), list(map(_test, trials)))
         columns.insert(1, test)
     return columns
 
 
-def _tables(console: Console, naming: list[_Column], columns: list[_Column]) -> Iterator[Table]:
+def tables(console: Console, naming: list[Column], columns: list[Column]) -> Iterator[Table]:
     """One table, or where the console is too narrow several below each other.
 
     Numbers are never cut or wrapped: a wide table continues with the trials named again.
@@ -144,7 +148,7 @@ def _tables(console: Console, naming: list[_Column], columns: list[_Column]) -> 
     if _fits(console, spacious):
         yield spacious
         return
-    block: list[_Column] = []
+    block: list[Column] = []
     for column in columns:
         if block and not _fits(console, _table([*naming, *block, column])):
             yield _table([*naming, *block])
@@ -158,7 +162,7 @@ def _fits(console: Console, table: Table) -> bool:
     return Measurement.get(console, room, table).maximum <= console.width
 
 
-def _table(columns: list[_Column], gap: int = 0) -> Table:
+def _table(columns: list[Column], gap: int = 0) -> Table:
     """A table with `gap` spaces between columns beyond the one that is always there."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, gap, 0, 0), show_edge=False, pad_edge=False)
     for column in columns:
@@ -180,11 +184,12 @@ def _test(trial: Trial) -> str:
     return trial.config.data.metric.number(trial.test_value, trial.test_interval)
 
 
-def _scaled(peak: int | None) -> str:
+def mebibytes(peak: int | None) -> str:
+    """A peak in a cell, in MiB; nothing for None."""
     return "" if peak is None else f"{peak / 2**20:.1f}"
 
 
-def _short(value: object) -> str:
+def short(value: object) -> str:
     """A value in a cell: floats to three digits, nothing for None."""
     if value is None:
         return ""

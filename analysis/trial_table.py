@@ -77,7 +77,10 @@ def _record(trial: Trial, sweep: Sweep) -> dict[str, Any]:
 
 def _csv(columns: list[str], records: list[dict[str, Any]]) -> str:
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    # Python before 3.13 does not quote a lone carriage return unless it quotes all text.
+    writer = csv.DictWriter(
+        text, columns, restval="", lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC
+    )
     writer.writeheader()
     writer.writerows(records)
     return text.getvalue()

@@ -4,27 +4,22 @@ import json
 from pathlib import Path
 
 import click
-import torch
 from rich.console import Console
 from rich.progress import Progress
 
 from memmeta import checkpoint, data, memory_table
+from memmeta.command_line import (
+    chosen_device,
+    data_root_option,
+    device_option,
+    threads_option,
+    train_to_end,
+)
 from memmeta.config import DataConfig, LearnerConfig, RunConfig, parse
 from memmeta.errors import InputError
 from memmeta.exported import ExportedRun, read_run
 from memmeta.runtime import configure_process
 from memmeta.training import DivergedError, MetaTrainer
-
-data_root_option = click.option(
-    "--data-root", type=click.Path(path_type=Path), default=Path("data"), show_default=True,
-    help="Folder with the data sets and their cache.",
-)  # fmt: skip
-device_option = click.option(
-    "--device", default=None, help="PyTorch device; default: a GPU if there is one."
-)
-threads_option = click.option(
-    "--threads", type=click.IntRange(min=1), help="CPU threads; default: the config's, or all."
-)
 
 
 @click.group()
@@ -63,12 +58,12 @@ def train(
     config = _override(exported.config, iterations, tasks, seed)
     recorded = exported.provenance.threads if exported.provenance else None
     configure_process(threads or recorded)
-    trainer = MetaTrainer(config, data.load(config.data.name, data_root), _device(device))
+    trainer = MetaTrainer(config, data.load(config.data.name, data_root), chosen_device(device))
     path = out or Path("runs/train") / f"{config.key}.pt"
     console = Console(highlight=False)
     _resume(trainer, path, console)
     try:
-        _train(trainer, path, console)
+        train_to_end(trainer, console, lambda: checkpoint.save(path, trainer))
     except DivergedError as error:
         raise click.ClickException(f"{error}; a smaller inner_lr or outer_lr may help") from None
     _print_summary(console, trainer, exported)
@@ -94,7 +89,7 @@ def evaluate(
     """Score CHECKPOINT_FILE, which `train` wrote, on test (or validation) episodes."""
     config, state = checkpoint.load(checkpoint_file)
     configure_process(threads)
-    trainer = MetaTrainer(config, data.load(config.data.name, data_root), _device(device))
+    trainer = MetaTrainer(config, data.load(config.data.name, data_root), chosen_device(device))
     trainer.load_state_dict(state)
     if split == "val":
         result = trainer.evaluate("val", tasks or config.training.val_tasks)
@@ -163,7 +158,7 @@ def memory(
         (3, image_size, image_size),
         inner_steps,
         chunk,
-        _device(device) if device else None,
+        chosen_device(device) if device else None,
     )
     errors = Console(stderr=True)
     with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
@@ -200,15 +195,6 @@ def _override(
     return parse(RunConfig, values, "command line")
 
 
-def _device(name: str | None) -> torch.device:
-    try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"--device {name}: {str(error).splitlines()[0]}") from None
-    return device
-
-
 def _resume(trainer: MetaTrainer, path: Path, console: Console) -> None:
     if not path.exists():
         return
@@ -217,23 +203,6 @@ def _resume(trainer: MetaTrainer, path: Path, console: Console) -> None:
         raise InputError(f"{path}: the checkpoint of another run; choose another --out")
     trainer.load_state_dict(state)
     console.print(f"going on from {path}, step {trainer.iteration}")
-
-
-def _train(trainer: MetaTrainer, path: Path, console: Console) -> None:
-    """Train to the end of the budget, with a checkpoint at every validation."""
-    metric = trainer.config.data.metric
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        bar = progress.add_task(
-            "outer steps", total=trainer.config.iterations, completed=trainer.iteration
-        )
-        while not trainer.done:
-            report = trainer.train_to_evaluation(on_step=lambda: progress.advance(bar))
-            checkpoint.save(path, trainer)
-            progress.console.print(
-                f"step {report.iteration:>6}   "
-                f"val {metric.title} {metric.text(report.val.value, report.val.interval)}   "
-                f"query loss {report.diagnostics['query_loss']:.3f}"
-            )
 
 
 def _print_summary(console: Console, trainer: MetaTrainer, exported: ExportedRun) -> None:

@@ -21,6 +21,23 @@ class Confirmed(Config):
     """Likewise on the test tasks, which had no part in the choice of the run."""
 
 
+class FreshSeed(Config):
+    """What one more training seed of the same settings is expected to give.
+
+    A prediction interval: with 95 % it holds the metric on the validation tasks of one seed that
+    nobody has trained yet.
+    """
+
+    expected: float
+    """Its centre."""
+    low: float
+    """Its lower end."""
+    high: float
+    """Its upper end."""
+    seeds: int
+    """Training seeds of these settings that it stands on: the fresh ones, or 1, the run's own."""
+
+
 class Results(Config):
     """What a run gave."""
 
@@ -38,6 +55,8 @@ class Results(Config):
     """Mean wall time of an outer step."""
     confirmed: Confirmed | None = None
     """What fresh seeds gave; None for a run that was not confirmed."""
+    fresh_seed: FreshSeed | None = None
+    """What one more is expected to give; None where no config of the sweep had two fresh seeds."""
 
     @model_serializer(mode="wrap")
     def _one_metric(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:

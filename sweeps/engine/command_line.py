@@ -6,28 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import click
-from pydantic import ByteSize, TypeAdapter, ValidationError
 from rich.console import Console
 
 from memmeta import data
+from memmeta.sizes import Size
 from sweeps.engine import design, plan, run
 from sweeps.engine.options import Options
 from sweeps.engine.schedule import Choice
 from sweeps.engine.store import default_uri
 from sweeps.engine.study import Study
-
-
-class _Bytes(click.ParamType):
-    """`200MiB`, `1.5GB` or a plain number."""
-
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        try:
-            return int(TypeAdapter(ByteSize).validate_python(value))
-        except ValidationError:
-            self.fail(f"{value!r} is no size in bytes, such as 200MiB or 1.5GB", param, ctx)
-
 
 _OPTIONS = (
     click.option(
@@ -35,6 +22,7 @@ _OPTIONS = (
         type=click.Path(path_type=Path),
         default=Path("data"),
         show_default=True,
+        envvar="MEMMETA_DATA_ROOT",
         help="Folder with the data sets and their cache.",
     ),
     click.option(
@@ -58,7 +46,7 @@ _OPTIONS = (
     click.option("--objective", help="accuracy (mse in regression), or accuracy,memory."),
     click.option(
         "--memory-limit",
-        type=_Bytes(),
+        type=Size(),
         help="Peak memory of a feasible trial at most: a constraint of the search.",
     ),
     click.option("--sampler", help="Of stage search: tpe, gp, nsgaii or random."),
@@ -71,6 +59,7 @@ _OPTIONS = (
         type=click.Path(path_type=Path),
         default=Path("runs"),
         show_default=True,
+        envvar="MEMMETA_STORAGE",
         help="Folder for everything of the sweep: journal, checkpoints, mlflow.db.",
     ),
     click.option("--fresh", is_flag=True, help="Begin a new version of the sweep."),
@@ -88,10 +77,14 @@ _OPTIONS = (
         "--gpu-memory-budget",
         "--memory-budget",
         "memory_budget",
-        type=_Bytes(),
+        type=Size(),
         help="What a trial may take of a GPU (of RAM without one); larger ones are not started.",
     ),
-    click.option("--tracking-uri", help="MLflow store; default: mlflow.db in the storage folder."),
+    click.option(
+        "--tracking-uri",
+        envvar="MLFLOW_TRACKING_URI",
+        help="MLflow store; default: mlflow.db in the storage folder.",
+    ),
     click.option("--experiment", help="MLflow experiment; default: the study's name."),
     click.option("--dry-run", is_flag=True, help="Print the plan and its cost; run nothing."),
     click.option(

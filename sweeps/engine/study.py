@@ -7,15 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
-from pydantic import (
-    ByteSize,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    ValidatorFunctionWrapHandler,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from memmeta.config import (
     Config,
@@ -27,6 +19,7 @@ from memmeta.config import (
     read_yaml,
 )
 from memmeta.errors import InputError
+from memmeta.sizes import parse_size
 from sweeps.engine.space import Grid, Space, applicable, described
 
 SPACE: Mapping[str, BaseDistribution] = {
@@ -79,7 +72,7 @@ class Study(Config):
     """Training seeds of every config in the stages confirm and grid."""
     objective: tuple[str, ...] = Field(None, validate_default=True)
     """What is optimised: the data's metric, alone or with the peak memory."""
-    memory_limit: ByteSize | None = Field(None, gt=0)
+    memory_limit: int | None = None
     """Bytes that the peak memory of a feasible trial stays within."""
     sampler: Literal["tpe", "gp", "nsgaii", "random"] = "tpe"
     """Proposes the trials of stage search."""
@@ -107,16 +100,10 @@ class Study(Config):
             raise ValueError(f"accepted are {metric} and {metric},memory")
         return names
 
-    @field_validator("memory_limit", mode="wrap")
+    @field_validator("memory_limit", mode="before")
     @classmethod
-    def _bytes(cls, value: object, handler: ValidatorFunctionWrapHandler) -> ByteSize | None:
-        try:
-            limit: ByteSize | None = handler(value)
-        except ValidationError:
-            raise ValueError(
-                "bytes above 0 are accepted, such as 2000000, 200MiB or 1.5GB"
-            ) from None
-        return limit
+    def _bytes(cls, value: object) -> int | None:
+        return None if value is None else parse_size(value)
 
     @model_validator(mode="after")
     def _one_objective(self) -> Self:

@@ -1,4 +1,5 @@
 import json
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -6,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from mlflow import MlflowClient
 from rich.console import Console
 
 from analysis import table
@@ -154,10 +156,74 @@ def test_export_writes_a_file_to_train_from(storage: Path, tmp_path: Path) -> No
     assert "export mixed-60steps-seed0 --top 4 --out" in written_by
 
 
+def test_an_export_is_repeated_by_the_command_in_its_header(storage: Path, tmp_path: Path) -> None:
+    out = tmp_path / "small ones.yaml"
+    result = invoke(
+        "export", "mixed", "--storage", storage, "--max-memory", "90MiB", "--pareto", "--out", out
+    )
+    assert result.exit_code == 0
+    content = out.read_text()
+    (written_by,) = (line for line in content.splitlines() if line.startswith("# Written by: "))
+    words = shlex.split(written_by.removeprefix("# Written by: "))
+    assert words[:3] == ["python", "-m", "analysis"]
+    assert words[4:8] == ["mixed-60steps-seed0", "--max-memory", str(90 * 2**20), "--pareto"]
+    out.unlink()
+    assert invoke(*words[3:]).exit_code == 0
+    assert out.read_text() == content
+
+
+def test_fewer_trials_than_asked_for_are_said_with_what_was_asked(
+    storage: Path, tmp_path: Path
+) -> None:
+    words = ["--top", 2, "--pareto", "--out", tmp_path / "best.yaml"]
+    result = invoke("export", "mixed", "--storage", storage, *words)
+    # All have the same peak, so that one is on the front.
+    assert (
+        "complete trials, on the Pareto front with peak memory, of mixed-60steps-seed0: only 1 of"
+        in result.stderr
+    )
+
+
+@pytest.mark.parametrize("text", ["plenty", "200 apples", "-1"])
+def test_what_is_no_size_is_one_line(storage: Path, text: str) -> None:
+    result = invoke("export", "mixed", "--storage", storage, "--max-memory", text)
+    assert (result.exit_code, result.stdout) == (2, "")
+    said = f"'{text}': bytes above 0 are accepted, such as 2000000, 200MiB or 1.5GB"
+    assert said in result.stderr
+
+
+def test_sweeps_stand_side_by_side(storage: Path) -> None:
+    args = ["compare", "mixed-60steps-seed0", "single", "--storage", storage]
+    result = invoke(*args, columns=400)
+    assert result.exit_code == 0
+    rows = [line for line in result.stdout.splitlines() if "memory_reduced" in line]
+    assert [row.split()[0] for row in rows] == ["mixed-60steps-seed0", "single-60steps-seed0"]
+    assert "66.67 ± 1.23 %" in rows[0]
+    assert "seed_" not in result.stdout
+    narrow = invoke(*args).stdout
+    assert max(map(len, narrow.splitlines())) <= 80
+    assert "…" not in narrow
+
+
+def test_a_comparison_for_machines_is_exact(storage: Path) -> None:
+    result = invoke("compare", "mixed", "single", "--json", "--storage", storage)
+    first, second = json.loads(result.stdout)
+    assert (first["sweep"], first["complete"], first["trials"]) == ("mixed-60steps-seed0", 3, 10)
+    assert (first["best"], first["val"], first["test"]) == (2 / 3, 0.78125, 0.53125)
+    assert (first["test_task_interval"], first["seeds"]) == (INTERVAL, 2)
+    assert first["peak_memory_bytes"] == 81_998_337
+    assert (second["best"], second["val"], second["peak_memory_bytes"]) == (0.25, None, None)
+    assert second["least_memory_bytes"] is second["hypervolume"] is None
+    assert not any(isinstance(value, dict | list) for value in [*first.values(), *second.values()])
+
+
 @pytest.mark.parametrize(
     "args",
     [
         ["trials", "nope"],
+        ["compare", "mixed", "nope"],
+        ["compare", "mixed", "factorial"],
+        ["export", "mixed", "--max-memory", "1MiB"],
         ["trials", "mixed", "--storage", "/nowhere"],
         ["trials", "mixed", "--tracking-uri", "localhost:5000"],
         ["export", "mixed-60steps-seed1"],
@@ -172,6 +238,12 @@ def test_bad_input_is_one_line_and_code_two(storage: Path, args: list[str]) -> N
     errors = [line for line in result.stderr.splitlines() if "name another in full" not in line]
     assert len(errors) == 1
     assert errors[0].startswith("Error: ")
+
+
+def test_nothing_to_compare_is_an_error_of_usage() -> None:
+    result = invoke("compare")
+    assert result.exit_code == 2
+    assert "Missing argument 'STUDY...'" in result.stderr
 
 
 def test_as_a_program_it_is_quiet(storage: Path, tmp_path: Path) -> None:
@@ -189,11 +261,44 @@ def test_as_a_program_it_is_quiet(storage: Path, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_help_does_not_wait_for_mlflow() -> None:
+@pytest.mark.parametrize("command", ["trials", "verify"])
+def test_help_does_not_wait_for_slow_libraries(command: str) -> None:
     code = (
         "import sys\n"
         "from analysis.__main__ import main\n"
-        "main(['trials', '--help'], standalone_mode=False)\n"
-        "sys.exit('mlflow' in sys.modules)"
+        f"main(['{command}', '--help'], standalone_mode=False)\n"
+        "sys.exit(bool({'mlflow', 'torch', 'scipy'} & sys.modules.keys()))"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_a_report_is_a_folder_and_is_added_to_the_sweeps_run(storage: Path, tmp_path: Path) -> None:
+    out = tmp_path / "re port"
+    result = invoke("report", "mixed", "--storage", storage, "--out", out)
+    assert (result.exit_code, result.stdout) == (0, f"wrote {out / 'report.html'}\n")
+    parent = read_sweep(default_uri(storage), "mixed").trials[0].parent_run_id
+    client = MlflowClient(default_uri(storage))
+    added = {file.path for file in client.list_artifacts(parent, "report")}
+    assert added == {"report/report.html", "report/trials.csv", "report/figures", "report/data"}
+    copy = client.download_artifacts(parent, "report/report.html", str(tmp_path))
+    assert Path(copy).read_bytes() == (out / "report.html").read_bytes()
+
+
+def test_a_report_is_drawn_again_from_its_table_without_a_store(
+    storage: Path, tmp_path: Path
+) -> None:
+    first, again = tmp_path / "first", tmp_path / "again"
+    invoke("report", "factorial", "--storage", storage, "--out", first)
+    result = invoke("report", "--trials-csv", first / "trials.csv", "--out", again)
+    assert result.exit_code == 0
+    names = {path.relative_to(first) for path in first.rglob("*.*")}
+    assert names == {path.relative_to(again) for path in again.rglob("*.*")}
+    for name in names - {Path("report.html")}:  # It names the command that made it.
+        assert (first / name).read_bytes() == (again / name).read_bytes()
+
+
+@pytest.mark.parametrize("words", [[], ["mixed", "--trials-csv", "trials.csv"]])
+def test_a_report_is_of_a_study_or_of_a_table(words: list[str]) -> None:
+    result = invoke("report", *words)
+    assert result.exit_code == 2
+    assert "give either STUDY or --trials-csv" in result.stderr

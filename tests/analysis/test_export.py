@@ -3,15 +3,19 @@ import os
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis import export
+from analysis.export import Selection
 from analysis.trials import Sweep, read_sweep
 from memmeta.config import LearnerConfig, RunConfig
 from memmeta.errors import InputError
 from memmeta.exported import Confirmed, ExportedRun, read_run
 from sweeps.engine.store import default_uri
+from tests.analysis import made_up
+from tests.analysis.made_up import MIB
 
 
 @pytest.fixture(scope="session")
@@ -20,13 +24,15 @@ def sweep(storage: Path) -> Sweep:
 
 
 def exported(sweep: Sweep, top: int, path: Path) -> list[ExportedRun]:
-    export.write(export.best_runs(sweep, top), sweep, path, ["python", "-m", "analysis"])
+    selection = Selection(top)
+    runs = export.best_runs(sweep, selection)
+    export.write(runs, sweep, selection, path, ["python", "-m", "analysis"])
     return [read_run(path, rank) for rank in range(1, min(top, len(sweep.complete)) + 1)]
 
 
 def test_what_is_written_is_what_is_read(sweep: Sweep, tmp_path: Path) -> None:
     runs = exported(sweep, 2, tmp_path / "best.yaml")
-    assert runs == export.best_runs(sweep, 2).runs
+    assert runs == export.best_runs(sweep, Selection(2)).runs
     for run, trial in zip(runs, sweep.trials, strict=False):
         assert run.config == trial.config
         assert run.config.key == trial.key
@@ -68,7 +74,7 @@ def test_no_digit_and_no_character_is_lost(
     )
     only = dataclasses.replace(sweep, trials=(trial,))
     (run,) = exported(only, 1, tmp_path_factory.getbasetemp() / "any.yaml")
-    assert run == export.best_runs(only, 1).runs[0]
+    assert run == export.best_runs(only, Selection(1)).runs[0]
 
 
 def test_a_run_without_a_measured_step_is_exported(storage: Path, tmp_path: Path) -> None:
@@ -80,7 +86,8 @@ def test_a_run_without_a_measured_step_is_exported(storage: Path, tmp_path: Path
 def test_keys_keep_their_order_under_a_header(sweep: Sweep, tmp_path: Path) -> None:
     path = tmp_path / "my best.yaml"
     command = ["python", "-m", "analysis", "export", "mixed", "--out", "my best.yaml"]
-    export.write(export.best_runs(sweep, 1), sweep, path, command)
+    selection = Selection(1)
+    export.write(export.best_runs(sweep, selection), sweep, selection, path, command)
     lines = path.read_text().splitlines()
     assert lines[0] == ("# The best 1 of 10 explore and search trials of mixed-60steps-seed0,")
     assert lines[1] == "# by accuracy on the validation tasks."
@@ -93,13 +100,13 @@ def test_without_a_complete_trial_there_is_nothing_to_export(storage: Path) -> N
     sweep = read_sweep(default_uri(storage), "mixed-60steps-seed1")
     expected = r"no complete explore or search trial to export \(1 diverged\)"
     with pytest.raises(InputError, match=expected):
-        export.best_runs(sweep, 3)
+        export.best_runs(sweep, Selection(3))
 
 
 def test_of_a_grid_nothing_is_the_best(storage: Path) -> None:
     sweep = read_sweep(default_uri(storage), "factorial")
     with pytest.raises(InputError, match=r"no explore or search trials to export \(2 grid\)"):
-        export.best_runs(sweep, 3)
+        export.best_runs(sweep, Selection(3))
 
 
 def test_fresh_seeds_are_told_of_the_run_that_they_confirm(sweep: Sweep, tmp_path: Path) -> None:
@@ -129,3 +136,84 @@ def test_a_place_that_cannot_be_written_is_named(sweep: Sweep, tmp_path: Path, n
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot be written"):
         exported(sweep, 1, tmp_path / name)
+
+
+def test_what_a_fresh_seed_is_expected_to_give_goes_with_every_run(
+    sweep: Sweep, tmp_path: Path
+) -> None:
+    best, second, third = (run.results for run in exported(sweep, 3, tmp_path / "best.yaml"))
+    # Confirmed: 0.75 and 0.8125 for the first, 0.7 for the second.
+    assert (best.fresh_seed.expected, best.fresh_seed.seeds) == (0.78125, 2)
+    assert (second.fresh_seed.expected, second.fresh_seed.seeds) == (0.7, 1)
+    overstated = ((2 / 3 - 0.78125) + (0.64 - 0.7)) / 2
+    assert third.fresh_seed.expected == pytest.approx(0.6 - overstated)
+    for results in (best, second, third):
+        assert 0 <= results.fresh_seed.low < results.fresh_seed.expected
+        assert results.fresh_seed.expected < results.fresh_seed.high <= 1
+
+
+def test_a_file_that_does_not_know_of_fresh_seeds_is_read(sweep: Sweep, tmp_path: Path) -> None:
+    path = tmp_path / "best.yaml"
+    (run,) = exported(sweep, 1, path)
+    values = yaml.safe_load(path.read_text())
+    del values["runs"][0]["results"]["fresh_seed"]
+    path.write_text(yaml.safe_dump(values))
+    results = run.results.model_copy(update={"fresh_seed": None})
+    assert read_run(path) == run.model_copy(update={"results": results})
+
+
+def with_peaks(*trials: tuple[float, int | None]) -> Sweep:
+    """Complete trials with these accuracies and peaks in MiB."""
+    return made_up.sweep(
+        made_up.trial(
+            "search",
+            index,
+            value,
+            learner={"inner_steps": index},
+            peak_memory_bytes=None if peak is None else peak * MIB,
+        )
+        for index, (value, peak) in enumerate(trials)
+    )
+
+
+TRADE = with_peaks((0.9, 100), (0.8, 50), (0.85, 120), (0.6, 20), (0.7, 60), (0.95, None))
+
+
+def steps(sweep: Sweep, selection: Selection) -> list[int]:
+    return [run.config.learner.inner_steps for run in export.best_runs(sweep, selection).runs]
+
+
+def test_the_best_within_a_memory_limit_are_chosen() -> None:
+    assert steps(TRADE, Selection()) == [5, 0, 2, 1, 4, 3]
+    assert steps(TRADE, Selection(max_memory=60 * MIB)) == [1, 4, 3]
+    assert steps(TRADE, Selection(top=1, max_memory=60 * MIB - 1)) == [1]
+
+
+def test_the_pareto_front_stands_best_first() -> None:
+    assert steps(TRADE, Selection(pareto=True)) == [0, 1, 3]
+    assert steps(TRADE, Selection(top=2, pareto=True)) == [0, 1]
+    assert steps(TRADE, Selection(pareto=True, max_memory=99 * MIB)) == [1, 3]
+
+
+def test_a_limit_below_every_trial_names_the_smallest_peak() -> None:
+    expected = r"within 20,971,519 bytes \(20.0 MiB\).*the smallest is 20,971,520 bytes"
+    with pytest.raises(InputError, match=expected):
+        export.best_runs(TRADE, Selection(max_memory=20 * MIB - 1))
+
+
+@pytest.mark.parametrize("selection", [Selection(max_memory=MIB), Selection(pareto=True)])
+def test_trials_without_a_measured_peak_are_within_no_limit(selection: Selection) -> None:
+    with pytest.raises(InputError, match="no trial to export whose peak memory was measured"):
+        export.best_runs(with_peaks((0.9, None)), selection)
+
+
+def test_the_header_says_how_the_trials_were_chosen(tmp_path: Path) -> None:
+    path, selection = tmp_path / "best.yaml", Selection(None, 100 * MIB, True)
+    export.write(export.best_runs(TRADE, selection), TRADE, selection, path, ["python"])
+    assert path.read_text().splitlines()[:5] == [
+        "# The best 3 of 6 explore and search trials of made_up-100tasks-seed0,",
+        "# by accuracy on the validation tasks.",
+        "# Only trials on the Pareto front with peak memory.",
+        "# Only trials with a peak memory of at most 104,857,600 bytes (100.0 MiB).",
+        "# Written by: python",
+    ]

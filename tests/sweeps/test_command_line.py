@@ -29,7 +29,7 @@ def invoke(*words, study=STUDY):
         (["--grid", "inner_stepss=1"], "inner_stepss"),
         (["--objective", "speed"], "accepted are accuracy and accuracy,memory"),
         (["--objective", "accuracy,memory", "--asha"], "asha goes with one objective"),
-        (["--memory-limit", "much"], "'much' is no size in bytes, such as 200MiB"),
+        (["--memory-limit", "much"], "'much': bytes above 0 are accepted"),
         (["--sampler", "magic"], "sampler"),
         (["--stage", "sometimes"], "'sometimes' is not one of"),
     ],

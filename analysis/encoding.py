@@ -1,0 +1,94 @@
+"""Params of trials as points of the unit cube, for regression and sensitivity analysis."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from analysis.trials import Trial
+from memmeta.config import LearnerConfig
+from sweeps.engine.space import applicable, at
+
+_ABSENT = 0.5
+"""The feature of a number that does not apply: the middle, as near to all others as it can be."""
+
+
+def params(trial: Trial, space: Mapping[str, BaseDistribution]) -> dict[str, Any]:
+    """Values of the dimensions that apply to the trial's config."""
+    learner = trial.config.learner
+    return applicable({name: getattr(learner, name) for name in space}, learner)
+
+
+def encode(rows: Sequence[Mapping[str, Any]], space: Mapping[str, BaseDistribution]) -> np.ndarray:
+    """Params as features: the inverse of `sweeps.engine.space.at`.
+
+    A numeric dimension is one column, see `share`; a categorical one is a column for each choice,
+    1 for that which was made and 0 elsewhere. Of a dimension that a config leaves out, the number
+    is 0.5 and all choices are 0: the config's other fields say what it is.
+
+    Args:
+        rows: params of n configs, each value within its range.
+        space: fields of the learner and where each is searched.
+
+    Returns:
+        [n, features], each within [0, 1].
+    """
+    columns = [_columns(rows, name, distribution) for name, distribution in space.items()]
+    return np.hstack([np.empty((len(rows), 0)), *columns])
+
+
+def cube_features(
+    points: np.ndarray, space: Mapping[str, BaseDistribution], base: LearnerConfig
+) -> np.ndarray:
+    """Features of the configs that a design has at these points.
+
+    Args:
+        points: [n, dimensions] of the unit cube, columns in the order of the space.
+        space: fields of the learner and where each is searched.
+        base: holds what the space leaves out.
+
+    Returns:
+        [n, features], see `encode`.
+    """
+    return encode([at(point, space, base) for point in points.tolist()], space)
+
+
+def share(value: Any, distribution: BaseDistribution) -> float:
+    """The coordinate within [0, 1] at which a design has this value.
+
+    Of what takes up a part of the range, as an integer does, it is the middle of that part; on a
+    logarithmic scale, the value's own place.
+    """
+    if isinstance(distribution, CategoricalDistribution):
+        return (distribution.to_internal_repr(value) + 0.5) / len(distribution.choices)
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    low, high, step = distribution.low, distribution.high, distribution.step
+    if distribution.log:
+        half = 0.5 if isinstance(distribution, IntDistribution) else 0.0
+        return _place(math.log(value), math.log(low - half), math.log(high + half))
+    half = 0.0 if step is None else step / 2
+    return _place(value, low - half, high + half)
+
+
+def _place(value: float, low: float, high: float) -> float:
+    return (value - low) / (high - low) if high > low else _ABSENT
+
+
+def _columns(
+    rows: Sequence[Mapping[str, Any]], name: str, distribution: BaseDistribution
+) -> np.ndarray:
+    if not isinstance(distribution, CategoricalDistribution):
+        shares = [share(row[name], distribution) if name in row else _ABSENT for row in rows]
+        return np.array(shares, dtype=float)[:, None]
+    columns = np.zeros((len(rows), len(distribution.choices)))
+    for number, row in enumerate(rows):
+        if name in row:
+            columns[number, int(distribution.to_internal_repr(row[name]))] = 1
+    return columns

@@ -1,0 +1,122 @@
+"""Optuna's importances of the same trials, to be read beside Sobol indices."""
+
+import math
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.importance import (
+    BaseImportanceEvaluator,
+    FanovaImportanceEvaluator,
+    PedAnovaImportanceEvaluator,
+)
+
+from analysis.encoding import params, share
+from analysis.responses import Response
+from analysis.trials import Trial
+
+BEST = 0.1
+"""The share of the trials that PED-ANOVA calls the best."""
+
+
+@dataclass(frozen=True)
+class Importance:
+    """What an evaluator says of each dimension."""
+
+    method: str
+    """Its name."""
+    question: str
+    """What it answers."""
+    values: Mapping[str, float | None]
+    """Of each dimension, in the order of the space; None where it cannot tell."""
+
+
+def importances(
+    trials: Iterable[Trial],
+    space: Mapping[str, BaseDistribution],
+    response: Response,
+    seed: int = 0,
+) -> tuple[Importance, ...]:
+    """PED-ANOVA (Watanabe et al. 2023) and fANOVA (Hutter et al. 2014) of the explore trials.
+
+    Both see a numeric dimension as the space's design does, by its share of the range or of the
+    range's logarithm: over the range itself, most of what fANOVA weighs would lie in the last
+    decade. Of a logarithmic response, the logarithm's variance is shared out.
+
+    Args:
+        trials: a sweep's.
+        space: its space.
+        response: what to explain.
+        seed: of the random forest.
+    """
+    study = _study(trials, space, response)
+    ped = PedAnovaImportanceEvaluator(target_quantile=BEST)
+    forest = FanovaImportanceEvaluator(seed=seed)
+    return (
+        Importance(
+            "PED-ANOVA",
+            f"what separates the best {BEST:.0%} of the trials from the rest (sums to 1)",
+            _values(study, space, ped, normalize=True),
+        ),
+        Importance(
+            "fANOVA",
+            "which share of the variance over the whole space each dimension explains by itself "
+            "in a random forest (interactions left out)",
+            _values(study, space, forest, normalize=False),
+        ),
+    )
+
+
+def _study(
+    trials: Iterable[Trial], space: Mapping[str, BaseDistribution], response: Response
+) -> optuna.Study:
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(direction="maximize" if response.name == "accuracy" else "minimize")
+    optuna.logging.set_verbosity(verbosity)
+    seen = {name: _seen(distribution) for name, distribution in space.items()}
+    for trial in trials:
+        value = response.of(trial)
+        if trial.stage != "explore" or value is None:
+            continue
+        values = {name: _as_seen(of, space[name]) for name, of in params(trial, space).items()}
+        study.add_trial(
+            optuna.trial.create_trial(
+                params=values,
+                distributions={name: seen[name] for name in values},
+                value=math.log(value) if response.log else value,
+            )
+        )
+    return study
+
+
+def _seen(distribution: BaseDistribution) -> BaseDistribution:
+    if isinstance(distribution, CategoricalDistribution) or distribution.single():
+        return distribution
+    return FloatDistribution(0.0, 1.0)
+
+
+def _as_seen(value: Any, distribution: BaseDistribution) -> Any:
+    return value if _seen(distribution) is distribution else share(value, distribution)
+
+
+def _values(
+    study: optuna.Study,
+    space: Mapping[str, BaseDistribution],
+    evaluator: BaseImportanceEvaluator,
+    normalize: bool,
+) -> dict[str, float | None]:
+    found: dict[str, float] = {}
+    # Of a constant there is nothing to say, and Optuna raises, or calls all dimensions equal.
+    if np.ptp([trial.value for trial in study.trials] or [0.0]) > 0:
+        with warnings.catch_warnings():
+            # Of `normalize`, and of choices that few trials have.
+            warnings.simplefilter("ignore")
+            found = optuna.importance.get_param_importances(
+                study, evaluator=evaluator, normalize=normalize
+            )
+    return {name: float(found[name]) if name in found else None for name in space}

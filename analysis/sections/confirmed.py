@@ -1,0 +1,167 @@
+"""Confirmed results: fresh training seeds and test tasks, and how far one seed overstated them."""
+
+from collections.abc import Sequence
+
+from analysis import style
+from analysis.confirmed import ConfirmedConfig, SeedMean, confirmed, mean_optimism, seed_deviation
+from analysis.page import Block, Figure, Gallery, Section, Table, cell
+from analysis.responses import quality
+from analysis.trials import RANKED, Sweep
+from memmeta.metric import Metric
+
+TITLE = "Confirmed results"
+
+
+def section(sweep: Sweep) -> Section | None:
+    """The section; None without trials of explore, search and confirm."""
+    if not sweep.of(*RANKED, "confirm"):
+        return None
+    configs = confirmed(sweep)
+    if not configs:
+        return Section(
+            TITLE, "Nothing was confirmed with fresh seeds: run the sweep with --stage confirm."
+        )
+    blocks: list[Block] = [
+        _table(sweep, configs),
+        Gallery(
+            "Each config's single seed of explore or search, by which it was chosen, and what "
+            "fresh training seeds gave. Bars are 95 % t-intervals of the mean over training seeds.",
+            [_figure(sweep.metric, configs)],
+        ),
+        *_optimism(sweep),
+    ]
+    return Section(TITLE, _finding(sweep, configs), blocks)
+
+
+def _finding(sweep: Sweep, configs: Sequence[ConfirmedConfig]) -> str:
+    metric, best = sweep.metric, configs[0]
+    finding = (
+        f"{_over_seeds(metric, best.test)} {metric.title} on test tasks over "
+        f"{len(best.seeds)} fresh seeds (95 % interval over seeds), "
+        f"{_over_seeds(metric, best.val)} on validation tasks"
+    )
+    optimism = mean_optimism(sweep)
+    if optimism is not None:
+        finding += (
+            f". A single seed overstated validation by {_points(metric, optimism)} on average"
+        )
+    return finding + "."
+
+
+def _over_seeds(metric: Metric, mean: SeedMean) -> str:
+    if mean.interval is None:
+        return metric.alone(mean.value)
+    return metric.text(mean.value, mean.interval, decimals=1)
+
+
+def _points(metric: Metric, difference: float) -> str:
+    return f"{100 * difference:.1f} points" if metric.unit else f"{difference:.3g}"
+
+
+def _table(sweep: Sweep, configs: Sequence[ConfirmedConfig]) -> Table:
+    metric = sweep.metric
+    names = list(sweep.space)
+    return Table(
+        "Means with 95 % t-intervals over fresh training seeds. The interval over test tasks says "
+        "how far the figure of one trained model is uncertain because tasks are sampled: another "
+        "thing than training seeds. Optimism is the single seed's validation result less the mean "
+        "of fresh ones.",
+        [
+            "config",
+            "fresh seeds",
+            "test, over seeds",
+            "test, over tasks",
+            "validation, over seeds",
+            "single seed",
+            "optimism",
+            *names,
+        ],
+        [_row(metric, config, names) for config in configs],
+    )
+
+
+def _row(metric: Metric, config: ConfirmedConfig, names: Sequence[str]) -> list[str]:
+    candidate, settings = config.candidate, config.trials[0].config.flat()
+    lost = f" ({config.incomplete} not complete)" if config.incomplete else ""
+    single = optimism = ""
+    if candidate and candidate.value is not None and config.optimism is not None:
+        single = metric.alone(candidate.value)
+        optimism = _points(metric, config.optimism)
+    tasks = config.task_interval
+    return [
+        candidate.run_name if candidate else "not in the ranking",
+        f"{len(config.seeds)}{lost}",
+        _over_seeds(metric, config.test),
+        f"± {100 * tasks:.1f} %" if metric.unit else f"± {tasks:.2g}",
+        _over_seeds(metric, config.val),
+        single,
+        optimism,
+        *(cell(settings.get(name)) for name in names),
+    ]
+
+
+def _optimism(sweep: Sweep) -> list[str]:
+    deviation, metric = seed_deviation(sweep), sweep.metric
+    if deviation is None:
+        return []
+    return [
+        f"The standard deviation over training seeds, within a config, is "
+        f"{_points(metric, deviation.deviation)} (pooled, {deviation.degrees_of_freedom} degrees "
+        "of freedom): configs that differ by less cannot be told apart by one seed each."
+    ]
+
+
+def _figure(metric: Metric, configs: Sequence[ConfirmedConfig]) -> Figure:
+    scale = 100 if metric.unit else 1
+    width, height = style.WIDE
+    data: list[dict[str, object]] = []
+    with style.panel((width, max(height, 0.6 * len(configs) + 1.2))) as (drawing, axes):
+        for place, config in enumerate(configs):
+            fresh = [("val", place - 0.12, style.GREEN), ("test", place + 0.12, style.PURPLE)]
+            for split, y, colour in fresh:
+                mean: SeedMean = getattr(config, split)
+                attribute = "value" if split == "val" else "test_value"
+                values = [getattr(trial, attribute) for trial in config.trials]
+                axes.errorbar(
+                    scale * mean.value,
+                    y,
+                    xerr=None if mean.interval is None else scale * mean.interval,
+                    fmt="o",
+                    color=colour,
+                    capsize=3,
+                    label=_LABELS[split] if not place else None,
+                )
+                axes.scatter([scale * v for v in values], [y] * len(values), s=10, color=colour)
+                data += [
+                    _line(config, split, s, v) for s, v in zip(config.seeds, values, strict=True)
+                ]
+            if config.candidate and config.candidate.value is not None:
+                single = config.candidate.value
+                label = None if place else "validation, single seed"
+                axes.scatter(
+                    scale * single,
+                    place - 0.12,
+                    marker="D",
+                    facecolor="none",
+                    edgecolor=style.BLUE,
+                    label=label,
+                )
+                seed = config.candidate.config.seed
+                data.append(_line(config, "val, single seed", seed, single))
+        axes.set_yticks(range(len(configs)), [_name(config) for config in configs])
+        axes.invert_yaxis()
+        axes.set_xlabel(f"{metric.title} ({metric.unit})" if metric.unit else metric.title)
+        drawing.legend(loc="outside upper center", ncols=2)
+    alt = f"{len(configs)} configs: {quality(metric).title} and test, fresh seeds and single seed"
+    return Figure("confirmed", "Fresh seeds", alt, drawing, data)
+
+
+_LABELS = {"val": "validation, fresh seeds", "test": "test, fresh seeds"}
+
+
+def _name(config: ConfirmedConfig) -> str:
+    return config.candidate.run_name if config.candidate else "–"
+
+
+def _line(config: ConfirmedConfig, split: str, seed: int, value: float) -> dict[str, object]:
+    return {"config": _name(config), "tasks": split, "seed": seed, "value": value}

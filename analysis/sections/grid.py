@@ -1,0 +1,107 @@
+"""The factorial study: main effects over training seeds, and K × N with step sizes re-tuned."""
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+
+from analysis import style
+from analysis.factorial import Cell, CellsTable, Effect, cells_table, main_effects, varying
+from analysis.page import Block, Figure, Gallery, Section, Table, cell
+from analysis.responses import PEAK_MEMORY, Response, quality, responses
+from analysis.trials import Sweep, Trial
+
+TITLE = "Grid"
+
+
+def section(sweep: Sweep) -> Section | None:
+    """The section; None without a grid."""
+    trials = sweep.of("grid")
+    if not trials:
+        return None
+    blocks: list[Block] = []
+    for response in responses(sweep.metric):
+        blocks += _effects(trials, response)
+    for response in (quality(sweep.metric), PEAK_MEMORY):
+        blocks += [_table(response, table) for table in cells_table(trials, response)]
+    return Section(TITLE, _finding(sweep, trials), blocks)
+
+
+def _finding(sweep: Sweep, trials: Sequence[Trial]) -> str:
+    sizes = " × ".join(f"{len(levels)} {name}" for name, levels in varying(trials).items())
+    seeds = len({trial.config.seed for trial in trials})
+    finding = f"{sizes or 'One config'}, {seeds} training {'seed' if seeds == 1 else 'seeds'}"
+    effects = [e for e in main_effects(trials, quality(sweep.metric)) if e.mean is not None]
+    spans = {name: _span(of_one) for name, of_one in groupby(effects, lambda e: e.dimension)}
+    if not spans:
+        return f"{finding}; no seed has a result in every cell."
+    widest = max(spans, key=lambda name: spans[name])
+    unit = "points" if sweep.metric.unit else sweep.metric.title
+    return f"{finding}. {widest} moves {sweep.metric.title} most: by {spans[widest]:.3g} {unit}."
+
+
+def _span(effects: Iterable[Effect]) -> float:
+    means = [effect.mean for effect in effects if effect.mean is not None]
+    return max(means) - min(means)
+
+
+def _effects(trials: Sequence[Trial], response: Response) -> list[Block]:
+    effects = [e for e in main_effects(trials, response) if e.mean is not None]
+    if not effects:
+        return []
+    left_out = effects[0].left_out
+    without = f" {left_out} seeds that lack a cell are left out." if left_out else ""
+    caption = (
+        f"Effect of each dimension on {response.title}: the mean over all cells at a level, with "
+        f"its 95 % t-interval over training seeds.{without}"
+    )
+    figures = [_figure(response, list(own)) for _, own in groupby(effects, lambda e: e.dimension)]
+    return [Gallery(caption, figures)]
+
+
+def _figure(response: Response, effects: Sequence[Effect]) -> Figure:
+    name = effects[0].dimension
+    with style.panel() as (drawing, axes):
+        axes.errorbar(
+            range(len(effects)),
+            [effect.mean for effect in effects],
+            yerr=[effect.interval or 0.0 for effect in effects],
+            fmt="o-",
+            color=style.PURPLE,
+            capsize=3,
+        )
+        axes.set_xticks(range(len(effects)), [cell(effect.level) for effect in effects])
+        axes.margins(x=0.15, y=0.15)
+        axes.set(xlabel=name, ylabel=response.label)
+    data = [
+        {name: e.level, response.name: e.mean, "interval": e.interval, "seeds": e.seeds}
+        for e in effects
+    ]
+    alt = f"Mean {response.title} at each level of {name}"
+    return Figure(f"grid_{response.name}_{name}", name, alt, drawing, data)
+
+
+def _table(response: Response, table: CellsTable) -> Table:
+    at = ", ".join(f"{name} {cell(value)}" for name, value in table.at.items())
+    caption = (
+        f"{response.label[0].upper()}{response.label[1:]}{f', {at}' if at else ''}: mean ± 95 % "
+        "t-interval over training seeds. Where step sizes vary, each cell has those of its best "
+        "mean validation result; that choice makes the cell a little too good."
+    )
+    columns = ["K and N", *(_heading("N", value) for value in table.columns)]
+    rows = [
+        [_heading("K", value), *(_cell(found) for found in cells)]
+        for value, cells in zip(table.rows, table.cells, strict=True)
+    ]
+    return Table(caption, columns, rows)
+
+
+def _heading(symbol: str, value: object) -> str:
+    return f"{symbol} as it is" if value is None else f"{symbol} = {cell(value)}"
+
+
+def _cell(found: Cell) -> str:
+    if found.mean is None:
+        ended = ", ".join(f"{n} {status.replace('_', ' ')}" for status, n in found.statuses.items())
+        return ended or "–"
+    interval = "" if found.interval is None else f" ± {found.interval:.2g}"
+    chosen = ", ".join(f"{name} {cell(value)}" for name, value in found.chosen.items())
+    return f"{found.mean:.4g}{interval}{f' ({chosen})' if chosen else ''}"

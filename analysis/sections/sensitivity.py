@@ -1,0 +1,206 @@
+"""Sensitivity of accuracy, peak memory and step time to every dimension of the space."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from analysis import style
+from analysis.encoding import params
+from analysis.importance import Importance, importances
+from analysis.page import Block, Figure, Gallery, Section, Table
+from analysis.responses import Response, responses
+from analysis.sensitivity import (
+    THRESHOLD,
+    Curve,
+    Estimate,
+    Map,
+    Sensitivity,
+    Space,
+    analyse,
+)
+from analysis.trials import Sweep, Trial
+
+TITLE = "Sensitivity"
+
+_METHOD = (
+    "A Gaussian process is fitted to the trials of stage explore, a space-filling design, and "
+    "judged by how well it predicts trials that it has not seen (R², ten-fold cross-validation). "
+    f"From R² {THRESHOLD} on it stands for the response: its Sobol indices say which share of the "
+    "response's variance over the whole space each dimension explains by itself (first order) "
+    "and by itself and together with others (total order). Intervals are 95 % and hold both the "
+    "doubt about the surrogate and that of sampling it. Of peak memory and time it is the "
+    "logarithm that is explained, and averages are geometric."
+)
+
+
+def section(sweep: Sweep) -> Section | None:
+    """The section; None without trials of stage explore."""
+    trials, space = sweep.of("explore"), sweep.space
+    if not trials:
+        return None
+    found = [analyse(trials, space, response) for response in responses(sweep.metric)]
+    blocks: list[Block] = [_METHOD]
+    for sensitivity in found:
+        blocks += _of_response(sensitivity, trials, space)
+    return Section(TITLE, " ".join(map(_finding, found)), blocks)
+
+
+def _finding(found: Sensitivity) -> str:
+    title = found.response.title
+    start = f"{title[0].upper()}{title[1:]}"
+    if not found.supported:
+        return f"{start}: {found.verdict}."
+    strongest = [i for i in found.indices[:3] if i.total.value >= _WORTH_NAMING]
+    named = ", ".join(f"{index.name} ({index.total.value:.2f})" for index in strongest)
+    return f"{start} depends most on {named or 'nothing in particular'}."
+
+
+_WORTH_NAMING = 0.05
+"""Total-order indices below it are not among the strongest."""
+
+
+def _of_response(found: Sensitivity, trials: Sequence[Trial], space: Space) -> list[Block]:
+    title = found.response.title
+    left_out = ""
+    if found.left_out:
+        left_out = (
+            f" {found.left_out} trials of explore have none, since they diverged, ran out of "
+            "memory or have not ended; what is said holds where trials end well."
+        )
+    blocks: list[Block] = [f"{title[0].upper()}{title[1:]}: {found.verdict}.{left_out}"]
+    if found.r2 is None:
+        return blocks
+    if found.supported:
+        caption = (
+            f"What {title} depends on. Maps show its average over all other dimensions, for the "
+            "pairs with the strongest interaction and for inner_lr with inner_steps."
+        )
+        figures = [_bars(found), *(_map(found.response, of, space) for of in found.maps)]
+        blocks.append(Gallery(caption, figures))
+    curves = {curve.name: curve for curve in found.curves}
+    effects = [_effect(found, name, space, trials, curves.get(name)) for name in space]
+    caption = f"{title[0].upper()}{title[1:]} of each trial"
+    if found.supported:
+        caption += "; the line is its average over all other dimensions, with its 95 % band"
+    optuna = importances(trials, space, found.response)
+    return [*blocks, Gallery(f"{caption}.", effects), _table(found, optuna)]
+
+
+def _table(found: Sensitivity, optuna: Sequence[Importance]) -> Table:
+    indices = {index.name: index for index in found.indices}
+    order = [index.name for index in found.indices] or list(found.names)
+    rows = []
+    for name in order:
+        index = indices.get(name)
+        sobol = [_estimate(index.first), _estimate(index.total)] if index else []
+        rows.append([name, *sobol, *(_importance(of, name) for of in optuna)])
+    methods = "; ".join(f"{of.method}: {of.question}" for of in optuna)
+    sobol_columns = ["first order", "total order"] if indices else []
+    return Table(
+        f"Importance for {found.response.title}, by several methods that answer different "
+        f"questions. Sobol indices: shares of the variance over the whole space. {methods}. "
+        "Optuna's have no intervals.",
+        ["dimension", *sobol_columns, *(of.method for of in optuna)],
+        rows,
+    )
+
+
+def _estimate(of: Estimate) -> str:
+    return f"{of.value:.2f} ({of.low:.2f} to {of.high:.2f})"
+
+
+def _importance(of: Importance, name: str) -> str:
+    value = of.values[name]
+    return "–" if value is None else f"{value:.2f}"
+
+
+def _bars(found: Sensitivity) -> Figure:
+    places = np.arange(len(found.indices))
+    with style.panel(style.WIDE) as (drawing, axes):
+        for order, offset, colour in (("total", -0.19, style.BLUE), ("first", 0.19, style.SKY)):
+            of = [getattr(index, order) for index in found.indices]
+            values = np.array([estimate.value for estimate in of])
+            errors = [
+                values - [estimate.low for estimate in of],
+                [estimate.high for estimate in of] - values,
+            ]
+            axes.barh(
+                places + offset,
+                values,
+                0.36,
+                xerr=errors,
+                color=colour,
+                label=f"{order} order",
+                error_kw={"ecolor": style.GREY, "capsize": 2, "linewidth": 1},
+            )
+        axes.set_yticks(places, [index.name for index in found.indices])
+        axes.invert_yaxis()
+        axes.grid(axis="y", visible=False)
+        axes.set(xlabel="share of variance", xlim=(0, 1))
+        axes.legend(loc="lower right")
+    data = [
+        {"dimension": index.name, "order": order, **vars(getattr(index, order))}
+        for index in found.indices
+        for order in ("first", "total")
+    ]
+    alt = f"Sobol indices of {found.response.title} for {len(found.indices)} dimensions"
+    title = f"What {found.response.title} depends on"
+    return Figure(f"sobol_{found.response.name}", title, alt, drawing, data)
+
+
+def _effect(
+    found: Sensitivity, name: str, space: Space, trials: Sequence[Trial], curve: Curve | None
+) -> Figure:
+    response = found.response
+    points = [
+        (own[name], value)
+        for trial in trials
+        if (value := response.of(trial)) is not None and name in (own := params(trial, space))
+    ]
+    data: list[dict[str, object]] = [
+        {"of": "trial", name: x, response.name: value} for x, value in points
+    ]
+    with style.panel() as (drawing, axes):
+        places = style.dimension_axis(axes, "x", space[name])
+        axes.scatter(
+            [places(x) for x, _ in points],
+            [v for _, v in points],
+            s=12,
+            color=style.BLUE,
+            alpha=0.5,
+        )
+        if curve:
+            at = [places(x) for x in curve.x]
+            axes.plot(at, curve.mean, color=style.RED)
+            axes.fill_between(at, curve.low, curve.high, color=style.RED, alpha=0.15, linewidth=0)
+            data += [
+                {"of": "average", name: x, response.name: mean, "low": low, "high": high}
+                for x, mean, low, high in zip(
+                    curve.x, curve.mean, curve.low, curve.high, strict=True
+                )
+            ]
+        if response.log:
+            values = [value for _, value in points]
+            style.log_axis(axes, "y", min(values), max(values))
+        axes.set(xlabel=name, ylabel=response.label)
+    alt = f"{response.title} against {name}, {len(points)} trials"
+    return Figure(f"effect_{response.name}_{name}", name, alt, drawing, data)
+
+
+def _map(response: Response, of: Map, space: Space) -> Figure:
+    x_name, y_name = of.names
+    with style.panel() as (drawing, axes):
+        x_places = list(map(style.dimension_axis(axes, "x", space[x_name]), of.x))
+        y_places = list(map(style.dimension_axis(axes, "y", space[y_name]), of.y))
+        surface = axes.pcolormesh(x_places, y_places, of.mean, cmap=style.MAP, shading="gouraud")
+        axes.grid(visible=False)
+        axes.set(xlabel=x_name, ylabel=y_name)
+        drawing.colorbar(surface, label=response.label)
+    data = [
+        {x_name: x, y_name: y, response.name: value}
+        for y, row in zip(of.y, of.mean, strict=True)
+        for x, value in zip(of.x, row, strict=True)
+    ]
+    title = f"{x_name} × {y_name}"
+    alt = f"Average {response.title} over {title}"
+    return Figure(f"map_{response.name}_{x_name}_{y_name}", title, alt, drawing, data)

@@ -1,0 +1,72 @@
+"""What command lines share: options, the device, a run trained to its end in view."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.progress import Progress
+
+from memmeta.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+    from memmeta.training import MetaTrainer
+
+data_root_option = click.option(
+    "--data-root", type=click.Path(path_type=Path), default=Path("data"), show_default=True,
+    help="Folder with the data sets and their cache.",
+)  # fmt: skip
+device_option = click.option(
+    "--device", default=None, help="PyTorch device; default: a GPU if there is one."
+)
+threads_option = click.option(
+    "--threads", type=click.IntRange(min=1), help="CPU threads; default: the config's, or all."
+)
+
+
+def chosen_device(name: str | None) -> "torch.device":
+    """The device of `--device`; by default a GPU if there is one.
+
+    Raises:
+        InputError: there is no such device.
+    """
+    # Takes seconds, and most of what is asked of a command line does not need it.
+    import torch
+
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"--device {name}: {str(error).splitlines()[0]}") from None
+    return device
+
+
+def train_to_end(
+    trainer: "MetaTrainer", console: Console, on_validation: Callable[[], None] = lambda: None
+) -> None:
+    """Train to the end of the budget: a progress bar on a terminal, a line every validation.
+
+    Args:
+        trainer: new, or where it was interrupted.
+        console: where to print.
+        on_validation: called after every validation, before its line.
+
+    Raises:
+        DivergedError: as `MetaTrainer.step`.
+    """
+    metric = trainer.config.data.metric
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        bar = progress.add_task(
+            "outer steps", total=trainer.config.iterations, completed=trainer.iteration
+        )
+        while not trainer.done:
+            report = trainer.train_to_evaluation(on_step=lambda: progress.advance(bar))
+            on_validation()
+            progress.console.print(
+                f"step {report.iteration:>6}   "
+                f"val {metric.title} {metric.text(report.val.value, report.val.interval)}   "
+                f"query loss {report.diagnostics['query_loss']:.3f}"
+            )

@@ -1,0 +1,41 @@
+"""Sizes of memory as people type them."""
+
+import re
+
+import click
+from pydantic import ByteSize, TypeAdapter, ValidationError
+
+ACCEPTED = "bytes above 0 are accepted, such as 2000000, 200MiB or 1.5GB"
+
+
+def parse_size(value: object) -> int:
+    """Bytes from `200MiB`, `1.5GB` or a plain number.
+
+    Raises:
+        ValueError: it is none of these, or not above 0.
+    """
+    # Pydantic reads the beginning of a text and is content: 1.2.3GiB would be one byte.
+    if isinstance(value, str) and not re.fullmatch(r"\s*\d+(\.\d+)?\s*[A-Za-z]*\s*", value):
+        raise ValueError(ACCEPTED)
+    try:
+        size = int(TypeAdapter(ByteSize).validate_python(value))
+    except ValidationError:
+        raise ValueError(ACCEPTED) from None
+    if size <= 0:
+        raise ValueError(ACCEPTED)
+    return size
+
+
+class Size(click.ParamType):
+    """The value of an option, in bytes."""
+
+    name = "size"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        """See `parse_size`."""
+        try:
+            return parse_size(value)
+        except ValueError as error:
+            self.fail(f"{value!r}: {error}", param, ctx)

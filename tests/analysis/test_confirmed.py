@@ -1,0 +1,204 @@
+import math
+import statistics
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analysis.confirmed import (
+    confirmed,
+    fresh_seed_interval,
+    mean_optimism,
+    seed_deviation,
+)
+from analysis.trials import Trial
+from memmeta.config import DataConfig
+from tests.analysis.made_up import sweep, trial
+
+SINUSOID = DataConfig(name="sinusoid", ways=1)
+
+
+def fresh(
+    index: int, value: float, test: float, *, seed: int, steps: int, **facts: object
+) -> Trial:
+    learner = {"inner_steps": steps}
+    defaults: dict[str, Any] = {"test_value": test, "test_interval": 0.01}
+    return trial("confirm", index, value, seed=seed, learner=learner, **defaults | facts)
+
+
+def candidate(index: int, value: float, steps: int) -> Trial:
+    return trial("explore", index, value, learner={"inner_steps": steps})
+
+
+TRIALS = [
+    candidate(0, 0.80, steps=1),
+    candidate(1, 0.78, steps=2),
+    candidate(2, 0.50, steps=3),
+    fresh(0, 0.70, 0.60, seed=1, steps=1, test_interval=0.01),
+    fresh(1, 0.72, 0.62, seed=2, steps=1, test_interval=0.03),
+    fresh(2, 0.77, 0.65, seed=3, steps=1, test_interval=0.02),
+    fresh(3, 0.75, 0.66, seed=1, steps=2),
+    fresh(4, 0.77, 0.68, seed=2, steps=2),
+]
+
+
+def test_fresh_seeds_are_gathered_by_config_and_ranked_by_their_mean() -> None:
+    best, second = confirmed(sweep(TRIALS))
+    assert (best.candidate, best.rank) == (TRIALS[1], 2)
+    assert (second.candidate, second.rank) == (TRIALS[0], 1)
+    assert second.trials == tuple(TRIALS[3:6])
+    assert second.seeds == (1, 2, 3)
+    assert second.val.value == pytest.approx(0.73)
+    assert second.test.value == pytest.approx(1.87 / 3)
+    assert second.task_interval == pytest.approx(0.02)
+
+
+def test_intervals_over_seeds_are_students() -> None:
+    # Quantiles from a printed table: 4.3027 for two degrees of freedom, 12.7062 for one.
+    best, second = confirmed(sweep(TRIALS))
+    deviation = math.sqrt((0.03**2 + 0.01**2 + 0.04**2) / 2)
+    assert second.val.interval == pytest.approx(4.3027 * deviation / math.sqrt(3), rel=1e-4)
+    assert best.val.interval == pytest.approx(12.7062 * 0.01, rel=1e-4)
+    assert best.test.interval == pytest.approx(12.7062 * 0.01, rel=1e-4)
+
+
+def test_a_single_seed_has_no_interval_over_seeds() -> None:
+    (only,) = confirmed(sweep([TRIALS[0], TRIALS[3]]))
+    assert only.val == (0.70, None)
+    assert only.test == (0.60, None)
+
+
+def test_optimism_is_what_the_candidate_overstates() -> None:
+    best, second = confirmed(sweep(TRIALS))
+    assert second.optimism == pytest.approx(0.07)
+    assert best.optimism == pytest.approx(0.02)
+    assert mean_optimism(sweep(TRIALS)) == pytest.approx(0.045)
+
+
+def test_a_lower_error_than_fresh_seeds_give_is_an_overstatement_too() -> None:
+    mlp = {"backbone": "mlp"}
+    regression = sweep(
+        [
+            trial("search", 0, 0.4, data=SINUSOID, learner=mlp),
+            trial("confirm", 0, 0.5, data=SINUSOID, learner=mlp, seed=1, test_value=0.6,
+                  test_interval=0.1),
+            trial("confirm", 1, 0.7, data=SINUSOID, learner=mlp, seed=2, test_value=0.6,
+                  test_interval=0.1),
+        ]
+    )  # fmt: skip
+    (config,) = confirmed(regression)
+    assert config.optimism == pytest.approx(0.2)
+    other = trial("search", 1, 0.8, data=SINUSOID, learner=mlp | {"inner_steps": 3})
+    expected = fresh_seed_interval(other, sweep([*regression.trials, other]))
+    assert expected is not None
+    assert expected.expected == pytest.approx(1.0)
+    assert expected.low == 0.0  # 1 - 12.7 * 0.141 * sqrt(2) is no squared error
+    assert expected.high == pytest.approx(1 + 12.7062 * math.sqrt(0.02) * math.sqrt(2), rel=1e-4)
+
+
+def test_seeds_that_did_not_end_well_are_counted_and_no_more() -> None:
+    diverged = fresh(5, 0.1, 0.1, seed=3, steps=2, status="diverged")
+    running = fresh(6, 0.1, 0.1, seed=4, steps=2, status="running", test_value=None)
+    hopeless = fresh(7, 0.9, 0.9, seed=1, steps=9, status="out_of_memory")
+    best, second = confirmed(sweep([*TRIALS, diverged, running, hopeless]))
+    assert (best.incomplete, second.incomplete) == (2, 0)
+    assert best.val == confirmed(sweep(TRIALS))[0].val
+
+
+def test_without_its_candidate_a_config_is_still_confirmed() -> None:
+    best, second = confirmed(sweep(TRIALS[1:]))
+    assert (second.candidate, second.rank, second.optimism) == (None, None, None)
+    assert mean_optimism(sweep(TRIALS[1:])) == best.optimism
+    assert mean_optimism(sweep(TRIALS[3:])) is None
+
+
+def test_of_a_config_that_was_proposed_twice_the_better_rank_counts() -> None:
+    again = candidate(7, 0.80, steps=1)
+    (config,) = confirmed(sweep([again, *TRIALS[:2], TRIALS[3]]))
+    assert (config.candidate, config.rank) == (TRIALS[0], 1)
+
+
+def test_cells_of_a_grid_confirm_nothing() -> None:
+    cells = [replace(cell, stage="grid", index=i) for i, cell in enumerate(TRIALS[3:])]
+    assert confirmed(sweep([*TRIALS[:3], *cells])) == ()
+    assert seed_deviation(sweep([*TRIALS[:3], *cells])) is None
+
+
+values = st.lists(st.floats(0, 1), min_size=1, max_size=5)
+
+
+@given(groups=st.lists(values, min_size=1, max_size=4))
+def test_the_deviation_is_pooled_within_configs(groups: list[list[float]]) -> None:
+    trials = [
+        fresh(10 * steps + seed, value, 0.5, seed=seed, steps=steps)
+        for steps, group in enumerate(groups, 1)
+        for seed, value in enumerate(group, 1)
+    ]
+    residuals = [value - statistics.fmean(group) for group in groups for value in group]
+    freedom = len(residuals) - len(groups)
+    found = seed_deviation(sweep(trials))
+    if freedom == 0:
+        assert found is None
+    else:
+        deviation = math.sqrt(sum(r * r for r in residuals) / freedom)
+        assert found is not None
+        assert found.deviation == pytest.approx(deviation, abs=1e-12)
+        assert found.degrees_of_freedom == freedom
+
+
+def test_one_more_seed_is_expected_where_the_own_ones_are() -> None:
+    # Three degrees of freedom: 3.1824. Squares: 0.0026 of one config, 0.0002 of the other.
+    half = 3.1824 * math.sqrt(0.0028 / 3) * math.sqrt(1 + 1 / 3)
+    found = fresh_seed_interval(TRIALS[0], sweep(TRIALS))
+    assert found is not None
+    assert found.expected == pytest.approx(0.73)
+    assert found.seeds == 3
+    assert (found.low, found.high) == pytest.approx((0.73 - half, 0.73 + half), rel=1e-4)
+
+
+def test_a_trial_that_was_not_confirmed_is_expected_to_overstate_itself_too() -> None:
+    half = 3.1824 * math.sqrt(0.0028 / 3) * math.sqrt(2)
+    found = fresh_seed_interval(TRIALS[2], sweep(TRIALS))
+    assert found is not None
+    assert found.expected == pytest.approx(0.50 - 0.045)
+    assert found.high - found.expected == pytest.approx(half, rel=1e-4)
+    assert found.seeds == 1
+
+
+def test_no_accuracy_is_expected_above_one() -> None:
+    wide = [candidate(0, 1.0, steps=1)]
+    wide += [fresh(i, v, 0.5, seed=i + 1, steps=1) for i, v in enumerate((0.9, 1.0))]
+    found = fresh_seed_interval(wide[0], sweep(wide))
+    assert found is not None
+    assert (found.low, found.high) == (0.0, 1.0)
+
+
+def test_where_no_config_had_two_seeds_nothing_is_expected() -> None:
+    single = [*TRIALS[:3], TRIALS[3], TRIALS[6]]
+    assert fresh_seed_interval(TRIALS[0], sweep(single)) is None
+
+
+@pytest.mark.parametrize(("seeds", "configs"), [(2, 3), (3, 5)])
+def test_in_95_of_100_sweeps_one_more_seed_lies_in_the_interval(seeds: int, configs: int) -> None:
+    """Of the best by one seed: its own value overstates it, that of its fresh seeds does not."""
+    rng, deviation, sweeps = np.random.default_rng(1), 0.02, 400
+    inside = 0
+    for _ in range(sweeps):
+        true = rng.normal(0.6, 0.03, size=configs)
+        one = true + rng.normal(0, deviation, size=configs)
+        more = true[:, None] + rng.normal(0, deviation, size=(configs, seeds))
+        trials = [candidate(i, float(one[i]), steps=i + 1) for i in range(configs)]
+        trials += [
+            fresh(9 * i + s, float(more[i, s]), 0.5, seed=s + 1, steps=i + 1)
+            for i in range(configs)
+            for s in range(seeds)
+        ]
+        best = int(one.argmax())
+        found = fresh_seed_interval(trials[best], sweep(trials))
+        assert found is not None
+        inside += found.low <= rng.normal(true[best], deviation) <= found.high
+    # Four standard errors of a share of 400.
+    assert inside / sweeps == pytest.approx(0.95, abs=0.044)

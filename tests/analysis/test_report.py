@@ -1,0 +1,217 @@
+"""The whole page, from made-up sweeps of every kind."""
+
+import csv
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from analysis import report
+from analysis.page import Gallery, Page, Section, Table
+from analysis.trial_table import read_trials
+from analysis.trials import Sweep, Trial
+from memmeta.config import DataConfig
+from memmeta.errors import InputError
+from tests.analysis.made_up import MIB, sweep, trial
+
+SPACE = {
+    "inner_lr": {"low": 0.03, "high": 3.0, "log": True},
+    "inner_steps": {"low": 1, "high": 40, "log": True},
+    "task_batch": {"low": 2, "high": 32, "log": True},
+}
+
+
+def measured(stage, index, seed=0, data=None, noise=0.0, **learner) -> Trial:
+    """A trial whose results follow from its settings, but for `noise`."""
+    value = 0.5 + 0.1 * np.log10(learner["inner_lr"]) + 0.05 * np.log10(learner["inner_steps"])
+    facts = {
+        "peak_memory_bytes": 10 * MIB * learner["task_batch"],
+        "seconds_per_step": 0.01 * learner["task_batch"],
+    }
+    if stage == "confirm":
+        facts |= {"test_value": value - 0.05 + noise, "test_interval": 0.01}
+    extra = {"data": data} if data else {}
+    return trial(stage, index, value + noise, seed=seed, learner=learner, **extra, **facts)
+
+
+def point(rng: np.random.Generator) -> dict[str, object]:
+    return {
+        "inner_lr": float(0.03 * 100 ** rng.random()),
+        "inner_steps": round(40 ** rng.random()),
+        "task_batch": round(2 * 16 ** rng.random()),
+    }
+
+
+def whole_sweep() -> Sweep:
+    """All stages, and all ways to end."""
+    rng = np.random.default_rng(0)
+    trials = [measured("explore", index, **point(rng)) for index in range(32)]
+    trials.append(trial("explore", 32, None, status="diverged", message="loss is nan"))
+    trials.append(trial("explore", 33, None, status="out_of_memory", message="45 GiB"))
+    trials += [measured("search", index, **point(rng)) for index in range(8)]
+    trials.append(trial("search", 8, 0.3, status="pruned"))
+    best = max(trials, key=lambda t: t.value or 0).config.learner
+    chosen = {name: getattr(best, name) for name in SPACE}
+    noises = (-0.02, 0.0, 0.01)
+    trials += [
+        measured("confirm", n, seed=n + 1, noise=noise, **chosen) for n, noise in enumerate(noises)
+    ]
+    cells = [(k, lr) for k in (1, 5, 20) for lr in (0.1, 1.0)]
+    trials += [
+        measured("grid", 6 * seed + n, seed=seed, noise=0.01 * seed, task_batch=4,
+                 inner_steps=k, inner_lr=lr)
+        for seed in range(2)
+        for n, (k, lr) in enumerate(cells)
+    ]  # fmt: skip
+    return sweep(trials, SPACE)
+
+
+def build(of: Sweep) -> Page:
+    return report.build(of, reference_memory=1024 * MIB, command="python -m analysis report")
+
+
+def section(page: Page, title: str) -> Section:
+    (found,) = (section for section in page.sections if section.title == title)
+    return found
+
+
+def words(section: Section) -> str:
+    """All that a reader reads of a section, figures apart."""
+    said = [section.finding]
+    for block in section.blocks:
+        if isinstance(block, str):
+            said.append(block)
+        elif isinstance(block, Gallery):
+            said.append(block.caption)
+        else:
+            said += [block.caption, *block.columns, *(c for row in block.rows for c in row)]
+    return "\n".join(said)
+
+
+def tables(section: Section) -> list[Table]:
+    return [block for block in section.blocks if isinstance(block, Table)]
+
+
+@pytest.fixture(scope="module")
+def page() -> Page:
+    return build(whole_sweep())
+
+
+def test_a_sweep_of_all_stages_has_all_sections(page: Page) -> None:
+    assert [section.title for section in page.sections] == [
+        "What was run",
+        "Sensitivity",
+        "Grid",
+        "Memory against K",
+        "Quality against memory",
+        "Search",
+        "Confirmed results",
+    ]
+    assert all(section.finding for section in page.sections)
+    names = [figure.name for figure in page.figures]
+    assert len(names) == len(set(names))
+
+
+def test_what_was_run_counts_every_way_to_end(page: Page) -> None:
+    stages, space, trials = tables(section(page, "What was run"))
+    assert list(stages.columns[:6]) == [
+        "stage", "trials", "complete", "pruned", "diverged", "out of memory",
+    ]  # fmt: skip
+    counts = {row[0]: list(row[1:6]) for row in stages.rows}
+    assert counts == {
+        "explore": ["34", "32", "0", "1", "1"],
+        "search": ["9", "8", "1", "0", "0"],
+        "confirm": ["3", "3", "0", "0", "0"],
+        "grid": ["12", "12", "0", "0", "0"],
+    }
+    assert [row[0] for row in space.rows] == list(SPACE)
+    assert len(trials.rows) == 58
+
+
+def test_the_best_within_each_budget_keeps_to_it(page: Page) -> None:
+    (budgets,) = tables(section(page, "Quality against memory"))
+    for row in budgets.rows:
+        assert float(row[2]) <= float(row[0].removesuffix(" MiB"))
+
+
+def test_seeds_and_tasks_are_told_apart(page: Page) -> None:
+    confirmed = section(page, "Confirmed results")
+    (found,) = tables(confirmed)
+    row = dict(zip(found.columns, found.rows[0], strict=True))
+    assert row["fresh seeds"] == "3"
+    assert row["test, over tasks"] == "± 1.0 %"
+    # The mean of the three noises is -1/3 of a point; their standard deviation 1.5275 points, of
+    # which Student's t with two degrees of freedom makes 3.795.
+    assert row["optimism"] == "0.3 points"
+    assert row["validation, over seeds"].endswith("± 3.8 %")
+
+
+def test_memory_that_does_not_grow_is_found_not_to(page: Page) -> None:
+    assert "does not grow from K = 1 to 20" in section(page, "Memory against K").finding
+
+
+def test_the_grid_names_what_moves_most(page: Page) -> None:
+    grid = section(page, "Grid")
+    assert "3 inner_steps × 2 inner_lr, 2 training seeds" in grid.finding
+    assert "inner_lr moves accuracy most: by 10 points" in grid.finding
+    quality = tables(grid)[0]
+    assert [row[0] for row in quality.rows] == ["K = 1", "K = 5", "K = 20"]
+    assert quality.rows[0][1].endswith("(inner_lr 1)")
+
+
+def test_the_page_can_be_drawn_again_from_its_own_trials(tmp_path: Path) -> None:
+    of = whole_sweep()
+    report.write(build(of), of, tmp_path / "first")
+    again = read_trials(tmp_path / "first" / "trials.csv")
+    report.write(build(again), again, tmp_path / "second")
+    for path in (tmp_path / "first").rglob("*.*"):
+        copy = tmp_path / "second" / path.relative_to(tmp_path / "first")
+        assert copy.read_bytes() == path.read_bytes()
+
+
+def test_what_is_drawn_is_in_the_data(tmp_path: Path) -> None:
+    of = whole_sweep()
+    report.write(build(of), of, tmp_path)
+    with (tmp_path / "data" / "pareto.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["trial"] for row in rows] == [trial.run_name for trial in of.complete]
+
+
+def only(*stages: str) -> Sweep:
+    of = whole_sweep()
+    return dataclasses.replace(of, trials=of.of(*stages))
+
+
+@pytest.mark.parametrize(
+    "of",
+    [
+        only("explore"),
+        only("search"),
+        only("grid"),
+        only("explore", "confirm"),
+        sweep([trial("explore", 0, 0.5)], SPACE),
+        sweep([trial("explore", 0, None, status="diverged")], SPACE),
+        sweep([trial("explore", 0, None, status="running")], SPACE),
+        sweep([trial("search", 0, 0.5, peak_memory_bytes=None, seconds_per_step=None)], SPACE),
+        sweep([trial("confirm", 0, 0.5, test_value=0.5, test_interval=0.1)], SPACE),
+        sweep([trial("explore", n, 0.5, hardware=None, commit=None, threads=None, seconds=None)
+               for n in range(12)], SPACE),
+        sweep([trial("explore", n, 3.0 + n, data=DataConfig(name="sinusoid", ways=1),
+                     learner={"backbone": "mlp", "inner_lr": 0.1 * (n + 1)}) for n in range(12)],
+              {"inner_lr": SPACE["inner_lr"]}),
+        sweep([trial("explore", n, 0.5 + 0.01 * n, gpus=0.25) for n in range(3)]),
+    ],
+)  # fmt: skip
+def test_whatever_a_sweep_lacks_there_is_a_page(of: Sweep, tmp_path: Path) -> None:
+    found = build(of)
+    report.write(found, of, tmp_path)
+    assert (tmp_path / "report.html").stat().st_size > 5000
+    assert not any(
+        "None" in words(section) or "nan" in words(section) for section in found.sections
+    )
+
+
+def test_a_sweep_without_trials_is_refused() -> None:
+    with pytest.raises(InputError, match="has no trials"):
+        build(sweep([]))
