@@ -19,6 +19,14 @@ _DOTS_PER_INCH = 200
 
 
 @dataclass(frozen=True)
+class Heading:
+    """Begins a part of a section."""
+
+    text: str
+    """A few words."""
+
+
+@dataclass(frozen=True)
 class Table:
     """Cells as they are shown. The first column names the row."""
 
@@ -58,8 +66,8 @@ class Gallery:
     """In reading order."""
 
 
-Block = str | Table | Gallery
-"""A paragraph, a table or figures."""
+Block = str | Heading | Table | Gallery
+"""A paragraph, a heading, a table or figures."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +131,7 @@ def write(page: Page, folder: Path) -> list[Path]:
     )
     environment.globals["svg"] = _svg
     environment.tests["paragraph"] = lambda block: isinstance(block, str)
+    environment.tests["heading"] = lambda block: isinstance(block, Heading)
     environment.tests["table"] = lambda block: isinstance(block, Table)
     html = environment.get_template("page.html.jinja").render(page=page)
     content = {folder / "report.html": html.encode()}

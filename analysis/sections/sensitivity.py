@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.colors import LogNorm, Normalize
 
 from analysis import style
 from analysis.encoding import params
 from analysis.importance import Importance, importances
-from analysis.page import Block, Figure, Gallery, Section, Table
-from analysis.responses import Response, responses
+from analysis.page import Block, Figure, Gallery, Heading, Section, Table
+from analysis.responses import responses
 from analysis.sensitivity import (
     THRESHOLD,
     Curve,
@@ -67,19 +68,24 @@ def _of_response(found: Sensitivity, trials: Sequence[Trial], space: Space) -> l
             f" {found.left_out} trials of explore have none, since they diverged, ran out of "
             "memory or have not ended; what is said holds where trials end well."
         )
-    blocks: list[Block] = [f"{title[0].upper()}{title[1:]}: {found.verdict}.{left_out}"]
+    start = f"{title[0].upper()}{title[1:]}"
+    blocks: list[Block] = [
+        Heading(start),
+        f"{found.verdict[0].upper()}{found.verdict[1:]}.{left_out}",
+    ]
     if found.r2 is None:
         return blocks
     if found.supported:
         caption = (
             f"What {title} depends on. Maps show its average over all other dimensions, for the "
-            "pairs with the strongest interaction and for inner_lr with inner_steps."
+            "pairs with the strongest interaction and for inner_lr with inner_steps, in one scale "
+            "of colours."
         )
-        figures = [_bars(found), *(_map(found.response, of, space) for of in found.maps)]
+        figures = [_bars(found), *(_map(found, of, space) for of in found.maps)]
         blocks.append(Gallery(caption, figures))
     curves = {curve.name: curve for curve in found.curves}
     effects = [_effect(found, name, space, trials, curves.get(name)) for name in space]
-    caption = f"{title[0].upper()}{title[1:]} of each trial"
+    caption = f"{start} of each trial"
     if found.supported:
         caption += "; the line is its average over all other dimensions, with its 95 % band"
     optuna = importances(trials, space, found.response)
@@ -116,7 +122,7 @@ def _importance(of: Importance, name: str) -> str:
 
 def _bars(found: Sensitivity) -> Figure:
     places = np.arange(len(found.indices))
-    with style.panel(style.WIDE) as (drawing, axes):
+    with style.panel() as (drawing, axes):
         for order, offset, colour in (("total", -0.19, style.BLUE), ("first", 0.19, style.SKY)):
             of = [getattr(index, order) for index in found.indices]
             values = np.array([estimate.value for estimate in of])
@@ -187,15 +193,20 @@ def _effect(
     return Figure(f"effect_{response.name}_{name}", name, alt, drawing, data)
 
 
-def _map(response: Response, of: Map, space: Space) -> Figure:
+def _map(found: Sensitivity, of: Map, space: Space) -> Figure:
+    response = found.response
     x_name, y_name = of.names
     with style.panel() as (drawing, axes):
         x_places = list(map(style.dimension_axis(axes, "x", space[x_name]), of.x))
         y_places = list(map(style.dimension_axis(axes, "y", space[y_name]), of.y))
-        surface = axes.pcolormesh(x_places, y_places, of.mean, cmap=style.MAP, shading="gouraud")
+        surface = axes.pcolormesh(
+            x_places, y_places, of.mean, cmap=style.MAP, norm=_colours(found), shading="gouraud"
+        )
         axes.grid(visible=False)
         axes.set(xlabel=x_name, ylabel=y_name)
-        drawing.colorbar(surface, label=response.label)
+        bar = drawing.colorbar(surface, label=response.label)
+        if response.log:
+            style.log_axis(bar.ax, "y", *bar.ax.get_ylim())
     data = [
         {x_name: x, y_name: y, response.name: value}
         for y, row in zip(of.y, of.mean, strict=True)
@@ -204,3 +215,10 @@ def _map(response: Response, of: Map, space: Space) -> Figure:
     title = f"{x_name} × {y_name}"
     alt = f"Average {response.title} over {title}"
     return Figure(f"map_{response.name}_{x_name}_{y_name}", title, alt, drawing, data)
+
+
+def _colours(found: Sensitivity) -> Normalize:
+    """One scale for all maps of a response: what hardly matters hardly shows."""
+    means = [value for curve in found.curves for value in curve.mean]
+    means += [value for of in found.maps for row in of.mean for value in row]
+    return (LogNorm if found.response.log else Normalize)(min(means), max(means))

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.image import imread
 
 from analysis import page, style
-from analysis.page import Figure, Gallery, Page, Section, Table, cell
+from analysis.page import Figure, Gallery, Heading, Page, Section, Table, cell
 from memmeta.errors import InputError
 
 
@@ -22,7 +22,10 @@ def made_up(text: str = "plain") -> Page:
     figure = Figure("lines", text, text, drawing(), rows)
     table = Table(text, ["name", "value"], [[text, "1"]], folded=True)
     return Page(
-        text, text, [Section("One question", text, [text, table, Gallery(text, [figure])])], text
+        text,
+        text,
+        [Section("One question", text, [text, Heading(text), table, Gallery(text, [figure])])],
+        text,
     )
 
 
@@ -57,7 +60,7 @@ def test_what_stands_in_a_trial_cannot_become_part_of_the_page(tmp_path: Path) -
     page.write(made_up(nasty), tmp_path)
     html = (tmp_path / "report.html").read_text()
     assert "<script>" not in html
-    assert Text(html).read.count(nasty) == 11
+    assert Text(html).read.count(nasty) == 12
 
 
 def test_every_figure_is_a_picture_and_a_table(tmp_path: Path) -> None:

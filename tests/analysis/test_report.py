@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from analysis import report
-from analysis.page import Gallery, Page, Section, Table
+from analysis.page import Gallery, Heading, Page, Section, Table
 from analysis.trial_table import read_trials
 from analysis.trials import Sweep, Trial
 from memmeta.config import DataConfig
@@ -82,6 +82,8 @@ def words(section: Section) -> str:
     for block in section.blocks:
         if isinstance(block, str):
             said.append(block)
+        elif isinstance(block, Heading):
+            said.append(block.text)
         elif isinstance(block, Gallery):
             said.append(block.caption)
         else:
