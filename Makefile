@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart test test-kills check clean
+.PHONY: quickstart test test-kills test-cluster check clean
 
 quickstart: .venv/.installed  ## a real sweep, in under five minutes on two cores
 	$(BIN)/python sweeps/glyphs.py --trials 12
@@ -13,6 +13,9 @@ test: .venv/.installed-dev  ## all tests
 
 test-kills: .venv/.installed-dev  ## sweeps killed at random moments, some ten minutes
 	$(BIN)/python -m pytest -m kills -s
+
+test-cluster: .venv/.installed-hosts  ## ray up, ray submit and lost machines on hosts made here, as root
+	$(BIN)/python -m pytest -m cluster -rs -s tests/cluster
 
 check: .venv/.installed-dev  ## lint, format, types
 	$(BIN)/ruff check .
@@ -31,4 +34,9 @@ clean:  ## the environment and caches, but no results
 
 .venv/.installed-dev: .venv/.installed
 	$(BIN)/python -m pip install --quiet -c cluster/constraints.txt -e '.[dev]'
+	touch $@
+
+# What hosts have besides: in a folder of its own, since it makes every start of Ray slower.
+.venv/.installed-hosts: .venv/.installed-dev
+	$(BIN)/python -m pip install --quiet -c cluster/constraints.txt --prefix .venv/hosts 'ray[default]'
 	touch $@

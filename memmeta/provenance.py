@@ -8,26 +8,31 @@ from pathlib import Path
 
 import torch
 
+_CODE = (":/memmeta", ":/sweeps")
+"""What decides a trial's numbers. Nodes of a cluster have no tests or documents, which would count
+as deleted."""
+
 
 @cache
 def commit() -> str:
     """The git commit of this code, as it was when first asked for; "unknown" outside git.
 
-    It ends in "-dirty" if tracked files differ from it.
+    It ends in "-dirty" if tracked files of the learner or the search differ from it.
     """
-    here = Path(__file__).resolve().parent
-    describe = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         # Installed into an environment, the code may lie inside somebody else's repository.
-        subprocess.run(
-            ["git", "ls-files", "--error-unmatch", __file__],
-            cwd=here,
-            check=True,
-            capture_output=True,
-        )
-        done = subprocess.run(describe, cwd=here, check=True, capture_output=True, text=True)
+        _git("ls-files", "--error-unmatch", __file__)
+        dirty = _git("status", "--porcelain", "--untracked-files=no", "--", *_CODE)
+        return _git("rev-parse", "HEAD") + ("-dirty" if dirty else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+
+
+def _git(*arguments: str) -> str:
+    here = Path(__file__).resolve().parent
+    # Many workers ask at once, and none is to write to the repository.
+    command = ["git", "--no-optional-locks", *arguments]
+    done = subprocess.run(command, cwd=here, check=True, capture_output=True, text=True)
     return done.stdout.strip()
 
 

@@ -26,7 +26,7 @@ def parse_size(value: object) -> int:
     return size
 
 
-class Size(click.ParamType):
+class Size(click.ParamType[int]):
     """The value of an option, in bytes."""
 
     name = "size"

@@ -1,0 +1,30 @@
+# Turns the namespaces that this shell is alone in into a machine with an ssh server.
+# Arguments: its name, and the folders that it sees as home, shared, repository, packages and extra
+# in /mnt.
+set -e
+hostname "$1"
+mount -t proc proc /proc
+# First to a place that hides nothing: the folders may lie in /tmp or /mnt.
+mount -t tmpfs tmpfs /run
+for folder in home shared repository packages extra; do
+    shift
+    mkdir "/run/$folder"
+    mount --bind "$1" "/run/$folder"
+done
+for folder in /mnt /tmp /dev/shm; do
+    mount -t tmpfs tmpfs "$folder"
+done
+for folder in home shared repository packages extra; do
+    mkdir "/mnt/$folder"
+    mount --move "/run/$folder" "/mnt/$folder"
+done
+# root at home in /mnt/home.
+sed 's#^root:.*#root:x:0:0::/mnt/home:/bin/bash#' /etc/passwd > /run/passwd
+mount --bind /run/passwd /etc/passwd
+ip link set lo up
+mkdir /run/sshd
+ssh-keygen -q -t ed25519 -N '' -f /run/host_key
+# It also does an init's work, and reaps.
+exec "$(command -v sshd)" -D -e -f /dev/null -h /run/host_key -o PidFile=none \
+    -o StrictModes=no -o PermitRootLogin=yes -o PasswordAuthentication=no -o UsePAM=no \
+    -o 'SetEnv=RAY_OVERRIDE_RESOURCES="{\"CPU\":1}"'

@@ -1,0 +1,184 @@
+"""Machines for a cluster, on this one: each in network, process and mount namespaces of its own.
+
+A machine is the processes in its namespaces, and ends with the first of them, its ssh server. So
+killing that is pulling its plug, and nothing is left of it: no process, no interface, no file.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import time
+import venv
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+HOME = Path("/mnt/home")
+_PACKAGES = Path(sysconfig.get_path("purelib"))
+_EXTRA = Path(sys.prefix, "hosts", _PACKAGES.relative_to(sys.prefix))
+"""What a node needs besides. `make test-cluster` installs it."""
+_PROGRAMS = ("ip", "unshare", "nsenter", "setpriv", "sshd", "ssh", "ssh-keygen", "rsync", "flock")
+_SBIN = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
+
+
+def missing() -> str | None:
+    """What hosts would need and this machine has not."""
+    if os.geteuid() != 0:
+        return "hosts in network namespaces need root"
+    absent = [name for name in _PROGRAMS if not shutil.which(name, path=_SBIN["PATH"])]
+    if absent:
+        return f"not installed: {', '.join(absent)}"
+    if not _EXTRA.exists():
+        return "run it as `make test-cluster`, which installs what a node needs"
+    attempt = subprocess.run(
+        ["unshare", "--net", "--mount", "ip", "link", "add", "type", "bridge"],
+        env=_SBIN, capture_output=True, text=True,
+    )  # fmt: skip
+    return f"no network namespaces here: {attempt.stderr.strip()}" if attempt.returncode else None
+
+
+class Host:
+    """A machine with an ssh server, and a Python environment in its home folder."""
+
+    def __init__(self, name: str, address: str, folder: Path, key: Path) -> None:
+        """Not switched on.
+
+        Args:
+            name: of the host.
+            address: its IP address.
+            folder: keeps the home folders and the shared folder of all hosts.
+            key: of a pair, in a file; it opens the host.
+        """
+        self.name = name
+        self.address = address
+        self._unshare: subprocess.Popen | None = None
+        self.home = folder / name
+        self.shared = folder / "shared"
+        self.shared.mkdir(exist_ok=True)
+        (self.home / ".ssh").mkdir(parents=True)
+        shutil.copy(key.with_suffix(".pub"), self.home / ".ssh/authorized_keys")
+        _environment(self.home / "env")
+        # There is no package index in their world, and nothing to fetch from it.
+        (self.home / ".config/pip").mkdir(parents=True)
+        pip = "[global]\nno-index = true\nno-build-isolation = false\n"  # false: do not isolate
+        (self.home / ".config/pip/pip.conf").write_text(pip)
+
+    def start(self) -> None:
+        """Switch it on, and wait until it takes connections."""
+        self._log = (self.home / "host.log").open("w")
+        self._unshare = subprocess.Popen(
+            [
+                # Even if this process is killed, nothing is left.
+                *("setpriv", "--pdeathsig", "KILL"),
+                *("unshare", "--net", "--pid", "--mount", "--uts", "--ipc", "--fork"),
+                *("--kill-child", "sh", Path(__file__).with_name("host.sh"), self.name),
+                *(self.home, self.shared, REPOSITORY, _PACKAGES, _EXTRA),
+            ],
+            env=_SBIN,
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+            start_new_session=True,
+        )
+        while "Server listening" not in (said := (self.home / "host.log").read_text()):
+            assert self._unshare.poll() is None, said
+            time.sleep(0.05)
+        (self.init,) = psutil.Process(self._unshare.pid).children()
+        self._space = _namespace(self.init)
+
+    def kill(self) -> None:
+        """Pull the plug, if it is on."""
+        if self._unshare:
+            for first in psutil.Process(self._unshare.pid).children():
+                first.kill()
+            self._unshare.wait()  # for the first process, which waits for all others
+            self._unshare = None
+            self._log.close()
+
+    def command(self, *words: str | Path) -> list[str]:
+        """What to run for a command to run there, in the repository's folder."""
+        within = f"nsenter -t {self.init.pid} --net --pid --mount --uts --ipc".split()
+        path = f"{HOME}/env/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        clean = ["env", "-i", "--chdir=/mnt/repository", f"HOME={HOME}", f"PATH={path}"]
+        return [*within, *clean, *map(str, words)]
+
+    def processes(self, *words: str) -> list[psutil.Process]:
+        """Its processes with all of `words` in their command lines."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                line = " ".join(process.cmdline())
+                if all(word in line for word in words) and _namespace(process) == self._space:
+                    found.append(process)
+            except (psutil.Error, OSError):
+                continue  # it has ended
+        return found
+
+
+@contextmanager
+def network(hosts: list[Host]) -> Iterator[None]:
+    """Switch the hosts on, and off at the end; the first has the cables of the others."""
+    try:
+        for host in hosts:
+            host.start()
+        _ip(hosts[0], "link add switch type bridge")
+        _ip(hosts[0], f"addr add {hosts[0].address}/24 dev switch")
+        _ip(hosts[0], "link set switch up")
+        # What is sent into the world comes back at once. Ray would wait for answers of clouds.
+        _run_in(hosts[0], "sysctl", "--quiet", "net.ipv4.ip_forward=1")
+        _ip(hosts[0], "route add unreachable default")
+        for host in hosts[1:]:
+            plug_in(host, hosts[0])
+        yield
+    finally:
+        for host in hosts:
+            host.kill()
+
+
+def plug_in(host: Host, switch: Host) -> None:
+    """Connect a host that has been switched on."""
+    _ip(switch, f"link add {host.name} type veth peer name eth0 netns {host.init.pid}")
+    _ip(switch, f"link set {host.name} master switch up")
+    _ip(host, f"addr add {host.address}/24 dev eth0")
+    _ip(host, "link set eth0 up")
+    # Ray takes the address that a packet to the world would leave by.
+    _ip(host, f"route add default via {switch.address}")
+
+
+def _ip(host: Host, words: str) -> None:
+    _run_in(host, "ip", *words.split())
+
+
+def _run_in(host: Host, *words: str) -> None:
+    within = ["nsenter", "-t", str(host.init.pid), "--net"]
+    subprocess.run([*within, *words], env=_SBIN, check=True)
+
+
+def _namespace(process: psutil.Process) -> Path:
+    return Path(f"/proc/{process.pid}/ns/pid").readlink()
+
+
+def _environment(folder: Path) -> None:
+    """A Python environment as a host would have it, which borrows packages: they are gigabytes.
+
+    The package itself is not among them: a host has what is copied to it.
+    """
+    venv.create(folder, symlinks=True)
+    inside = folder / _PACKAGES.relative_to(sys.prefix)
+    (inside / "borrowed.pth").write_text("/mnt/packages\n/mnt/extra\n")
+    for name in ("ray", "mlflow"):
+        _, _, script = (Path(sys.prefix) / "bin" / name).read_text().partition("\n")
+        (folder / "bin" / name).write_text(f"#!{HOME}/env/bin/python\n{script}")
+        (folder / "bin" / name).chmod(0o755)
+
+
+def end(processes: list[psutil.Process]) -> None:
+    """Kill some processes, at once."""
+    for process in processes:
+        process.send_signal(signal.SIGKILL)

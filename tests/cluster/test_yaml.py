@@ -1,0 +1,191 @@
+"""The launch files, checked without a cluster."""
+
+import re
+import subprocess
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ray.autoscaler._private.util import prepare_config, validate_config
+
+ROOT = Path(__file__).resolve().parents[2]
+CLUSTER = ROOT / "cluster"
+PINS = dict(
+    line.split("==")
+    for line in (CLUSTER / "constraints.txt").read_text().splitlines()
+    if not line.startswith("#")
+)
+RAY = PINS["ray"]
+PYTHON = "py311"
+
+PROVIDER_KEYS = {
+    "gpu": {"type", "region", "availability_zone", "cache_stopped_nodes"},
+    "onprem": {"type", "head_ip", "worker_ips"},
+}
+"""Those in use, as Ray spells them: it takes any, and reads the ones that it knows."""
+NODE_KEYS = {
+    "InstanceType", "ImageId", "SecurityGroupIds", "BlockDeviceMappings", "InstanceMarketOptions",
+}  # fmt: skip
+"""Of EC2's RunInstances, which is not asked here."""
+
+LAUNCHED = pytest.mark.parametrize("name", ["gpu", "onprem"])
+
+
+def read(name: str) -> dict[str, Any]:
+    return yaml.safe_load((CLUSTER / f"{name}.yaml").read_text())
+
+
+def commands(config: dict[str, Any]) -> list[str]:
+    return [line for key, value in config.items() if key.endswith("_commands") for line in value]
+
+
+@pytest.fixture(autouse=True)
+def where_they_are_used(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+@LAUNCHED
+def test_ray_accepts_it(name):
+    validate_config(prepare_config(read(name)))
+
+
+@LAUNCHED
+def test_nothing_is_misspelt_where_ray_takes_any_word(name):
+    config = read(name)
+    assert set(config["provider"]) == PROVIDER_KEYS[name]
+    for node in config.get("available_node_types", {}).values():
+        assert set(node["node_config"]) <= NODE_KEYS
+
+
+@LAUNCHED
+def test_every_command_is_one_that_a_shell_can_read(name):
+    for command in commands(read(name)):
+        # As Ray wraps them.
+        subprocess.run(["bash", "-n", "-c", f"true && ({command})"], check=True)
+
+
+@LAUNCHED
+def test_the_mounts_are_there_and_hold_all_that_is_installed(name):
+    mounts = read(name)["file_mounts"]
+    assert "~/memmeta" not in mounts  # it would hide the package
+    own = {remote: local for remote, local in mounts.items() if remote.startswith("~/src/")}
+    assert all(remote == f"~/src/{local}" for remote, local in own.items())
+    assert all((ROOT / local).exists() for local in own.values())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packages = {package.partition(".")[0] for package in project["tool"]["setuptools"]["packages"]}
+    files = {project["project"]["readme"], *project["project"]["license-files"], "pyproject.toml"}
+    assert packages | files | {"cluster", ".git"} == set(own.values())
+
+
+@LAUNCHED
+def test_the_packages_are_those_of_the_constraints_file(name):
+    installs = [line for line in commands(read(name)) if "pip install" in line]
+    assert installs
+    assert all("-c cluster/constraints.txt" in line for line in installs)
+
+
+@LAUNCHED
+def test_the_cluster_asks_for_a_token_which_is_in_no_file_of_the_project(name):
+    config = read(name)
+    assert "RAY_AUTH_MODE=token" in " ".join(config["setup_commands"])
+    assert config["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
+    assert not re.search(r"[0-9a-f]{32}", (CLUSTER / f"{name}.yaml").read_text())
+
+
+@LAUNCHED
+def test_no_password_in_the_git_folder_is_copied(name):
+    config = read(name)
+    assert config["file_mounts"]["~/src/.git"] == ".git"
+    assert "/config" in config["rsync_exclude"]
+
+
+@LAUNCHED
+def test_servers_listen_on_the_head_alone(name):
+    lines = " ".join(commands(read(name)))
+    assert "--dashboard-host=127.0.0.1" in lines
+    assert "mlflow server --host 127.0.0.1" in lines
+
+
+@LAUNCHED
+def test_a_study_is_told_where_its_storage_data_and_tracking_store_are(name):
+    from sweeps.engine.command_line import _command
+
+    told = re.findall(r"export (\w+)=", " ".join(read(name)["setup_commands"]))
+    understood = {option.envvar for option in _command.params if option.envvar}
+    assert understood == {"MEMMETA_STORAGE", "MEMMETA_DATA_ROOT", "MLFLOW_TRACKING_URI"}
+    assert understood <= set(told)
+
+
+def test_no_port_is_open_to_the_world():
+    config = read("gpu")
+    # Without a group of one's own Ray makes one that lets everybody knock at port 22.
+    for node in config["available_node_types"].values():
+        assert node["node_config"]["SecurityGroupIds"]
+    assert "security_group" not in config["provider"]
+    assert "0.0.0.0" not in (CLUSTER / "gpu.yaml").read_text()
+
+
+def test_gpus_come_and_go_with_the_trials_and_the_head_runs_none():
+    config = prepare_config(read("gpu"))
+    head = config["available_node_types"][config["head_node_type"]]
+    gpu = config["available_node_types"]["gpu"]
+    assert head["resources"] == {"CPU": 0}
+    assert (head["min_workers"], head["max_workers"]) == (0, 0)
+    assert (gpu["min_workers"], gpu["max_workers"]) == (0, config["max_workers"])
+    assert 0 < config["idle_timeout_minutes"] <= 10
+    assert config["provider"]["cache_stopped_nodes"] is False
+
+
+def test_workers_are_spot_machines_by_one_line():
+    node = read("gpu")["available_node_types"]["gpu"]["node_config"]
+    assert node["InstanceMarketOptions"] == {"MarketType": "spot"}
+    lines = (CLUSTER / "gpu.yaml").read_text().splitlines()
+    assert sum("spot}" in line for line in lines) == 1
+
+
+def test_images_have_the_pinned_ray_and_this_python():
+    assert version("ray") == RAY
+    docker = read("gpu")["docker"]
+    assert docker["head_image"] == f"rayproject/ray:{RAY}-{PYTHON}-cpu"
+    assert docker["worker_image"] == f"rayproject/ray:{RAY}-{PYTHON}-gpu"
+    assert f"python{PYTHON[2]}.{PYTHON[3:]} -m venv" in " ".join(read("onprem")["setup_commands"])
+
+
+def test_machines_of_ones_own_are_started_by_the_autoscaler_that_can():
+    lines = " ".join(read("onprem")["head_start_ray_commands"])
+    assert "RAY_enable_autoscaler_v2=0 ray start --head" in lines
+
+
+def test_on_kubernetes_it_is_the_same_cluster():
+    job = read("rayjob")
+    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
+    assert job["spec"]["shutdownAfterJobFinishes"] is True
+    cluster = job["spec"]["rayClusterSpec"]
+    assert cluster["rayVersion"] == RAY
+    assert cluster["authOptions"] == {"mode": "token"}
+    assert cluster["enableInTreeAutoscaling"] is True
+    assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+    (gpu,) = cluster["workerGroupSpecs"]
+    assert (gpu["replicas"], gpu["minReplicas"]) == (0, 0)
+    assert gpu["maxReplicas"] > 0
+
+
+def test_on_kubernetes_all_pods_have_the_image_the_storage_and_the_settings():
+    cluster = read("rayjob")["spec"]["rayClusterSpec"]
+    pods = [
+        group["template"]["spec"]
+        for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])
+    ]
+    for pod in pods:
+        (container,) = pod["containers"]
+        assert container["image"].endswith(f":ray-{RAY}-{PYTHON}-gpu")
+        assert container["resources"]["requests"] == container["resources"]["limits"]
+        assert {e["name"] for e in container["env"]} == {
+            "MEMMETA_STORAGE", "MEMMETA_DATA_ROOT", "MLFLOW_TRACKING_URI",
+        }  # fmt: skip
+        (mount,), (volume,) = container["volumeMounts"], pod["volumes"]
+        assert mount["name"] == volume["name"]
+        assert mount["mountPath"] == "/mnt/shared"
