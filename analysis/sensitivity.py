@@ -6,7 +6,7 @@ and average effects are computed, but only where it predicts trials that it has 
 
 import itertools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -38,8 +38,7 @@ Space = Mapping[str, BaseDistribution]
 """Fields of the learner and where each is searched."""
 
 THRESHOLD = 0.7
-"""The cross-validated R² from which a surrogate stands for the response: the usual bound (Marrel
-et al. 2009, "Calculations of Sobol indices for the Gaussian process metamodel", have it too)."""
+"""The cross-validated R² from which a surrogate stands for the response, as is usual."""
 
 MIN_TRIALS = 10
 """With fewer, not even R² is computed."""
@@ -50,7 +49,7 @@ ALWAYS_MAPPED = ("inner_lr", "inner_steps")
 _POINTS, _POINTS_OF_DRAWS = 1024, 512
 _AVERAGED, _AVERAGED_OF_MAPS = 64, 32
 _CURVE, _MAP = 33, 25
-_STRONGEST = 2
+_STRONGEST, _WORTH_A_MAP = 2, 0.01
 _RESTARTS = 1
 _NORMAL_95 = 1.96
 
@@ -150,11 +149,10 @@ class Sensitivity:
     curves: tuple[Curve, ...] = ()
     """One for each dimension, in the order of the space."""
     maps: tuple[Map, ...] = ()
-    """Of the two strongest pairs, and of `ALWAYS_MAPPED` where both are dimensions."""
+    """Of the two strongest pairs, if they explain 1 % or more, and of `ALWAYS_MAPPED` where both
+    are dimensions."""
 
 
-# The matrices are small: threads would cost several times what they save.
-@threadpool_limits.wrap(limits=1)  # type: ignore[untyped-decorator]
 def analyse(
     trials: Iterable[Trial], space: Space, response: Response, seed: int = 0
 ) -> Sensitivity:
@@ -167,28 +165,32 @@ def analyse(
         seed: of samples, folds and draws. The same gives the same to the last digit.
     """
     explore = sorted((t for t in trials if t.stage == "explore"), key=lambda trial: trial.index)
-    measured = [(trial, value) for trial in explore if (value := response.of(trial)) is not None]
-    values = np.array([value for _, value in measured])
-    counts = (response, tuple(space), len(measured), len(explore) - len(measured))
-    refusal = _refusal(space, response, values)
-    if refusal is not None:
-        return Sensitivity(*counts, None, False, None, refusal)
+    measured = [trial for trial in explore if response.of(trial) is not None]
+    values = np.array([response.of(trial) for trial in measured], dtype=float)
+    nothing = Sensitivity(
+        response=response,
+        names=tuple(space),
+        trials=len(measured),
+        left_out=len(explore) - len(measured),
+        r2=None,
+        supported=False,
+        needed=None,
+        verdict=_refusal(space, response, values) or "",
+    )
+    if nothing.verdict:
+        return nothing
+    features = encode([params(trial, space) for trial in measured], space)
     values = np.log(values) if response.log else values
-    features = encode([params(trial, space) for trial, _ in measured], space)
-    r2 = cross_validated_r2(features, values, seed)
-    start = f"R² {r2:.2f} of {len(measured)} trials"
-    if r2 < THRESHOLD:
-        needed = size_for(THRESHOLD, features, values, r2, seed)
-        if needed is not None:
-            needed = round(needed * len(explore) / len(measured))
-        return Sensitivity(*counts, r2, False, needed, f"{start}: {_shortfall(needed)}")
-    learner = measured[0][0].config.learner
-    surrogate = fit(features, values, seed, _RESTARTS)
-    model = _Model(surrogate, likely_kernels(surrogate, seed), space, learner, response.log, seed)
-    indices, interactions = _indices(model)
-    curves = tuple(_curve(model, name) for name in space)
-    maps = tuple(_map(model, pair) for pair in _mapped(interactions))
-    return Sensitivity(*counts, r2, True, None, start, indices, interactions, curves, maps)
+    # The matrices are small: threads would cost several times what they save.
+    with threadpool_limits(limits=1):
+        r2 = cross_validated_r2(features, values, seed)
+        judged = replace(nothing, r2=r2, verdict=f"R² {r2:.2f} of {len(measured)} trials")
+        if r2 < THRESHOLD:
+            return _unsupported(judged, size_for(THRESHOLD, features, values, r2, seed))
+        surrogate = fit(features, values, seed, _RESTARTS)
+        kernels = likely_kernels(surrogate, seed)
+        learner = measured[0].config.learner
+        return _supported(judged, _Model(surrogate, kernels, space, learner, response.log, seed))
 
 
 def _refusal(space: Space, response: Response, values: np.ndarray) -> str | None:
@@ -205,12 +207,27 @@ def _refusal(space: Space, response: Response, values: np.ndarray) -> str | None
     return None
 
 
-def _shortfall(needed: int | None) -> str:
-    refusal = "the data do not support indices"
-    if needed is None:
-        return f"{refusal}, and there is no sign that more trials would"
+def _unsupported(judged: Sensitivity, measured: int | None) -> Sensitivity:
+    """With how many trials there have to be, for so many to be measured."""
+    refusal = f"{judged.verdict}: the data do not support indices"
+    if measured is None:
+        return replace(judged, verdict=f"{refusal}, and there is no sign that more trials would")
+    needed = round(measured * (judged.trials + judged.left_out) / judged.trials)
     # Two digits: it is an extrapolation.
-    return f"{refusal}; about {float(f'{needed:.1e}'):.0f} trials would"
+    verdict = f"{refusal}; about {float(f'{needed:.1e}'):.0f} trials would"
+    return replace(judged, needed=needed, verdict=verdict)
+
+
+def _supported(judged: Sensitivity, model: "_Model") -> Sensitivity:
+    indices, interactions = _indices(model)
+    return replace(
+        judged,
+        supported=True,
+        indices=indices,
+        interactions=interactions,
+        curves=tuple(_curve(model, name) for name in model.space),
+        maps=tuple(_map(model, pair) for pair in _mapped(interactions)),
+    )
 
 
 @dataclass(frozen=True)
@@ -264,27 +281,20 @@ def _indices(model: _Model) -> tuple[tuple[Index, ...], tuple[Interaction, ...]]
     """The Sobol indices of the surrogate's mean, and intervals of those of a dimension.
 
     As in Le Gratiet, Cannamela & Iooss 2014 ("A Bayesian approach for global sensitivity analysis
-    of (multifidelity) computer codes", section 4), an interval has both uncertainties in it: the
-    indices are computed of draws from the surrogate's posterior, each with the sample's rows
-    drawn with replacement.
+    of (multi-fidelity) computer codes"), an interval has both uncertainties in it: the indices are
+    computed of draws from the surrogate's posterior, each with the sample's rows drawn with
+    replacement.
     """
     names = list(model.space)
-    mean = model.surrogate.mean(model.sample(_POINTS, second=True))
-    outputs = mean.reshape(_POINTS, -1, 1)
-    first, total = _first(outputs, len(names))[:, 0], _total(outputs, len(names))[:, 0]
-    draws = _resampled(model)
+    features = model.sample(_POINTS, second=True)
+    mean, draws = model.surrogate.mean(features).reshape(_POINTS, -1, 1), _resampled(model)
     firsts, totals = (
-        list(map(_estimate, of_mean, of_draws))
-        for of_mean, of_draws in (
-            (first, _first(draws, len(names))),
-            (total, _total(draws, len(names))),
-        )
+        list(map(_estimate, orders(mean, len(names))[:, 0], orders(draws, len(names))))
+        for orders in (_first, _total)
     )
-    indices = list(map(Index, names, firsts, totals))
-    return (
-        tuple(sorted(indices, key=lambda index: -index.total.value)),
-        _interactions(names, outputs),
-    )
+    indices = map(Index, names, firsts, totals)
+    by_total = sorted(indices, key=lambda index: index.total.value, reverse=True)
+    return tuple(by_total), _interactions(names, mean)
 
 
 def _resampled(model: _Model) -> np.ndarray:
@@ -350,7 +360,8 @@ def _mapped(interactions: tuple[Interaction, ...]) -> list[tuple[str, str]]:
     """The pairs of which there is a map."""
     pairs = [interaction.names for interaction in interactions]
     always = [pair for pair in pairs if set(pair) == set(ALWAYS_MAPPED)]
-    return list(dict.fromkeys(pairs[:_STRONGEST] + always))
+    strongest = [i.names for i in interactions[:_STRONGEST] if i.value >= _WORTH_A_MAP]
+    return list(dict.fromkeys(strongest + always))
 
 
 def _map(model: _Model, names: tuple[str, str]) -> Map:
@@ -376,4 +387,4 @@ def _grid(distribution: BaseDistribution, size: int) -> tuple[Any, ...]:
     if step is None:
         return tuple(dict.fromkeys(values.tolist()))
     nearest = dict.fromkeys(np.rint((values - low) / step).astype(int).tolist())
-    return tuple(low + place * step for place in nearest)
+    return tuple(min(low + place * step, high) for place in nearest)

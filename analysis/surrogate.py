@@ -20,8 +20,8 @@ _NOISE = (1e-6, 1e1)
 
 _SMOOTHNESS = 2.5
 _FOLDS = 10
-_BURN_IN, _KERNELS, _DRAWS_OF_EACH = 4, 20, 8
-_WAVES = 400
+_BURN_IN, _KERNELS, _DRAWS_OF_EACH = 10, 24, 6
+_WAVES = 256
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,8 @@ def size_for(
     """About how many values it would take for a cross-validated R² of `target`.
 
     R² of halves and of three quarters of the values (two of each), and that of all, give
-    1 - R² = a n^-b, which is then followed beyond them. It leaves out that noise bounds R², so it
-    is rather too low.
+    1 - R² = a n^-b, which is then followed beyond them. It is an extrapolation, and rather too low
+    where there is noise, which no number of values takes away.
 
     Args:
         target: more than `r2`.
@@ -107,8 +107,10 @@ def size_for(
         seed: of the halves.
 
     Returns:
-        None where R² does not rise with n, or 100 n would not do.
+        None where R² does not rise with n, 100 n would not do, or the noise alone is too much.
     """
+    if fit(features, values).latent.alpha >= 1 - target:
+        return None
     count = len(values)
     order = np.random.default_rng(seed).permutation(count)
     sizes, errors = [count], [_error(r2)]
@@ -169,7 +171,7 @@ def posterior_draws(
         seed: of the functions: the same ones, whatever the features.
 
     Returns:
-        [m, draws], eight for each kernel, those of a kernel in a row.
+        [m, draws], six for each kernel, those of a kernel in a row.
     """
     generator = np.random.default_rng(seed)
     draws = [_draws(kernel, surrogate.noisy, features, generator) for kernel in kernels]
