@@ -48,7 +48,8 @@ def _effects(trials: Sequence[Trial], response: Response) -> list[Block]:
     if not effects:
         return []
     left_out = effects[0].left_out
-    without = f" {left_out} seeds that lack a cell are left out." if left_out else ""
+    left_out_seeds = "1 seed that lacks" if left_out == 1 else f"{left_out} seeds that lack"
+    without = f" {left_out_seeds} a cell left out." if left_out else ""
     caption = (
         f"Effect of each dimension on {response.title}: the mean over all cells at a level, with "
         f"its 95 % t-interval over training seeds.{without}"
@@ -59,12 +60,13 @@ def _effects(trials: Sequence[Trial], response: Response) -> list[Block]:
 
 def _figure(response: Response, effects: Sequence[Effect]) -> Figure:
     name = effects[0].dimension
+    ordered = all(isinstance(effect.level, int | float) for effect in effects)
     with style.panel() as (drawing, axes):
         axes.errorbar(
             range(len(effects)),
             [effect.mean for effect in effects],
             yerr=[effect.interval or 0.0 for effect in effects],
-            fmt="o-",
+            fmt="o-" if ordered else "o",
             color=style.PURPLE,
             capsize=3,
         )
