@@ -1,12 +1,11 @@
 """MLflow stores: read, and given reports. A store that is not there is not created."""
 
-import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memmeta.errors import InputError
-from sweeps.engine.store import all_pages, connect, explained
+from sweeps.engine.store import all_pages, check_database, connect, explained
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -51,8 +50,4 @@ def _check_database(uri: str) -> None:
             f"{path}: no such MLflow store; name the folder of the sweep with --storage, "
             "or its store with --tracking-uri"
         )
-    connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
-    try:
-        connection.execute("SELECT 1 FROM latest_metrics LIMIT 1")
-    finally:
-        connection.close()
+    check_database(path)

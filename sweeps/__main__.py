@@ -1,12 +1,20 @@
-"""Command line: studies that are written in YAML."""
+"""Command line: studies that are written in YAML, and a look at where they would run."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
+from rich.console import Console
 
+from sweeps.engine import doctor as checks
 from sweeps.engine.command_line import start, study_options
+from sweeps.engine.run import quiet
+from sweeps.engine.store import default_uri
 from sweeps.engine.study import read_study
+
+_PLACES = ("data_root", "storage", "tracking_uri")
+"""The options of a study that say where things are."""
 
 
 @click.group()
@@ -20,6 +28,19 @@ def main() -> None:
 def run(study_file: Path, **options: Any) -> None:
     """Run the study in STUDY_FILE. The same command again goes on where it stopped."""
     start(read_study(study_file), **options)
+
+
+@main.command(params=[option for option in run.params if option.name in _PLACES])
+def doctor(data_root: Path, storage: Path, tracking_uri: str | None) -> None:
+    """Check this machine, or the cluster it can see, for what a sweep needs.
+
+    The exit code is 1 if anything failed.
+    """
+    quiet()
+    storage = storage.resolve()
+    uri = tracking_uri or default_uri(storage)
+    found = checks.examine(data_root.resolve(), storage, uri)
+    sys.exit(checks.show(Console(highlight=False), found))
 
 
 if __name__ == "__main__":

@@ -48,8 +48,8 @@ def _effects(trials: Sequence[Trial], response: Response) -> list[Block]:
     if not effects:
         return []
     left_out = effects[0].left_out
-    left_out_seeds = "1 seed that lacks" if left_out == 1 else f"{left_out} seeds that lack"
-    without = f" {left_out_seeds} a cell left out." if left_out else ""
+    seeds = "1 seed lacks" if left_out == 1 else f"{left_out} seeds lack"
+    without = f" {seeds} a cell, and count nothing." if left_out else ""
     caption = (
         f"Effect of each dimension on {response.title}: the mean over all cells at a level, with "
         f"its 95 % t-interval over training seeds.{without}"

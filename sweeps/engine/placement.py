@@ -2,7 +2,6 @@
 
 import math
 import os
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import ray
@@ -13,6 +12,7 @@ from memmeta import limits
 from memmeta.config import RunConfig
 from memmeta.errors import InputError
 from memmeta.prediction import predict_trial_memory
+from sweeps.engine.cluster import Node, alive_nodes, trial_nodes
 from sweeps.engine.outcome import Stage
 
 _PARTS = 20
@@ -135,12 +135,11 @@ def find_devices(cpus: int) -> list[Device]:
     Raises:
         InputError: PyTorch cannot use the GPUs of a node.
     """
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    with_gpus = [node for node in nodes if node["Resources"].get("GPU")]
-    if not with_gpus:
+    nodes = trial_nodes(alive_nodes(), cpus)
+    if not any(node["Resources"].get("GPU") for node in nodes):
         return [_ram(nodes, cpus)]
-    kinds: dict[str | None, list[Mapping[str, Any]]] = {}
-    for node in with_gpus:
+    kinds: dict[str | None, list[Node]] = {}
+    for node in nodes:
         kinds.setdefault(_kind(node), []).append(node)
     devices = []
     for kind, of_kind in kinds.items():
@@ -153,9 +152,9 @@ def find_devices(cpus: int) -> list[Device]:
     return devices
 
 
-def _ram(nodes: list[dict[str, Any]], cpus: int) -> Device:
+def _ram(nodes: list[Node], cpus: int) -> Device:
     # As much as a trial can have where all CPUs of a node run trials: less would serve nobody.
-    resources = [node["Resources"] for node in nodes if node["Resources"].get("CPU", 0) >= cpus]
+    resources = [node["Resources"] for node in nodes]
     memory = max((r.get("memory", 0) for r in resources), default=0)
     even = min((r.get("memory", 0) / (r["CPU"] // cpus) for r in resources), default=0)
     # A worker holds less than this process, which has imported more.
@@ -174,7 +173,7 @@ def this_device() -> Device:
     return Device(None, True, torch.cuda.device_count(), memory, 0, overhead, host_overhead)
 
 
-def _asked(node: Mapping[str, Any]) -> Device:
+def _asked(node: Node) -> Device:
     on_node = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
     gpu = 0.01 if node["Resources"].get("GPU") else 0
     task = ray.remote(this_device).options(num_cpus=0, num_gpus=gpu, scheduling_strategy=on_node)
@@ -182,7 +181,7 @@ def _asked(node: Mapping[str, Any]) -> Device:
     return device
 
 
-def _kind(node: Mapping[str, Any]) -> str | None:
+def _kind(node: Node) -> str | None:
     names = (name for name in node["Resources"] if name.startswith(_ACCELERATOR))
     return next((name.removeprefix(_ACCELERATOR) for name in names), None)
 

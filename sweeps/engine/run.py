@@ -10,18 +10,19 @@ from pathlib import Path
 
 import click
 import optuna
-import ray
 from ray import tune
 from ray.tune.error import TuneError
 from ray.tune.experiment import Trial
 from rich.console import Console
 
+from memmeta import data
 from memmeta.errors import InputError
 from memmeta.prediction import predict_peak_memory
-from memmeta.runtime import ALLOCATOR_ENVIRONMENT
+from sweeps.engine import cluster
 from sweeps.engine.ledger import Ledger, only_one
 from sweeps.engine.options import Options
 from sweeps.engine.placement import Placement, find_devices
+from sweeps.engine.preflight import Question, check_nodes, guarded, marked, software
 from sweeps.engine.progress import Progress
 from sweeps.engine.schedule import Schedule, quotas
 from sweeps.engine.search import LedgerSearch, Recorder, Watch
@@ -80,11 +81,12 @@ def _run(
     folder: Path,
 ) -> str | None:
     """Run the trials that are missing. Returns the traceback of a bug that stopped them."""
-    progress = Progress(console, ledger, schedule)
     with ThreadPoolExecutor(1) as side:
         # Has PyTorch import, while Ray starts, what predictions need: that takes seconds.
         side.submit(predict_peak_memory, ledger.study.run_config({"task_batch": 1}, options.seed))
-        with _cluster(), progress:
+        address = cluster.running()
+        with _ready(address, console, options, ledger.study, folder) as trainable:
+            progress = Progress(console, ledger, schedule)
             devices = find_devices(options.cpus_per_trial)
             placement = Placement(devices, options.cpus_per_trial, options.memory_budget)
             search = LedgerSearch(schedule, ledger, placement, [tracker.send, progress.update])
@@ -92,18 +94,25 @@ def _run(
             concurrent = options.max_concurrent
             if concurrent is None and placement.slots:
                 concurrent = placement.slots + 1  # one is proposed while the others train
-            _tuner(search, recorder, concurrent, options.data_root, folder).fit()
+            # A cluster grows by what waits: where so many are to run at once, so many wait.
+            pending = options.max_concurrent if address else None
+            os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(pending or _PENDING))
+            with progress:
+                places = {"data_root": options.data_root, "checkpoints": folder / "checkpoints"}
+                trainable = tune.with_parameters(trainable, **places)
+                _tuner(search, recorder, concurrent, trainable, folder).fit()
     return recorder.bug
 
 
 def _tuner(
-    search: LedgerSearch, recorder: Recorder, concurrent: int | None, data_root: Path, folder: Path
+    search: LedgerSearch,
+    recorder: Recorder,
+    concurrent: int | None,
+    trainable: type[tune.Trainable],
+    folder: Path,
 ) -> tune.Tuner:
-    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(_PENDING))
     return tune.Tuner(
-        tune.with_parameters(
-            MetaTrainable, data_root=data_root, checkpoints=folder / "checkpoints"
-        ),
+        trainable,
         tune_config=tune.TuneConfig(
             search_alg=search,
             num_samples=-1,  # until the search says that it is finished
@@ -125,18 +134,36 @@ def _tuner(
 
 
 @contextmanager
-def _cluster() -> Iterator[None]:
-    """The Ray cluster that is running here, or else this machine."""
-    ray.init(
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        include_dashboard=False,
-        runtime_env={"env_vars": ALLOCATOR_ENVIRONMENT},
-    )
-    try:
-        yield
-    finally:
-        ray.shutdown()
+def _ready(
+    address: str | None, console: Console, options: Options, study: Study, folder: Path
+) -> Iterator[type[MetaTrainable]]:
+    """Connect to Ray, and make sure that trials can run wherever it may put them.
+
+    Yields what they run. A cluster that was there before is waited for and looked at; this machine
+    alone needs neither.
+
+    Raises:
+        InputError: something is wrong with a node, or no trial fits on this machine.
+    """
+    with cluster.connected(address):
+        if address is None:
+            _check_cpus(options.cpus_per_trial)
+            yield MetaTrainable
+            return
+        cluster.wait_for_nodes(console, options.cpus_per_trial)
+        digest = data.load(study.data.name, options.data_root).digest
+        with marked(folder) as marker:
+            wanted = study.data.name, digest, options.data_root
+            question = Question(software(), marker, *wanted)
+            check_nodes(console, question, options.cpus_per_trial)
+            yield guarded(MetaTrainable, question)
+
+
+def _check_cpus(cpus: int) -> None:
+    nodes = cluster.alive_nodes()
+    if not cluster.trial_nodes(nodes, cpus):
+        most = max(int(node["Resources"].get("CPU", 0)) for node in nodes)
+        raise InputError(f"--cpus-per-trial {cpus}: this machine has {most}")
 
 
 @contextmanager

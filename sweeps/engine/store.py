@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +34,19 @@ def default_uri(storage: Path) -> str:
     if "?" in str(storage):
         raise InputError(f"{storage}: a storage folder cannot have a ? in its name")
     return f"sqlite:///{storage.resolve()}/mlflow.db"
+
+
+def check_database(path: Path) -> None:
+    """Read from the database of an MLflow store. MLflow itself would make its tables in any file.
+
+    Raises:
+        sqlite3.Error: it is no such database.
+    """
+    connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+    try:
+        connection.execute("SELECT 1 FROM latest_metrics LIMIT 1")
+    finally:
+        connection.close()
 
 
 def without_credentials(text: str) -> str:

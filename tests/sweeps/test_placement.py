@@ -9,6 +9,7 @@ from mlflow import MlflowClient
 
 from memmeta.config import DataConfig, RunConfig
 from memmeta.prediction import predict_peak_memory, predict_trial_memory
+from sweeps.engine.cluster import trial_nodes
 from sweeps.engine.ledger import Ledger
 from sweeps.engine.outcome import TAGS
 from sweeps.engine.placement import Device, Placed, Placement, Refusal, reservation, share
@@ -74,6 +75,15 @@ def test_trials_go_to_the_kind_of_card_with_most_room_and_big_ones_where_they_fi
     for index in range(6):
         placement.free(("explore", index))
     assert placement._taken == {}
+
+
+def test_trials_run_where_there_are_cpus_enough_and_a_gpu_if_any_node_has_one():
+    head, small, large = ({"Resources": {"CPU": cpus}} for cpus in (0, 2, 8))
+    card, thin = ({"Resources": {"CPU": cpus, "GPU": 1}} for cpus in (4, 1))
+    assert trial_nodes([{"Resources": {}}, head], cpus=1) == []
+    assert trial_nodes([head, small, large], cpus=2) == [small, large]
+    assert trial_nodes([head, small, large, card, thin], cpus=2) == [card]
+    assert trial_nodes([large, thin], cpus=2) == []
 
 
 @pytest.mark.slow

@@ -1,0 +1,261 @@
+"""What the driver of a sweep has to do on a cluster of many GPUs, by simulation.
+
+    python benchmarks/cluster_scale.py
+
+starts a Ray cluster of 16 nodes on this machine, each of which claims a GPU, and runs a sweep of
+256 trials there whose training is a pause. Ledger, search, placement, Ray Tune and MLflow are
+those of every sweep. Writes docs/cluster_scale.md; takes some eight minutes.
+"""
+
+import json
+import os
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import fmean, quantiles
+from typing import Any
+
+import click
+import torch
+
+from memmeta import checkpoint, data, provenance
+from memmeta.config import DataConfig, LearnerConfig, TrainingConfig
+from memmeta.training import MetaTrainer
+from sweeps.engine.study import Study
+
+MIB = 2**20
+
+STUDY = Study(
+    name="scale",
+    data=DataConfig(name="glyphs", shots=1),
+    training=TrainingConfig(iterations=20, evaluations=2, val_tasks=60),
+    trials=256,
+)
+
+PAUSE = 5.0
+"""Seconds of a trial from one validation to the next, on average: from half to one and a half."""
+
+TEXT = """\
+# The driver of a sweep on many GPUs
+
+`{command}` on {hardware}, commit {commit}.
+
+A real Ray cluster of {nodes} nodes, all on this machine, each with one CPU and a GPU that it only
+claims. {trials} trials of stage search (TPE), {nodes} at a time, each of which pauses for
+about {pause:.0f} seconds {reports} times instead of training, and reports a validation after each.
+Everything else is as in any sweep: ledger, proposals, predictions of memory, placement, Ray Tune,
+MLflow on SQLite.
+So results come {rate:.1f} times a second, as often as from {equal:.0f} GPUs with trials of ten
+minutes and as many validations.
+
+| | |
+|---|---|
+| checks of all nodes before the first trial | {check:.0f} s |
+| from then to the end of the last trial | {span:.0f} s |
+| of it, outside the pauses | {outside:.0%} |
+| driver: CPU a trial | {cpu:.2f} s |
+| of it, the first and the last {part} trials | {first:.2f} s, {last:.2f} s |
+| driver: peak resident set | {rss:.0f} MiB |
+| journal | {journal:.1f} KiB a trial |
+| MLflow: a write, mean (90 %) | {write:.0f} ms ({slow:.0f} ms) |
+| MLflow: writes a trial | {writes:.1f} |
+| MLflow: database | {mlflow:.0f} KiB a trial |
+| a checkpoint, Conv4 with 32 filters | {conv4:.2f} MiB |
+| a checkpoint, ResNet-12 with 64 filters | {resnet12:.0f} MiB |
+
+The nodes, their workers and the driver share {cores} cores here, so times are longer than on a
+head of its own. CPU seconds are the driver's alone, its threads for MLflow and Ray included.
+"""
+
+
+def drive(data_root: Path, storage: Path, nodes: int, trials: int) -> dict[str, Any]:
+    """Run the sweep in this process, on the cluster that it is told of, and measure it."""
+    from click.testing import CliRunner
+
+    from sweeps.engine import placement, run
+    from sweeps.engine.command_line import _command
+    from sweeps.engine.ledger import Ledger
+    from sweeps.engine.tracking import Tracker
+
+    spent: list[tuple[float, float]] = []  # wall and CPU, at the end of every trial
+    paused: list[float] = []
+    writes: list[float] = []
+
+    class Pausing(run.MetaTrainable):
+        """Pauses, and makes its results up."""
+
+        def step(self) -> dict[str, Any]:
+            """A validation later."""
+            pause = PAUSE * random.uniform(0.5, 1.5)
+            time.sleep(pause)
+            self.seconds += pause
+            before = getattr(self, "reports", [])
+            reports = [*before, self._report(len(before) + 1)]
+            done = len(reports) == STUDY.training.evaluations
+            self.reports = [] if done else reports
+            return {
+                **self._facts(),
+                "status": "complete" if done else "running",
+                "done": done,
+                "step": reports[-1]["step"],
+                "metrics": reports[-1]["metrics"],
+                "reports": reports,
+                "peak_memory_bytes": self.predicted,
+                "seconds_per_step": 1.0,
+                "threads": 1,
+            }
+
+        def _report(self, count: int) -> dict[str, Any]:
+            learner = self.run.learner
+            accuracy = 1 / (1 + abs(learner.inner_lr - 0.3) + learner.ridge)
+            names = ("val_accuracy", "val_interval", "val_loss", "cg_residual", "gradient_norm")
+            step = count * self.run.iterations // STUDY.training.evaluations
+            metrics = dict.fromkeys(names, accuracy)
+            return {"step": step, "time": time.time(), "metrics": metrics}
+
+    def described(node: dict[str, Any]) -> placement.Device:
+        # Room for one trial, so that each has a GPU.
+        del node
+        return placement.Device(None, True, 1, 8000 * MIB, 1.0, 100 * MIB, 256 * MIB)
+
+    report, sync = Ledger.report, Tracker._sync
+
+    def reported(self: Ledger, *arguments: Any) -> Any:
+        entry = report(self, *arguments)
+        if entry.finished:
+            spent.append((time.perf_counter(), time.process_time()))
+            paused.append(entry.result["seconds"])
+            if len(spent) % 16 == 0:
+                seconds = time.perf_counter() - begun
+                # What the sweep prints is kept from the screen.
+                print(f"{len(spent)} trials, {seconds:.0f} s", file=sys.__stdout__, flush=True)
+        return entry
+
+    def synced(self: Tracker, *arguments: Any, **options: Any) -> None:
+        at = time.perf_counter()
+        sync(self, *arguments, **options)
+        writes.append(time.perf_counter() - at)
+
+    Ledger.report, Tracker._sync = reported, synced  # type: ignore[method-assign]
+    run.MetaTrainable, placement._asked = Pausing, described  # type: ignore[misc]
+    checks: list[float] = []
+    check = run.check_nodes
+
+    def checked(*arguments: Any) -> None:
+        at = time.perf_counter()
+        check(*arguments)
+        checks.extend((time.perf_counter() - at, time.perf_counter(), time.process_time()))
+
+    run.check_nodes = checked
+    begun = time.perf_counter()
+    words = ["--stage", "search", "--trials", trials, "--max-concurrent", nodes]
+    places = ["--data-root", data_root, "--storage", storage]
+    done = CliRunner().invoke(_command, [*map(str, (*words, *places))], obj=STUDY)
+    if done.exit_code or len(spent) != trials:
+        raise click.ClickException(f"the sweep failed:\n{done.output}")
+    check_seconds, first_begin, first_cpu = checks
+    cpus = [first_cpu, *(cpu for _, cpu in spent)]
+    folder, part = storage / STUDY.sweep_name(0), trials // 4
+    return {
+        "trials": trials,
+        "check": check_seconds,
+        "busy": sum(paused),
+        "span": spent[-1][0] - first_begin,
+        "cpu": (cpus[-1] - cpus[0]) / trials,
+        "part": part,
+        "first": (cpus[part] - cpus[0]) / part,
+        "last": (cpus[-1] - cpus[-1 - part]) / part,
+        "rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "journal": (folder / "journal.log").stat().st_size / 1024 / trials,
+        "write": 1000 * fmean(writes),
+        "slow": 1000 * quantiles(writes, n=10)[-1],
+        "writes": len(writes) / trials,
+        "mlflow": (storage / "mlflow.db").stat().st_size / 1024 / trials,
+    }
+
+
+def on_cluster(nodes: int, data_root: Path, trials: int) -> dict[str, Any]:
+    """What `drive` measures, in a process of its own beside a cluster that is started here."""
+    from ray.cluster_utils import Cluster
+
+    size = {"object_store_memory": 80 * MIB}
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **size})
+    try:
+        for count in range(nodes):
+            cluster.add_node(num_cpus=1, num_gpus=1, **size)
+            print(f"{count + 1} of {nodes} nodes", flush=True)
+        with tempfile.TemporaryDirectory() as storage:
+            words = [
+                "--nodes",
+                nodes,
+                "--trials",
+                trials,
+                "--data-root",
+                data_root,
+                "--storage",
+                storage,
+            ]
+            command = [sys.executable, __file__, *map(str, words)]
+            environment = os.environ | {"RAY_ADDRESS": str(cluster.address)}
+            subprocess.run(command, check=True, env=environment)
+            row: dict[str, Any] = json.loads((Path(storage) / "measured.json").read_text())
+    finally:
+        cluster.shutdown()
+    return row | {
+        "nodes": nodes,
+        "pause": PAUSE,
+        "reports": STUDY.training.evaluations,
+        "rate": trials * STUDY.training.evaluations / row["span"],
+        "equal": 600 * trials / row["span"],
+        "outside": 1 - row["busy"] / (row["span"] * nodes),
+    }
+
+
+def checkpoint_size(backbone: str, filters: int, data_root: Path) -> float:
+    """MiB of what a trial leaves at each validation."""
+    learner = LearnerConfig.model_validate({"backbone": backbone, "filters": filters})
+    run = STUDY.model_copy(update={"learner": learner}).run_config({}, seed=0)
+    trainer = MetaTrainer(run, data.load(STUDY.data.name, data_root), torch.device("cpu"))
+    trainer.step()  # makes the optimiser's state
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trainer.pt"
+        checkpoint.save(path, trainer)
+        return path.stat().st_size / MIB
+
+
+@click.command()
+@click.option("--data-root", type=click.Path(path_type=Path), default=Path("data"))
+@click.option("--nodes", default=16, show_default=True)
+@click.option("--trials", default=STUDY.trials, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), default=Path("docs"), show_default=True)
+@click.option("--storage", type=click.Path(path_type=Path), hidden=True)
+def main(data_root: Path, nodes: int, trials: int, out: Path, storage: Path | None) -> None:
+    """Measure, and write the table."""
+    data_root = data_root.resolve()
+    if storage:
+        measured = drive(data_root, storage, nodes, trials)
+        (storage / "measured.json").write_text(json.dumps(measured))
+        return
+    commit = provenance.commit()  # before the file below makes the tree dirty
+    data.prepare(STUDY.data.name, data_root)
+    filters = {"conv4": 32, "resnet12": 64}
+    sizes = {name: checkpoint_size(name, size, data_root) for name, size in filters.items()}
+    row = on_cluster(nodes, data_root, trials) | sizes
+    text = TEXT.format(
+        command=f"python benchmarks/cluster_scale.py --nodes {nodes} --trials {trials}",
+        hardware=provenance.hardware(torch.device("cpu")),
+        commit=commit,
+        cores=os.cpu_count(),
+        **row,
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "cluster_scale.md").write_text(text, encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,197 @@
+"""Checks of this machine, or of the cluster that a sweep would use from here."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import click
+import ray
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from memmeta import data, provenance
+from memmeta.errors import InputError
+from sweeps.engine import cluster
+from sweeps.engine.cluster import Node
+from sweeps.engine.preflight import answered, ask, marked, software, view_problems
+from sweeps.engine.store import check_database, connect, explained, without_credentials
+
+State = Literal["ok", "warning", "failed"]
+
+_COLOURS: dict[State, str] = {"ok": "green", "warning": "yellow", "failed": "bold red"}
+
+_LITTLE_SPACE = 2**30
+"""Bytes below which a sweep of small models may fill the disk."""
+
+_LIST_GPUS = """\
+import json, torch
+cards = map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
+print(json.dumps([f"{card.name}, {card.total_memory / 2**30:.0f} GiB" for card in cards]))
+"""
+
+
+class Check(NamedTuple):
+    """One thing that was looked at."""
+
+    name: str
+    state: State
+    text: str
+
+
+def examine(data_root: Path, storage: Path, tracking_uri: str) -> Iterator[Check]:
+    """Look at everything that a sweep needs. Starts nothing, and creates nothing that stays.
+
+    Args:
+        data_root: folder with the data sets.
+        storage: folder of all sweeps.
+        tracking_uri: MLflow store.
+    """
+    for name, version in software().items():
+        yield Check(name, "ok", version)
+    yield Check("commit", "ok", provenance.commit())
+    for name in ("optuna", "mlflow"):
+        yield Check(name, "ok", metadata.version(name))
+    yield _storage(storage)
+    yield _data(data_root)
+    yield _tracking(tracking_uri)
+    yield from _machines(data_root, storage)
+
+
+def show(console: Console, checks: Iterator[Check]) -> int:
+    """Print the checks, a line each. Returns the exit code: 1 if any failed."""
+    table = Table(box=box.SIMPLE, show_header=False, pad_edge=False)
+    failed = False
+    for check in checks:
+        colour = _COLOURS[check.state]
+        table.add_row(f"[{colour}]{check.state}[/]", check.name, check.text)
+        failed |= check.state == "failed"
+    console.print(table)
+    return int(failed)
+
+
+def _storage(storage: Path) -> Check:
+    # It is made by the first sweep.
+    there = next(path for path in (storage, *storage.parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        return Check("storage", "failed", f"{storage}: cannot be written")
+    free = shutil.disk_usage(there).free
+    state: State = "warning" if free < _LITTLE_SPACE else "ok"
+    return Check("storage", state, f"{storage}: can be written, {free / 2**30:.1f} GiB free")
+
+
+def found_data(data_root: Path) -> list[str]:
+    """The data sets that a sweep finds in `data_root`. Nothing is prepared, and no image read."""
+    return [name for name in data.SOURCES if _is_found(name, data_root)]
+
+
+def _is_found(name: str, data_root: Path) -> bool:
+    if (data_root / "cache" / name / "meta.json").exists():
+        return True
+    try:
+        data.SOURCES[name].read(data_root, "train")  # says at once if there is nothing to read
+    except InputError:
+        return False
+    return True
+
+
+def _data(data_root: Path) -> Check:
+    found = [*found_data(data_root), "sinusoid"]
+    missing = [name for name in data.INPUT_SHAPES if name not in found]
+    text = f"{data_root}: {', '.join(found)}"
+    return Check("data", "ok", text + (f"; not there: {', '.join(missing)}" if missing else ""))
+
+
+def _tracking(uri: str) -> Check:
+    shown = without_credentials(uri)
+    try:
+        with explained(uri):
+            if uri.startswith("sqlite"):
+                path = Path(uri.partition(":///")[2].partition("?")[0])
+                if not path.exists():
+                    return Check("tracking", "ok", f"{shown}: made by the first sweep")
+                check_database(path)
+            connect(uri).search_experiments(max_results=1)
+    except InputError as error:
+        return Check("tracking", "failed", error.message)
+    return Check("tracking", "ok", f"{shown}: can be read")
+
+
+def _machines(data_root: Path, storage: Path) -> Iterator[Check]:
+    try:
+        address = cluster.running()
+        if address is None:
+            cores = os.cpu_count()
+            text = f"none runs here: a sweep uses this machine alone, {cores} CPUs"
+            yield Check("cluster", "ok", text)
+            yield Check("GPUs", "ok", ", ".join(list_gpus()) or "none")
+            return
+        with cluster.connected(address):
+            yield from _cluster(address, data_root, storage)
+    except click.ClickException as error:
+        yield Check("cluster", "failed", error.message)
+
+
+def _cluster(address: str, data_root: Path, storage: Path) -> Iterator[Check]:
+    nodes = cluster.alive_nodes()
+    cpus, gpus = (
+        sum(node["Resources"].get(resource, 0) for node in nodes) for resource in ("CPU", "GPU")
+    )
+    text = f"{address}: {len(nodes)} nodes, {cpus:.0f} CPUs, {gpus:.0f} GPUs"
+    # A cluster that starts machines on demand may well have none.
+    yield Check("cluster", "ok" if cpus else "warning", text)
+    try:
+        storage.mkdir(parents=True, exist_ok=True)
+        with marked(storage) as marker:
+            views = [ask(node, view_problems, software(), marker) for node in nodes]
+            cards = [ask(node, list_gpus) for node in nodes]
+            sets = [ask(node, found_data, data_root) for node in nodes]
+            found = found_data(data_root)
+            for node, view, card, there in zip(nodes, views, cards, sets, strict=True):
+                yield from _node(node, marker, found, view, card, there)
+    except OSError as error:
+        yield Check("storage", "failed", f"{storage}: cannot be written ({error.strerror})")
+
+
+def _node(
+    node: Node,
+    marker: Path,
+    found: list[str],
+    view: Any,
+    cards: Any,
+    there: Any,
+) -> Iterator[Check]:
+    name = f"node {node['NodeManagerAddress']}"
+    problems = answered(node, view, marker)
+    if problems:
+        yield Check(name, "failed", "; ".join(problems))
+        return
+    yield Check(name, "ok", "same versions, code and storage")
+    yield _gpus(name, ray.get(cards), int(node["Resources"].get("GPU", 0)))
+    missing = [name for name in found if name not in ray.get(there)]
+    if missing and node["Resources"].get("CPU"):
+        yield Check(name, "warning", f"data that is here and not there: {', '.join(missing)}")
+
+
+def _gpus(name: str, cards: list[str], known: int) -> Check:
+    text = f"GPUs: {', '.join(cards) or 'none'}"
+    if known > len(cards):
+        return Check(name, "failed", f"{text}; Ray has {known} that PyTorch cannot use")
+    if known < len(cards):
+        return Check(name, "warning", f"{text}; Ray was started with {known}")
+    return Check(name, "ok", text)
+
+
+def list_gpus() -> list[str]:
+    """The GPUs that PyTorch can use on this machine, in a process that Ray hides none from."""
+    environment = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}
+    command = [sys.executable, "-c", _LIST_GPUS]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    cards: list[str] = json.loads(done.stdout) if done.returncode == 0 else []
+    return cards
