@@ -77,7 +77,7 @@ def test_a_cluster_is_looked_at_node_by_node(tmp_path, data_root):
         cluster.shutdown()
     assert line(output, "tracking") == ("ok", f"{default_uri(tmp_path)}: can be read")
     assert line(output, "cluster") == ("ok", f"{address}: 2 nodes, 1 CPUs, 1 GPUs")
-    assert output.count("same versions, code and storage") == 2
+    assert output.count("same versions, code and storage") == 2, output
     # No node has such a card: it is claimed.
     assert code == 1
     assert output.count("GPUs: none; Ray has 1 that PyTorch cannot use") == 1
