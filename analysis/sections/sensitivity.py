@@ -200,7 +200,13 @@ def _map(found: Sensitivity, of: Map, space: Space) -> Figure:
         x_places = list(map(style.dimension_axis(axes, "x", space[x_name]), of.x))
         y_places = list(map(style.dimension_axis(axes, "y", space[y_name]), of.y))
         surface = axes.pcolormesh(
-            x_places, y_places, of.mean, cmap=style.MAP, norm=_colours(found), shading="gouraud"
+            x_places,
+            y_places,
+            of.mean,
+            cmap=style.MAP,
+            norm=_colours(found),
+            shading="gouraud",
+            rasterized=True,  # as triangles it would be megabytes
         )
         axes.grid(visible=False)
         axes.set(xlabel=x_name, ylabel=y_name)
