@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from analysis.store import find_runs
+from analysis.store import attach, find_runs
 from analysis.trials import Trial, read_sweep
 from memmeta.errors import InputError
 from sweeps.engine.store import default_uri, without_credentials
@@ -224,6 +224,15 @@ def test_a_server_is_read_as_the_file_is(storage: Path, tmp_path: Path) -> None:
             assert read_sweep(server.address, name) == expected
         with pytest.raises(InputError, match=f"no study or sweep nope in {server.address}"):
             read_sweep(server.address, "nope")
+        # A run that was begun through the server has its files there, too.
+        client = MlflowClient(server.address)
+        run_id = client.create_run(client.create_experiment("remote")).info.run_id
+        (tmp_path / "figures").mkdir()
+        figure = tmp_path / "figures" / "a.png"
+        figure.write_bytes(b"a picture")
+        attach(server.address, run_id, tmp_path, [figure])
+        copy = client.download_artifacts(run_id, "report/figures/a.png", str(storage))
+        assert Path(copy).read_bytes() == b"a picture"
 
 
 def test_what_is_over_the_memory_limit_of_the_search_is_not_ranked(uri: str) -> None:
