@@ -1,0 +1,226 @@
+"""Time and memory of a meta-step as multiples of the floor.
+
+    python benchmarks/step_time.py --image-size 84 --filters 32 --task-batch 4 --json
+
+The floor is one forward and one backward pass of the same backbone over the support and query
+images of the step, a task at a time, as one would write it in PyTorch: no inner loop, no
+conjugate gradient, no optimiser, no data. It is timed in turn with the step, in one process, so
+that what else the machine does meets both.
+"""
+
+import itertools
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from statistics import median, quantiles
+
+import click
+import torch
+from rich import box
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from torch import Tensor, nn
+
+from memmeta import backbones, provenance
+from memmeta.command_line import chosen_device
+from memmeta.config import RunConfig, parse
+from memmeta.memory import measure_peak
+from memmeta.prediction import ShapeDataset
+from memmeta.runtime import configure_process
+from memmeta.training import MetaTrainer
+
+MIB = 2**20
+_WARM_UP = 3
+"""Steps before the first that is timed; the second and the third are watched for memory."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One setting, measured."""
+
+    algorithm: str
+    kind: str
+    inner_steps: int
+    cg_steps: int
+    task_batch: int
+    chunk: int | None
+    step_seconds: float
+    """Median."""
+    floor_seconds: float
+    """Median of those timed in turn with the steps."""
+    step_over_floor: float
+    """Median of the ratios of neighbours."""
+    low: float
+    """Lower quartile of these ratios."""
+    high: float
+    """Upper quartile."""
+    step_peak_mib: float
+    floor_peak_mib: float
+    peak_over_floor: float
+
+
+class Noise(ShapeDataset):
+    """Images of random pixels: a norm of nothing but zeros would be another computation."""
+
+    def _inputs(self, tasks: int, count: int) -> Tensor:
+        channels, height, width = self.input_shape
+        generator = torch.Generator().manual_seed(count)
+        shape = (tasks, count, height, width, channels)
+        return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+
+
+class Floor:
+    """Forward and backward passes of a plain backbone over the images of a step."""
+
+    def __init__(self, run: RunConfig, image_size: int, device: torch.device) -> None:
+        shape = (3, image_size, image_size)
+        self.network: nn.Module = backbones.build(run.learner, shape).to(device)
+        images = run.data.ways * (run.data.shots + run.data.queries)
+        self.tasks = torch.randn(run.learner.task_batch, images, *shape, device=device)
+
+    def __call__(self) -> None:
+        """Add to the gradients of the network."""
+        for images in self.tasks:
+            self.network(images).sum().backward()
+
+    def held(self) -> list[Tensor]:
+        """What is there before a pass and after it, the step's too."""
+        parameters = list(self.network.parameters())
+        return [*parameters, *(p.grad for p in parameters if p.grad is not None), self.tasks]
+
+
+def measure(run: RunConfig, image_size: int, repeats: int, device: torch.device) -> Row:
+    """Time the step of `run` in turn with its floor, `repeats` times each."""
+    trainer = MetaTrainer(run, Noise((3, image_size, image_size)), device)
+    floor = Floor(run, image_size, device)
+    for _ in range(_WARM_UP):
+        trainer.step()
+        floor()
+    _, floor_peak = measure_peak(floor, floor.held, device)
+    pairs = [(_timed(trainer.step, device), _timed(floor, device)) for _ in range(repeats)]
+    ratios = [step / plain for step, plain in pairs]
+    low, _, high = quantiles(ratios, n=4)
+    assert trainer.peak_memory is not None
+    learner = run.learner
+    return Row(
+        learner.algorithm,
+        learner.kind,
+        learner.inner_steps,
+        learner.cg_steps,
+        learner.task_batch,
+        learner.chunk,
+        step_seconds=median(step for step, _ in pairs),
+        floor_seconds=median(plain for _, plain in pairs),
+        step_over_floor=median(ratios),
+        low=low,
+        high=high,
+        step_peak_mib=trainer.peak_memory / MIB,
+        floor_peak_mib=floor_peak / MIB,
+        peak_over_floor=trainer.peak_memory / floor_peak,
+    )
+
+
+def _timed(work: Callable[[], object], device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    begun = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - begun
+
+
+def table(rows: Sequence[Row], title: str) -> Table:
+    """A line a setting."""
+    result = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("", "K", "N", "tasks", "chunk", "s", "÷ floor", "quartiles", "MiB", "÷ floor"):
+        result.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        result.add_row(
+            f"{row.algorithm} {row.kind}"
+            if row.algorithm in ("anil", "itd_bio")
+            else row.algorithm,
+            str(row.inner_steps),
+            str(row.cg_steps) if row.algorithm == "memory_reduced" else "",
+            str(row.task_batch),
+            str(row.chunk or ""),
+            f"{row.step_seconds:.3f}",
+            f"{row.step_over_floor:.2f}",
+            f"{row.low:.2f} to {row.high:.2f}",
+            f"{row.step_peak_mib:.1f}",
+            f"{row.peak_over_floor:.2f}",
+        )
+    return result
+
+
+@click.command()
+@click.option("--algorithm", type=click.Choice(["memory_reduced", "anil", "itd_bio", "maml"]),
+              multiple=True, default=["memory_reduced"], show_default=True)  # fmt: skip
+@click.option("--kind", type=click.Choice(["cached", "naive"]), default="cached",
+              show_default=True, help="Of anil and itd_bio.")  # fmt: skip
+@click.option("--backbone", type=click.Choice(["conv4", "resnet12"]), default="conv4",
+              show_default=True)  # fmt: skip
+@click.option("--filters", default=64, show_default=True)
+@click.option("--norm", type=click.Choice(["batch", "frozen", "group"]), default="batch",
+              show_default=True)  # fmt: skip
+@click.option("--image-size", default=32, show_default=True, help="Height and width, RGB.")
+@click.option("--ways", default=5, show_default=True)
+@click.option("--shots", default=5, show_default=True)
+@click.option("--queries", default=15, show_default=True)
+@click.option("--task-batch", type=click.IntRange(min=1), multiple=True, default=[4],
+              show_default=True)  # fmt: skip
+@click.option("--inner-steps", type=click.IntRange(min=0), multiple=True, default=[20],
+              show_default=True, help="K.")  # fmt: skip
+@click.option("--cg-steps", type=click.IntRange(min=0), multiple=True, default=[20],
+              show_default=True, help="N.")  # fmt: skip
+@click.option("--chunk", type=click.IntRange(min=1), help="Images in the backbone at a time.")
+@click.option("--repeats", type=click.IntRange(min=3), default=15, show_default=True)
+@click.option("--device", help="PyTorch device; default: a GPU if there is one.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads; default: all.")
+@click.option("--json", "as_json", is_flag=True, help="A list of rows, for machines.")
+def main(
+    algorithm: Sequence[str],
+    kind: str,
+    image_size: int,
+    task_batch: Sequence[int],
+    inner_steps: Sequence[int],
+    cg_steps: Sequence[int],
+    repeats: int,
+    device: str | None,
+    threads: int | None,
+    as_json: bool,
+    **fixed: object,
+) -> None:
+    """Time a meta-step beside its floor, for every combination of what is given more than once."""
+    configure_process(threads)
+    place = chosen_device(device)
+    data = {name: fixed.pop(name) for name in ("ways", "shots", "queries")}
+    runs = [
+        _run(data, {"algorithm": name, "task_batch": tasks, "inner_steps": k, "cg_steps": n,
+                    "kind": kind if name in ("anil", "itd_bio") else "cached", **fixed})
+        for name, tasks, k, n in itertools.product(algorithm, task_batch, inner_steps, cg_steps)
+    ]  # fmt: skip
+    errors = Console(stderr=True)
+    hidden = not errors.is_terminal
+    rows = [
+        measure(run, image_size, repeats, place)
+        for run in track(runs, "measuring", console=errors, transient=True, disable=hidden)
+    ]
+    hardware = provenance.hardware(place)
+    settings = {**data, "image_size": image_size, "repeats": repeats, "hardware": hardware}
+    if as_json:
+        click.echo(json.dumps([asdict(row) | fixed | settings for row in rows], indent=1))
+    else:
+        title = f"{image_size}×{image_size}, {fixed['backbone']}, {hardware}"
+        Console().print(table(rows, title))
+
+
+def _run(data: dict[str, object], learner: dict[str, object]) -> RunConfig:
+    training = {"iterations": 10**6}
+    return parse(RunConfig, {"data": data, "learner": learner, "training": training}, "options")
+
+
+if __name__ == "__main__":
+    main()
