@@ -134,7 +134,7 @@ def _timed(work: Callable[[], object], device: torch.device) -> float:
 
 def table(rows: Sequence[Row], title: str) -> Table:
     """A line a setting."""
-    result = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    result = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0)
     for heading in ("", "K", "N", "tasks", "chunk", "s", "÷ floor", "quartiles", "MiB", "÷ floor"):
         result.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
