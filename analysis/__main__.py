@@ -50,8 +50,8 @@ _as_json = click.option(
 def main() -> None:
     """Look at the results of sweeps, compare them, and put what they say to the test.
 
-    STUDY names a study, for the most recently started sweep of it (cifar_fs), or one sweep in
-    full (cifar_fs-60steps-seed0).
+    STUDY names a study, for the sweep of it that ran last (cifar_fs), or one sweep in full
+    (cifar_fs-60steps-seed0).
     """
 
 

@@ -155,7 +155,7 @@ def read_sweep(uri: str, name: str) -> Sweep:
 
     Args:
         uri: the store, a database or a server.
-        name: a study, for its most recently started sweep; a sweep, in full; or the id of a
+        name: a study, for the sweep of it that ran last; a sweep, in full; or the id of a
             sweep's run, for there can be two of one name in a shared store.
 
     Raises:
@@ -165,6 +165,7 @@ def read_sweep(uri: str, name: str) -> Sweep:
     meant = [run for run in sweeps if name in (_study(run), _sweep(run), run.info.run_id)]
     if not meant:
         raise InputError(f"no study or sweep {name} in {_listing(uri, sweeps)}")
+    meant.sort(key=_last_ran)
     parent = meant.pop()
     parent_id = parent.info.run_id
     children = find_runs(
@@ -177,6 +178,12 @@ def read_sweep(uri: str, name: str) -> Sweep:
         settings=json.loads(parent.data.tags[TAGS.settings]),
         others=tuple(_label(run, sweeps) for run in meant),
     )
+
+
+def _last_ran(sweep: "Run") -> tuple[float, int]:
+    """Sorts sweeps by when they ended, which one that went on did anew; those that run, last."""
+    ended = float("inf") if sweep.info.end_time is None else sweep.info.end_time
+    return ended, sweep.info.start_time
 
 
 def ordered(trials: Iterable[Trial]) -> tuple[Trial, ...]:

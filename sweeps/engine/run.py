@@ -17,9 +17,9 @@ from rich.console import Console
 
 from memmeta import data
 from memmeta.errors import InputError
-from memmeta.prediction import predict_peak_memory
+from memmeta.prediction import predict_trial_memory
 from sweeps.engine import cluster
-from sweeps.engine.ledger import Ledger, only_one
+from sweeps.engine.ledger import Ledger, Ticket, only_one
 from sweeps.engine.options import Options
 from sweeps.engine.placement import Placement, find_devices
 from sweeps.engine.preflight import Question, check_nodes, guarded, marked, software
@@ -82,14 +82,17 @@ def _run(
 ) -> str | None:
     """Run the trials that are missing. Returns the traceback of a bug that stopped them."""
     with ThreadPoolExecutor(1) as side:
-        # Has PyTorch import, while Ray starts, what predictions need: that takes seconds.
-        side.submit(predict_peak_memory, ledger.study.run_config({"task_batch": 1}, options.seed))
+        first = schedule.next()
+        if isinstance(first, Ticket):
+            # While Ray starts: it takes seconds, most of them for imports, and is remembered.
+            side.submit(predict_trial_memory, first.run)
         address = cluster.running()
         with _ready(address, console, options, ledger.study, folder) as trainable:
             progress = Progress(console, ledger, schedule)
             devices = find_devices(options.cpus_per_trial)
             placement = Placement(devices, options.cpus_per_trial, options.memory_budget)
-            search = LedgerSearch(schedule, ledger, placement, [tracker.send, progress.update])
+            listeners = [tracker.send, progress.update]
+            search = LedgerSearch(schedule, ledger, placement, listeners, first)
             recorder = Recorder(search, refused=lambda: tracker.refused)
             concurrent = options.max_concurrent
             if concurrent is None and placement.slots:

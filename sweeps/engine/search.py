@@ -17,6 +17,9 @@ from sweeps.engine.placement import Placed, Placement, Refusal
 from sweeps.engine.schedule import Schedule
 from sweeps.engine.unsaved import Unsaved
 
+Next = Ticket | Literal["wait", "finished"]
+"""What the schedule says of the next trial."""
+
 Listener = Callable[[Entry], None]
 """Is told of a trial whenever the ledger knows more of it."""
 
@@ -29,15 +32,21 @@ class LedgerSearch(Unsaved, Searcher):
     """
 
     def __init__(
-        self, schedule: Schedule, ledger: Ledger, placement: Placement, listeners: list[Listener]
+        self,
+        schedule: Schedule,
+        ledger: Ledger,
+        placement: Placement,
+        listeners: list[Listener],
+        first: Next,
     ) -> None:
+        """Begin with `first`, which the schedule has given already."""
         super().__init__()
         self._schedule = schedule
         self._ledger = ledger
         self._placement = placement
         self._listeners = listeners
         self._tickets: dict[str, Ticket] = {}
-        self._held: Ticket | None = None
+        self._held: Next | None = first
         self._side = ThreadPoolExecutor(1, thread_name_prefix="placement")
         self._placing: tuple[Ticket, Future[Placed | Refusal]] | None = None
 
@@ -68,7 +77,7 @@ class LedgerSearch(Unsaved, Searcher):
                 **placed._asdict(),
             }
 
-    def _next(self) -> Ticket | Literal["wait", "finished"]:
+    def _next(self) -> Next:
         """The next trial that nobody has run or runs under another name."""
         while True:
             ticket = self._held or self._schedule.next()

@@ -14,7 +14,17 @@ from analysis.store import attach, find_runs
 from analysis.trials import Trial, read_sweep
 from memmeta.errors import InputError
 from sweeps.engine.store import default_uri, without_credentials
-from tests.analysis.stand_ins import BEST, FACTS, INTERVAL, LOST, MEASURED, run_config, study
+from tests.analysis.stand_ins import (
+    BEST,
+    FACTS,
+    INTERVAL,
+    LOST,
+    MEASURED,
+    driven,
+    result,
+    run_config,
+    study,
+)
 from tests.mlflow_server import MlflowServer
 
 
@@ -114,7 +124,19 @@ def test_what_was_not_reported_is_none(uri: str) -> None:
     assert (silent.commit, silent.hardware, silent.threads, silent.data_digest) == (None,) * 4
 
 
-def test_a_study_is_its_most_recently_started_sweep(uri: str) -> None:
+def test_a_study_is_the_sweep_of_it_that_ran_last(tmp_path: Path) -> None:
+    uri = default_uri(tmp_path)
+    for index, seed in enumerate((0, 1, 0)):
+        with driven(tmp_path / f"seed {seed}", "again", seed, uri, "again") as driver:
+            driver.trial("explore", index, {}, result("complete", 0.5))
+        time.sleep(0.01)  # Stores tell the time in milliseconds.
+    assert read_sweep(uri, "again").name == "again-60steps-seed0"
+    with driven(tmp_path / "seed 1", "again", 1, uri, "again") as driver:
+        driver.trial("explore", 2, {}, result("complete", 0.5))
+    assert read_sweep(uri, "again").name == "again-60steps-seed1"
+
+
+def test_other_sweeps_of_a_study_are_named(uri: str) -> None:
     sweep = read_sweep(uri, "mixed")
     assert (sweep.study, sweep.name) == ("mixed", "mixed-60steps-seed0")
     assert sweep.others == ("mixed-60steps-seed1",)
