@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from memmeta import fused
 from memmeta.config import LearnerConfig
 
 BLOCKS = 4
@@ -19,14 +20,19 @@ def conv4(channels: int, filters: int, norm: str) -> nn.Sequential:
 
     Maps [n, channels, height, width] to [n, filters * (height // 16) * (width // 16)].
     """
-    # ReLU after the pooling: the same numbers, as both are monotone, on a quarter of the elements.
-    blocks = [
-        nn.Sequential(
+    inputs = (channels, filters, filters, filters)
+    return nn.Sequential(*(_ConvBlock(i, filters, norm) for i in inputs), nn.Flatten())
+
+
+class _ConvBlock(nn.Sequential):
+    """One of Conv4's: as layers of PyTorch here, and otherwise in `memmeta.fused`."""
+
+    def __init__(self, inputs: int, filters: int, norm: str) -> None:
+        # ReLU after the pooling: the same numbers, as both are monotone, on a quarter of the
+        # elements.
+        super().__init__(
             _conv(inputs, filters, 3), _norm(norm, filters), nn.MaxPool2d(2), nn.ReLU(inplace=True)
         )
-        for inputs in (channels, filters, filters, filters)
-    ]
-    return nn.Sequential(*blocks, nn.Flatten())
 
 
 def resnet12(channels: int, filters: int, norm: str) -> nn.Sequential:
@@ -132,8 +138,13 @@ def features(backbone: nn.Module, images: Tensor) -> Tensor:
     """What `backbone` makes of images [tasks, n, ...]: [tasks, n, ...].
 
     With BatchNorm each task's set is normalised on its own, as if it were alone; other norms
-    treat each image on its own and take all tasks in one batch.
+    treat each image on its own and take all tasks in one batch. Gradients flow to the backbone's
+    parameters; Conv4's are not differentiable again.
     """
+    blocks = [module for module in backbone.children() if isinstance(module, _ConvBlock)]
+    if blocks:
+        maps = fused.features(blocks, images)
+        return maps.flatten(2) if len(blocks) == BLOCKS else maps
     if mixes_images(backbone):
         return torch.stack([backbone(task) for task in images])
     flat: Tensor = backbone(images.flatten(0, 1))

@@ -135,9 +135,9 @@ class LearnerConfig(Config):
     task_batch: int = Field(8, ge=1)
     """|B|: tasks in one outer step."""
     chunk: int | None = Field(None, ge=1)
-    """Images in the backbone at a time, which bounds its memory; None: all. memory_reduced pays
-    with about a second forward pass and takes any number, but with norm batch whole sets; anil
-    and itd_bio take whole tasks."""
+    """Images in the backbone at a time, which bounds its memory; None: all. Whole tasks cost
+    nothing on a CPU. memory_reduced also takes less than a task, with norm batch whole sets, and
+    pays for that with about a second forward pass."""
     task_pool: int | None = Field(None, ge=1)
     """Train on so many tasks in turn, not on a new one each time."""
     warm_start: bool = False
@@ -224,11 +224,13 @@ class RunConfig(Config):
                 f"differentiates through a task as a whole, {support + query} images each"
             )
         mixes = learner.norm == "batch" and learner.backbone != "mlp"
-        if mixes and learner.algorithm == "memory_reduced" and (chunk % support or chunk % query):
+        part_of_a_task = learner.algorithm == "memory_reduced" and chunk < support + query
+        if mixes and part_of_a_task and (chunk % support or chunk % query):
             raise ValueError(
                 f"learner.chunk {chunk} would change the gradient: BatchNorm normalises a set as "
-                f"a whole, so a chunk has to be whole support sets of {support} and whole query "
-                f"sets of {query} images (or norm group or frozen)"
+                f"a whole, so a chunk has to be a task of {support + query} images or more, or "
+                f"whole support sets of {support} and whole query sets of {query} images (or norm "
+                f"group or frozen)"
             )
         return self
 

@@ -4,7 +4,7 @@ PyTorch's fake tensors have shapes and no content: the trainer's own step runs o
 same counter counts their bytes, so that prediction and measurement on the CPU agree to the byte.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from memmeta import fused
 from memmeta.algorithms import ALGORITHMS
 from memmeta.config import DataConfig, LearnerConfig, RunConfig, TrainingConfig
 from memmeta.data import INPUT_SHAPES, Episodes, SplitName, to_float
@@ -21,6 +22,8 @@ from memmeta.training import MetaTrainer
 # From its third round on a loop without a graph holds what it held the round before. This and the
 # other shortcuts are tested against the whole way.
 _STEADY = 3
+_FEW = (2, 3, 4)
+"""Tasks from which the peak of more is told."""
 
 Shape = tuple[int, ...]
 
@@ -50,7 +53,7 @@ class TrialMemory(NamedTuple):
     """What a run is estimated to hold at most, in bytes of live tensors."""
 
     step: int
-    """In a training step: `predict_peak_memory`, exactly so up to five tasks a step, and for more
+    """In a training step: `predict_peak_memory`, exactly so up to four tasks a step, and for more
     within a hundredth."""
     whole: int
     """At any moment of it: its beginning, steps and validations."""
@@ -64,24 +67,36 @@ def predict_trial_memory(config: RunConfig, input_shape: Shape | None = None) ->
         input_shape: as for `predict_peak_memory`.
     """
     shape = input_shape or INPUT_SHAPES[config.data.name]
-    step = _by_tasks(lambda run: max(_step_peaks(run, shape)), _relevant(config, eval_queries=1))
+    step = _by_tasks(_relevant(config, eval_queries=1), shape)
     relevant = _relevant(config, config.data.eval_queries)
     steps = min(relevant.learner.inner_steps, _STEADY)
     validated = _with_learner(relevant, inner_steps=steps, cg_steps=0)
     return TrialMemory(step, max(step, _validation_peak(validated, shape)))
 
 
-def _by_tasks(peak: Callable[[RunConfig], int], config: RunConfig) -> int:
-    """The peak of many tasks, from how it grows with few, where it does so evenly."""
+def _by_tasks(config: RunConfig, shape: Shape) -> int:
+    """The peak of a step of many tasks, from how it grows with few, where it does so evenly."""
     tasks = config.learner.task_batch
-    if config.learner.chunk is None and tasks > _STEADY + 2:
+    alone = config.learner.chunk is None and not _tasks_are_together(config, shape)
+    if alone and tasks > _FEW[-1]:
         first, second, third = (
-            peak(_with_learner(config, task_batch=_STEADY + more, task_pool=None, warm_start=False))
-            for more in range(3)
+            max(_step_peaks(_with_learner(config, task_batch=few, **_NO_WARM_START), shape))
+            for few in _FEW
         )
         if third - second == second - first > 0:
-            return third + (tasks - _STEADY - 2) * (third - second)
-    return peak(config)
+            return third + (tasks - _FEW[-1]) * (third - second)
+    return max(_step_peaks(config, shape))
+
+
+_NO_WARM_START = {"task_pool": None, "warm_start": False}
+
+
+def _tasks_are_together(config: RunConfig, shape: Shape) -> bool:
+    """Whether the backbone has sets of several tasks in work at once: few walks, and uneven."""
+    if config.learner.backbone != "conv4" or config.learner.algorithm == "maml":
+        return False
+    smaller_set = config.data.ways * min(config.data.shots, config.data.queries)
+    return fused.images_at_once(config.learner.filters, *shape[1:]) >= 2 * smaller_set
 
 
 def _relevant(config: RunConfig, eval_queries: int) -> RunConfig:

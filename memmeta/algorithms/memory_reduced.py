@@ -15,7 +15,7 @@ from torch import Tensor
 
 from memmeta import chunks, losses, problems
 from memmeta.algorithms.inner_loop import accuracy, adapt
-from memmeta.algorithms.outcome import Diagnostics, Outcome, Solution
+from memmeta.algorithms.outcome import Diagnostics, Outcome, Solution, in_parts
 from memmeta.config import LearnerConfig
 from memmeta.conjugate_gradient import conjugate_gradient
 from memmeta.data import Episodes
@@ -28,13 +28,35 @@ def backward(
 ) -> Outcome:
     """Add the mean hypergradient of the tasks to `.grad` of the backbone's parameters.
 
-    With `config.chunk` so many images are in the backbone at a time, in a forward pass without a
-    graph and one with; the gradient is the same, and activations of one chunk are held at most.
+    With `config.chunk` so many images are in the backbone at a time. Where that is a task or more,
+    the step takes so many tasks after each other, at no cost. Where it is less, each chunk is in a
+    forward pass without a graph and one with; the gradient is the same, and activations of one
+    chunk are held at most.
     """
+    task = episodes.support.shape[1] + episodes.query.shape[1]
+    size, chunk = len(episodes.support), config.chunk
+    if chunk is not None and chunk >= task:
+        size, chunk = chunk // task, None
+
+    def part_backward(part: Episodes, begin: Solution | None, share: float) -> Outcome:
+        return _backward(model, part, config, begin, share, chunk)
+
+    return in_parts(part_backward, episodes, start, size)
+
+
+def _backward(
+    model: MetaModel,
+    episodes: Episodes,
+    config: LearnerConfig,
+    start: Solution | None,
+    share: float,
+    chunk: int | None,
+) -> Outcome:
+    """Add `share` of these tasks' mean hypergradient, `chunk` images at a time."""
     images = episodes.support, episodes.query
     # With a chunk the features come without a graph, and each chunk's is made again below.
-    with torch.set_grad_enabled(config.chunk is None):
-        features = [chunks.features(model, part, config.chunk) for part in images]
+    with torch.set_grad_enabled(chunk is None):
+        features = [chunks.features(model, part, chunk) for part in images]
     # Leaves of their own: the cotangents are complete before the backbone's backward starts.
     leaves = [part.detach().requires_grad_() for part in features]
     problem = problems.build(model, leaves[0], leaves[1], episodes, config)
@@ -45,12 +67,12 @@ def backward(
     query_loss = losses.loss(scores, episodes.query_labels).mean()
     inner_gradient = problem.support_gradient(phi)
     scalar = query_loss - (inner_gradient * v).flatten(1).sum(1).mean()
-    cotangents = torch.autograd.grad(scalar, leaves)
-    if config.chunk is None:
+    cotangents = torch.autograd.grad(share * scalar, leaves)
+    if chunk is None:
         torch.autograd.backward(features, cotangents)
     else:
         for part, cotangent in zip(images, cotangents, strict=True):
-            chunks.backward(model, part, cotangent, config.chunk)
+            chunks.backward(model, part, cotangent, chunk)
 
     norm = torch.linalg.vector_norm(inner_gradient.detach().flatten(1), dim=1).mean()
     diagnostics = Diagnostics(

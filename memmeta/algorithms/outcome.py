@@ -1,10 +1,12 @@
 """What every algorithm gives back of an outer step."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from memmeta.data import Episodes
 
 
 class Diagnostics(NamedTuple):
@@ -38,7 +40,32 @@ class Outcome(NamedTuple):
     """Where the next warm start begins; None if this step had none."""
 
 
-def mean_outcome(parts: Sequence[tuple[float, Outcome]]) -> Outcome:
+def in_parts(
+    backward: Callable[[Episodes, Solution | None, float], Outcome],
+    episodes: Episodes,
+    start: Solution | None,
+    size: int,
+) -> Outcome:
+    """The outcome of a step that takes `size` tasks at a time.
+
+    Args:
+        backward: adds a share of the mean hypergradient of some tasks, given them, their start and
+            the share.
+        episodes: all tasks of the step.
+        start: all their warm starts, if there are any.
+        size: how many tasks to give to `backward`; the last time it may be fewer.
+    """
+    tasks = len(episodes.support)
+    outcomes = []
+    for first in range(0, tasks, size):
+        part = Episodes(*(each[first : first + size] for each in episodes))
+        begin = Solution(*(each[first : first + size] for each in start)) if start else None
+        share = len(part.support) / tasks
+        outcomes.append((share, backward(part, begin, share)))
+    return _mean_outcome(outcomes)
+
+
+def _mean_outcome(parts: Sequence[tuple[float, Outcome]]) -> Outcome:
     """Of a step whose tasks were taken in parts, each with its share of the tasks."""
     if len(parts) == 1:
         return parts[0][1]

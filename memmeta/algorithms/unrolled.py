@@ -5,7 +5,7 @@ from torch import Tensor
 
 from memmeta import losses, problems
 from memmeta.algorithms.inner_loop import accuracy
-from memmeta.algorithms.outcome import Diagnostics, Outcome, Solution, mean_outcome
+from memmeta.algorithms.outcome import Diagnostics, Outcome, Solution, in_parts
 from memmeta.config import LearnerConfig
 from memmeta.data import Episodes
 from memmeta.models import MetaModel
@@ -23,18 +23,14 @@ def backward(
     MAML always takes one task at a time, as convolutions with each task's own weights gain nothing
     from company.
     """
-    tasks = len(episodes.support)
-    size = 1 if config.algorithm == "maml" else tasks
+    size = 1 if config.algorithm == "maml" else len(episodes.support)
     if config.chunk is not None:
         size = config.chunk // (episodes.support.shape[1] + episodes.query.shape[1])
-    parts = zip(*(torch.split(part, size) for part in episodes), strict=True)
-    starts = zip(*(torch.split(part, size) for part in start), strict=True) if start else None
-    outcomes = []
-    for part in parts:
-        begin = Solution(*next(starts)) if starts else None
-        share = len(part[0]) / tasks
-        outcomes.append((share, _backward(model, Episodes(*part), config, begin, share)))
-    return mean_outcome(outcomes)
+
+    def part_backward(part: Episodes, begin: Solution | None, share: float) -> Outcome:
+        return _backward(model, part, config, begin, share)
+
+    return in_parts(part_backward, episodes, start, size)
 
 
 def _backward(

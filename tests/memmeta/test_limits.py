@@ -83,7 +83,7 @@ def test_training_beyond_its_reservation_is_recognised(data_root):
     found = in_a_process(
         """
 run = RunConfig.model_validate({
-    "learner": {"algorithm": "anil", "kind": "naive", "task_batch": 4, "inner_steps": 8},
+    "learner": {"algorithm": "anil", "kind": "naive", "task_batch": 8, "inner_steps": 8},
     "training": {"iterations": 2, "val_tasks": 2},
 })
 limits.cap(CPU, limits.reservation(CPU, 10 * MIB, overhead), overhead)

@@ -177,7 +177,8 @@ def test_a_memory_limit_has_a_unit_or_is_in_bytes(text, limit):
         (
             {"space": {"chunk": {"low": 25, "high": 50, "step": 5}}},
             "space: chunk=30: learner.chunk 30 would change the gradient: BatchNorm normalises a "
-            "set as a whole, so a chunk has to be whole support sets of 25 and whole query sets of "
+            "set as a whole, so a chunk has to be a task of 50 images or more, or whole support "
+            "sets of 25 and whole query sets of "
             "25 images (or norm group or frozen)",
         ),
         (

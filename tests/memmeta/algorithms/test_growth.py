@@ -46,10 +46,10 @@ def test_naive_kinds_grow_by_the_features_graph_a_step_and_cached_ones_do_not(al
 @pytest.mark.parametrize("algorithm", ["anil", "itd_bio"])
 @pytest.mark.parametrize("head", ["mlp", "last_block"])
 def test_differentiating_through_a_deeper_head_grows_with_k(algorithm, head):
-    unrolled = [peak(k, algorithm=algorithm, head=head) for k in (10, 20, 40)]
+    unrolled = [peak(k, algorithm=algorithm, head=head) for k in (20, 40, 80)]
     assert unrolled[0] < unrolled[1] < unrolled[2]
     assert unrolled[2] - unrolled[1] == pytest.approx(2 * (unrolled[1] - unrolled[0]), rel=0.1)
-    first_order = {peak(k, algorithm=algorithm, head=head, first_order=True) for k in (10, 20, 40)}
+    first_order = {peak(k, algorithm=algorithm, head=head, first_order=True) for k in (10, 40)}
     assert len(first_order) == 1
 
 
