@@ -10,8 +10,8 @@ and only a quarter of the elements is ever normalised. For the backward pass x i
 each maximum as a byte, and the maxima; the input y is made again from those of the block before.
 PyTorch's layers keep x, the normalised x, 64-bit places and y: twice as much.
 
-On the CPU both passes go through a block a few images at a time, so that what one operation writes
-is in the cache when the next reads it, and temporaries are small.
+Both passes go through a block some images at a time, so that temporaries are small, and on the CPU
+few enough that what one operation writes is in the cache when the next reads it.
 """
 
 from collections.abc import Sequence
@@ -22,9 +22,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-# Bytes of a convolution's output that are in work at once on the CPU: of 2 to 40 MB the quickest,
-# on two cores with 1 MiB of second-level cache each, for 28, 32 and 84 pixels.
-_AT_ONCE = 8 * 10**6
+# Bytes of a convolution's output that are in work at once. On the CPU, of 2 to 40 MB, the quickest
+# on two cores with 1 MiB of second-level cache each, for 28, 32 and 84 pixels. On a GPU enough to
+# fill it, and no run has confirmed that yet.
+_AT_ONCE = {"cpu": 8 * 10**6, "cuda": 64 * 10**6}
 
 
 def features(blocks: Sequence[nn.Sequential], images: Tensor) -> Tensor:
@@ -193,9 +194,7 @@ class _Piece(NamedTuple):
 
 def _pieces(maxima: Tensor, weight: Tensor) -> list[_Piece]:
     sets, n, _, height, width = maxima.shape
-    if maxima.device.type != "cpu":
-        return [_Piece(slice(0, sets), slice(0, n), 0)]
-    at_once = images_at_once(len(weight), height, width, weight.element_size())
+    at_once = images_at_once(maxima.device, len(weight), height, width, weight.element_size())
     if at_once >= n:
         step = at_once // n
         return [_Piece(slice(s, s + step), slice(0, n), 0) for s in range(0, sets, step)]
@@ -224,9 +223,11 @@ def _channels(values: Tensor) -> Tensor:
     return values[:, None, :, None, None]
 
 
-def images_at_once(filters: int, height: int, width: int, element_size: int = 4) -> int:
-    """How many images of this size the CPU has in work at once."""
-    return max(1, _AT_ONCE // (filters * height * width * element_size))
+def images_at_once(
+    device: torch.device, filters: int, height: int, width: int, element_size: int = 4
+) -> int:
+    """How many images of this size a device has in work at once."""
+    return max(1, _AT_ONCE[device.type] // (filters * height * width * element_size))
 
 
 def _corners(maxima: Tensor) -> Tensor:

@@ -96,7 +96,8 @@ def _tasks_are_together(config: RunConfig, shape: Shape) -> bool:
     if config.learner.backbone != "conv4" or config.learner.algorithm == "maml":
         return False
     smaller_set = config.data.ways * min(config.data.shots, config.data.queries)
-    return fused.images_at_once(config.learner.filters, *shape[1:]) >= 2 * smaller_set
+    at_once = fused.images_at_once(torch.device("cpu"), config.learner.filters, *shape[1:])
+    return at_once >= 2 * smaller_set
 
 
 def _relevant(config: RunConfig, eval_queries: int) -> RunConfig:

@@ -50,7 +50,7 @@ def test_features_and_gradients_are_those_of_the_layers(
     network = make_network(norm, filters, channels, size, seed)
     images = torch.randn(sets, n, channels, size, size, dtype=torch.float64)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fused, "_AT_ONCE", at_once * filters * size * size * 8)
+        patch.setitem(fused._AT_ONCE, "cpu", at_once * filters * size * size * 8)
         found = backbones.features(network, images)
         expected = by_layers(network, images)
         torch.testing.assert_close(found, expected)
@@ -103,7 +103,7 @@ def test_a_constant_channel_has_no_gradient_that_is_not_a_number():
 @pytest.mark.parametrize("norm", ["batch", "frozen", "group"])
 def test_holds_about_half_of_what_the_layers_hold(norm, monkeypatch):
     # Beside what is kept, temporaries of the images in work at once are small.
-    monkeypatch.setattr(fused, "_AT_ONCE", 10**6)
+    monkeypatch.setitem(fused._AT_ONCE, "cpu", 10**6)
     network = make_network(norm, 16, 3, 32).float()
     images = torch.randn(4, 50, 32, 32, 3).movedim(-1, 2)
 
@@ -124,7 +124,7 @@ def test_without_gradients_hardly_more_than_images_and_maxima_are_held():
     maxima = 4 * 50 * 16 * 32 * 32 * 4
     with torch.no_grad():
         _, peak = measure_peak(lambda: backbones.features(network, images), lambda: [images], CPU)
-    assert peak < images.nbytes + 2 * maxima + 3 * fused._AT_ONCE
+    assert peak < images.nbytes + 2 * maxima + 3 * fused._AT_ONCE["cpu"]
 
 
 def test_second_derivatives_are_refused():
