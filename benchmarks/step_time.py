@@ -13,9 +13,13 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
 from statistics import median, quantiles
+from tempfile import TemporaryDirectory
 
 import click
+import numpy as np
 import torch
 from rich import box
 from rich.console import Console
@@ -26,14 +30,15 @@ from torch import Tensor, nn
 from memmeta import backbones, provenance
 from memmeta.command_line import chosen_device
 from memmeta.config import RunConfig, parse
+from memmeta.data import ImageDataset, Split
 from memmeta.memory import measure_peak
-from memmeta.prediction import ShapeDataset
 from memmeta.runtime import configure_process
 from memmeta.training import MetaTrainer
 
 MIB = 2**20
 _WARM_UP = 3
 """Steps before the first that is timed; the second and the third are watched for memory."""
+_CLASSES, _IMAGES = 64, 40
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,8 @@ class Row:
     """Median."""
     floor_seconds: float
     """Median of those timed in turn with the steps."""
+    data_over_step: float
+    """What of the step it takes to draw its tasks: median of the ratios of neighbours."""
     step_over_floor: float
     """Median of the ratios of neighbours."""
     low: float
@@ -61,21 +68,24 @@ class Row:
     peak_over_floor: float
 
 
-class Noise(ShapeDataset):
-    """Images of random pixels: a norm of nothing but zeros would be another computation."""
-
-    def _inputs(self, tasks: int, count: int) -> Tensor:
-        channels, height, width = self.input_shape
-        generator = torch.Generator().manual_seed(count)
-        shape = (tasks, count, height, width, channels)
-        return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+def noise(size: int, folder: Path) -> ImageDataset:
+    """Random images in a mapped file, as the cache has those of a data set."""
+    path = folder / "train.npy"
+    pixels = np.random.default_rng(0).integers(0, 256, (_CLASSES * _IMAGES, size, size, 3))
+    np.save(path, pixels.astype(np.uint8))
+    split = Split(
+        np.load(path, mmap_mode="r"),
+        np.arange(_CLASSES + 1) * _IMAGES,
+        tuple(f"{c:02}" for c in range(_CLASSES)),
+    )
+    mean = std = (127.5,) * 3
+    return ImageDataset("noise", split, split, split, mean, std, digest="")
 
 
 class Floor:
     """Forward and backward passes of a plain backbone over the images of a step."""
 
-    def __init__(self, run: RunConfig, image_size: int, device: torch.device) -> None:
-        shape = (3, image_size, image_size)
+    def __init__(self, run: RunConfig, shape: tuple[int, ...], device: torch.device) -> None:
         self.network: nn.Module = backbones.build(run.learner, shape).to(device)
         images = run.data.ways * (run.data.shots + run.data.queries)
         self.tasks = torch.randn(run.learner.task_batch, images, *shape, device=device)
@@ -93,14 +103,20 @@ class Floor:
 
 def measure(run: RunConfig, image_size: int, repeats: int, device: torch.device) -> Row:
     """Time the step of `run` in turn with its floor, `repeats` times each."""
-    trainer = MetaTrainer(run, Noise((3, image_size, image_size)), device)
-    floor = Floor(run, image_size, device)
+    with TemporaryDirectory() as folder:
+        return _measure(run, noise(image_size, Path(folder)), repeats, device)
+
+
+def _measure(run: RunConfig, dataset: ImageDataset, repeats: int, device: torch.device) -> Row:
+    trainer = MetaTrainer(run, dataset, device)
+    floor = Floor(run, dataset.input_shape, device)
     for _ in range(_WARM_UP):
         trainer.step()
         floor()
     _, floor_peak = measure_peak(floor, floor.held, device)
-    pairs = [(_timed(trainer.step, device), _timed(floor, device)) for _ in range(repeats)]
-    ratios = [step / plain for step, plain in pairs]
+    works = (trainer.step, floor, partial(_sample, run, dataset))
+    turns = [[_timed(work, device) for work in works] for _ in range(repeats)]
+    ratios = [step / plain for step, plain, _ in turns]
     low, _, high = quantiles(ratios, n=4)
     assert trainer.peak_memory is not None
     learner = run.learner
@@ -111,8 +127,9 @@ def measure(run: RunConfig, image_size: int, repeats: int, device: torch.device)
         learner.cg_steps,
         learner.task_batch,
         learner.chunk,
-        step_seconds=median(step for step, _ in pairs),
-        floor_seconds=median(plain for _, plain in pairs),
+        step_seconds=median(step for step, _, _ in turns),
+        floor_seconds=median(plain for _, plain, _ in turns),
+        data_over_step=median(data / step for step, _, data in turns),
         step_over_floor=median(ratios),
         low=low,
         high=high,
@@ -120,6 +137,16 @@ def measure(run: RunConfig, image_size: int, repeats: int, device: torch.device)
         floor_peak_mib=floor_peak / MIB,
         peak_over_floor=trainer.peak_memory / floor_peak,
     )
+
+
+def _sample(run: RunConfig, dataset: ImageDataset) -> None:
+    """Draw the tasks of a step, other ones each time."""
+    first = next(_fresh_tasks) * run.learner.task_batch
+    indices = range(first, first + run.learner.task_batch)
+    dataset.episodes("train", run.data, queries=run.data.queries, seed=1, indices=indices)
+
+
+_fresh_tasks = itertools.count()
 
 
 def _timed(work: Callable[[], object], device: torch.device) -> float:
@@ -135,7 +162,19 @@ def _timed(work: Callable[[], object], device: torch.device) -> float:
 def table(rows: Sequence[Row], title: str) -> Table:
     """A line a setting."""
     result = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0)
-    for heading in ("", "K", "N", "tasks", "chunk", "s", "÷ floor", "quartiles", "MiB", "÷ floor"):
+    for heading in (
+        "",
+        "K",
+        "N",
+        "tasks",
+        "chunk",
+        "s",
+        "÷ floor",
+        "quartiles",
+        "data",
+        "MiB",
+        "÷ floor",
+    ):
         result.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         result.add_row(
@@ -149,6 +188,7 @@ def table(rows: Sequence[Row], title: str) -> Table:
             f"{row.step_seconds:.3f}",
             f"{row.step_over_floor:.2f}",
             f"{row.low:.2f} to {row.high:.2f}",
+            f"{row.data_over_step:.1%}",
             f"{row.step_peak_mib:.1f}",
             f"{row.peak_over_floor:.2f}",
         )

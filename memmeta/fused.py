@@ -26,6 +26,8 @@ from torch.autograd.function import once_differentiable
 # on two cores with 1 MiB of second-level cache each, for 28, 32 and 84 pixels. On a GPU enough to
 # fill it, and no run has confirmed that yet.
 _AT_ONCE = {"cpu": 8 * 10**6, "cuda": 64 * 10**6}
+_SETS_AT_ONCE = 4
+"""At most, on the CPU: more are hardly quicker, and so peak memory grows evenly with the sets."""
 
 
 def features(blocks: Sequence[nn.Sequential], images: Tensor) -> Tensor:
@@ -40,21 +42,21 @@ def features(blocks: Sequence[nn.Sequential], images: Tensor) -> Tensor:
         images = images.flatten(0, 1)[:, None]
     maxima, scale, shift = images, None, None
     for block in blocks:
-        maxima, scale, shift = _block(block, maxima, scale, shift)
+        maxima, scale, shift = _block(block, maxima, scale, shift, _SETS_AT_ONCE * n)
     return _activated(maxima, scale, shift).reshape(sets, n, *maxima.shape[2:])
 
 
 def _block(
-    block: nn.Sequential, maxima: Tensor, scale: Tensor | None, shift: Tensor | None
+    block: nn.Sequential, maxima: Tensor, scale: Tensor | None, shift: Tensor | None, most: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Maxima, scale and shift of a block from those of the block before."""
+    """Maxima, scale and shift of a block from those of the block before; `most` images at once."""
     norm: Any = block[1]
     weight = cast(nn.Conv2d, block[0]).weight
     # With the sign of the norm's weight in the convolution the scale is not negative.
     sign = torch.where(norm.weight.detach() < 0, -1.0, 1.0).to(weight.dtype)
     constant = isinstance(norm, nn.BatchNorm2d) and norm.track_running_stats
     maxima, mean, variance = _ConvolutionMaxima.apply(  # type: ignore[no-untyped-call]
-        maxima, scale, shift, sign[:, None, None, None] * weight, not constant
+        maxima, scale, shift, sign[:, None, None, None] * weight, not constant, most
     )
     if constant:
         mean = (sign * norm.running_mean).expand(len(maxima), -1)
@@ -83,8 +85,9 @@ class _ConvolutionMaxima(torch.autograd.Function):
 
     Forward: maxima [sets, n, channels, height, width], scale and shift [sets, channels] (None for
     the first block, whose input are images), weight of a 3x3 convolution, whether moments are
-    wanted. Gives the maxima of the output [sets, n, filters, height // 2, width // 2], and its mean
-    and variance in each set, [sets, filters], None if they are not wanted.
+    wanted, and how many images the CPU may have in work at once. Gives the maxima of the output
+    [sets, n, filters, height // 2, width // 2], and its mean and variance in each set,
+    [sets, filters], None if they are not wanted.
     """
 
     @staticmethod
@@ -95,9 +98,10 @@ class _ConvolutionMaxima(torch.autograd.Function):
         shift: Tensor | None,
         weight: Tensor,
         moments: bool,
+        most: int,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         ctx.set_materialize_grads(False)
-        ctx.pieces = _pieces(maxima, weight)
+        ctx.pieces = _pieces(maxima, weight, most)
         ctx.outputs, ctx.places = [], []
         sets, n, _, height, width = maxima.shape
         result = _empty(maxima, (sets, n, len(weight), height // 2, width // 2))
@@ -108,18 +112,14 @@ class _ConvolutionMaxima(torch.autograd.Function):
         variances = torch.empty_like(means)
         for piece in ctx.pieces:
             y = _input(maxima, scale, shift, piece)
-            flat = F.conv2d(y.flatten(0, 1), weight, padding=1)
-            x = flat.view(*y.shape[:2], *flat.shape[1:])
-            found, places = F.max_pool2d(flat, 2, return_indices=True)
-            target = result[piece.sets, piece.images]
-            target.copy_(found.view_as(target))
+            x, places = _convolution_maxima(y, weight, result[piece.sets, piece.images])
             if moments:
-                means[piece.sets, piece.part] = mean = x.mean((1, 3, 4))
-                spread = (x - _channels(mean)).square_()
-                variances[piece.sets, piece.part] = spread.mean((1, 3, 4))
+                where = piece.sets, piece.part
+                means[where], variances[where] = _moments(x)
             if any(ctx.needs_input_grad):
                 ctx.outputs.append(x)
                 ctx.places.append(places.sub_(corners).to(place_type))
+            del y, x, places
         whole = _whole(means, variances, ctx.pieces, n) if moments else (None, None)
         ctx.save_for_backward(maxima, scale, shift, weight, whole[0])
         return result, *whole
@@ -138,14 +138,10 @@ class _ConvolutionMaxima(torch.autograd.Function):
         to_scale: Any = None if first else torch.zeros_like(scale)
         to_shift: Any = None if first else torch.zeros_like(shift)
         for piece in ctx.pieces:
-            x, places = ctx.outputs.pop(0), ctx.places.pop(0)
-            to_x = torch.ops.aten.max_pool2d_with_indices_backward(
-                to_maxima[piece.sets, piece.images].flatten(0, 1), x.flatten(0, 1),
-                [2, 2], [2, 2], [0, 0], [1, 1], False, places.long().add_(corners),
-            )  # fmt: skip
-            if line is not None:
-                slope, constant = (_channels(part[piece.sets]) for part in line)
-                to_x.view_as(x).addcmul_(x, slope).add_(constant)
+            where = piece.sets, piece.images
+            x, places = ctx.outputs.pop(0), ctx.places.pop(0).long().add_(corners)
+            piece_line = None if line is None else [each[piece.sets] for each in line]
+            to_x = _to_output(to_maxima[where], x, places, piece_line)
             del x, places
             y = _input(maxima, scale, shift, piece)
             to_y, to_weight_here, _ = torch.ops.aten.convolution_backward(
@@ -153,14 +149,46 @@ class _ConvolutionMaxima(torch.autograd.Function):
                 [1, 1], [1, 1], [1, 1], False, [0, 0], 1, [not first, True, False],
             )  # fmt: skip
             to_weight += to_weight_here
+            del to_x
             if not first:
                 to_y = torch.ops.aten.threshold_backward(to_y.view_as(y), y, 0)
-                part = maxima[piece.sets, piece.images]
                 to_shift[piece.sets] += to_y.sum((1, 3, 4))
-                to_scale[piece.sets] += (to_y * part).sum((1, 3, 4))
-                factor = _channels(scale[piece.sets])
-                torch.mul(to_y, factor, out=back[piece.sets, piece.images])
-        return back, to_scale, to_shift, to_weight, None
+                to_scale[piece.sets] += (to_y * maxima[where]).sum((1, 3, 4))
+                torch.mul(to_y, _channels(scale[piece.sets]), out=back[where])
+            del y, to_y
+        return back, to_scale, to_shift, to_weight, None, None
+
+
+def _convolution_maxima(y: Tensor, weight: Tensor, result: Tensor) -> tuple[Tensor, Tensor]:
+    """Write the maxima of a convolution to `result`; give it, shaped as y, and their places."""
+    x = F.conv2d(y.flatten(0, 1), weight, padding=1)
+    maxima, places = F.max_pool2d(x, 2, return_indices=True)
+    result.copy_(maxima.view_as(result))
+    return x.view(*y.shape[:2], *x.shape[1:]), places
+
+
+def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of each set and channel, [sets, filters]."""
+    mean = x.mean((1, 3, 4))
+    return mean, (x - _channels(mean)).square_().mean((1, 3, 4))
+
+
+def _to_output(
+    to_maxima: Tensor, x: Tensor, places: Tensor, line: Sequence[Tensor] | None
+) -> Tensor:
+    """The gradient in a convolution's output x, images in one dimension.
+
+    It comes through the maxima, at their places, and through the moments, if there is a line:
+    slope and constant of `_moments_gradient`.
+    """
+    to_x: Tensor = torch.ops.aten.max_pool2d_with_indices_backward(
+        to_maxima.flatten(0, 1), x.flatten(0, 1),
+        [2, 2], [2, 2], [0, 0], [1, 1], False, places,
+    )  # fmt: skip
+    if line is not None:
+        slope, constant = map(_channels, line)
+        to_x.view_as(x).addcmul_(x, slope).add_(constant)
+    return to_x
 
 
 def _whole(
@@ -192,9 +220,12 @@ class _Piece(NamedTuple):
     """Which of its set; 0 if whole."""
 
 
-def _pieces(maxima: Tensor, weight: Tensor) -> list[_Piece]:
+def _pieces(maxima: Tensor, weight: Tensor, most: int) -> list[_Piece]:
     sets, n, _, height, width = maxima.shape
-    at_once = images_at_once(maxima.device, len(weight), height, width, weight.element_size())
+    device, image = maxima.device.type, len(weight) * height * width * weight.element_size()
+    at_once = max(1, _AT_ONCE[device] // image)
+    if device == "cpu":
+        at_once = min(at_once, most)
     if at_once >= n:
         step = at_once // n
         return [_Piece(slice(s, s + step), slice(0, n), 0) for s in range(0, sets, step)]
@@ -221,13 +252,6 @@ def _activated(maxima: Tensor, scale: Any, shift: Any) -> Tensor:
 def _channels(values: Tensor) -> Tensor:
     """Values [sets, channels] beside tensors [sets, n, channels, height, width]."""
     return values[:, None, :, None, None]
-
-
-def images_at_once(
-    device: torch.device, filters: int, height: int, width: int, element_size: int = 4
-) -> int:
-    """How many images of this size a device has in work at once."""
-    return max(1, _AT_ONCE[device.type] // (filters * height * width * element_size))
 
 
 def _corners(maxima: Tensor) -> Tensor:

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from memmeta import fused
 from memmeta.algorithms import ALGORITHMS
 from memmeta.config import DataConfig, LearnerConfig, RunConfig, TrainingConfig
 from memmeta.data import INPUT_SHAPES, Episodes, SplitName, to_float
@@ -22,8 +21,8 @@ from memmeta.training import MetaTrainer
 # From its third round on a loop without a graph holds what it held the round before. This and the
 # other shortcuts are tested against the whole way.
 _STEADY = 3
-_FEW = (2, 3, 4)
-"""Tasks from which the peak of more is told."""
+_FEW = (16, 24, 32)
+"""Tasks from which the peak of more is told: temporaries of few tasks hide how it grows."""
 
 Shape = tuple[int, ...]
 
@@ -53,7 +52,7 @@ class TrialMemory(NamedTuple):
     """What a run is estimated to hold at most, in bytes of live tensors."""
 
     step: int
-    """In a training step: `predict_peak_memory`, exactly so up to four tasks a step, and for more
+    """In a training step: `predict_peak_memory`, exactly so up to 32 tasks a step, and for more
     within a hundredth."""
     whole: int
     """At any moment of it: its beginning, steps and validations."""
@@ -77,27 +76,17 @@ def predict_trial_memory(config: RunConfig, input_shape: Shape | None = None) ->
 def _by_tasks(config: RunConfig, shape: Shape) -> int:
     """The peak of a step of many tasks, from how it grows with few, where it does so evenly."""
     tasks = config.learner.task_batch
-    alone = config.learner.chunk is None and not _tasks_are_together(config, shape)
-    if alone and tasks > _FEW[-1]:
+    if config.learner.chunk is None and tasks > _FEW[2]:
         first, second, third = (
             max(_step_peaks(_with_learner(config, task_batch=few, **_NO_WARM_START), shape))
             for few in _FEW
         )
         if third - second == second - first > 0:
-            return third + (tasks - _FEW[-1]) * (third - second)
+            return third + (tasks - _FEW[2]) * (third - second) // (_FEW[2] - _FEW[1])
     return max(_step_peaks(config, shape))
 
 
 _NO_WARM_START = {"task_pool": None, "warm_start": False}
-
-
-def _tasks_are_together(config: RunConfig, shape: Shape) -> bool:
-    """Whether the backbone has sets of several tasks in work at once: few walks, and uneven."""
-    if config.learner.backbone != "conv4" or config.learner.algorithm == "maml":
-        return False
-    smaller_set = config.data.ways * min(config.data.shots, config.data.queries)
-    at_once = fused.images_at_once(torch.device("cpu"), config.learner.filters, *shape[1:])
-    return at_once >= 2 * smaller_set
 
 
 def _relevant(config: RunConfig, eval_queries: int) -> RunConfig:

@@ -97,7 +97,7 @@ def test_a_cluster_with_two_kinds_of_card_packs_by_predicted_memory(sweep):
         result, needed = entry.result, predict_trial_memory(entry.run).whole
         size = reservation(needed, CARD)
         if size > CARDS["large"]:
-            assert entry.run.learner.task_batch == 2000
+            assert entry.run.learner.task_batch == 6000
             assert (result["status"], result["step"]) == ("out_of_memory", 0)
             continue
         assert result["status"] == "complete", result
@@ -105,7 +105,7 @@ def test_a_cluster_with_two_kinds_of_card_packs_by_predicted_memory(sweep):
         assert predicted == pytest.approx(result["peak_memory_bytes"], rel=0.01)
         assert size <= result["reserved_memory_bytes"] <= CARDS["large"]
         if size > CARDS["small"]:
-            assert entry.run.learner.task_batch == 100
+            assert entry.run.learner.task_batch == 200
         ran += 1
     assert ran == 4
     client = MlflowClient(default_uri(sweep.storage))

@@ -23,7 +23,7 @@ STUDY = Study(
     learner=LearnerConfig(filters=16, inner_steps=2, cg_steps=2),
     training=TrainingConfig(iterations=3, evaluations=1, val_tasks=4),
     # On any card; on the large one alone; on none.
-    grid={"task_batch": [2, 3, 4, 100, 2000]},
+    grid={"task_batch": [2, 3, 4, 200, 6000]},
     seeds=1,
 )
 
