@@ -138,14 +138,14 @@ def _begin(
     return trainer
 
 
-def measure(trials: int, run: RunConfig, data_root: Path, device: str, on: Card, steps: int) -> Row:
+def measure(
+    trials: int, run: RunConfig, data_root: Path, device: str, on: Card, reserved: int, steps: int
+) -> Row:
     """So many trials at once.
 
     Raises:
         click.ClickException: one of them failed.
     """
-    predicted = predict_trial_memory(run).whole
-    reserved = limits.reservation(torch.device(device), predicted, on.overhead)
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(trials, spawn, share_barrier, (spawn.Barrier(trials),)) as pool:
         # None ends before all have begun, so that each process takes one.
@@ -179,13 +179,6 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, DivergedError):
         return "the training diverged"
     raise error
-
-
-def fitting(trials: Sequence[int], run: RunConfig, device: str, on: Card) -> list[int]:
-    """Those numbers for which the card has room."""
-    predicted = predict_trial_memory(run).whole
-    reserved = limits.reservation(torch.device(device), predicted, on.overhead)
-    return [number for number in trials if number * reserved <= on.memory]
 
 
 def table(rows: Sequence[Row], title: str) -> Table:
@@ -233,13 +226,15 @@ def main(
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, spawn) as pool:
         on = pool.submit(card, device).result()
-    numbers = fitting(trials, run, device, on)
+    predicted = predict_trial_memory(run).whole
+    reserved = limits.reservation(torch.device(device), predicted, on.overhead)
+    numbers = [number for number in trials if number * reserved <= on.memory]
     for number in sorted(set(trials) - set(numbers)):
         click.echo(f"{number} at once: more than the device has room for", err=True)
     rows = []
     for number in numbers:
         click.echo(f"{number} at once", err=True)
-        rows.append(measure(number, run, data_root, device, on, iterations))
+        rows.append(measure(number, run, data_root, device, on, reserved, iterations))
     if as_json:
         facts = {**run.flat(), "timed_steps": iterations, "hardware": on.name}
         click.echo(json.dumps([asdict(row) | facts for row in rows], indent=1))

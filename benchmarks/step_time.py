@@ -71,8 +71,8 @@ class Row:
 def noise(size: int, folder: Path) -> ImageDataset:
     """Random images in a mapped file, as the cache has those of a data set."""
     path = folder / "train.npy"
-    pixels = np.random.default_rng(0).integers(0, 256, (_CLASSES * _IMAGES, size, size, 3))
-    np.save(path, pixels.astype(np.uint8))
+    shape = (_CLASSES * _IMAGES, size, size, 3)
+    np.save(path, np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
     split = Split(
         np.load(path, mmap_mode="r"),
         np.arange(_CLASSES + 1) * _IMAGES,
@@ -101,13 +101,8 @@ class Floor:
         return [*parameters, *(p.grad for p in parameters if p.grad is not None), self.tasks]
 
 
-def measure(run: RunConfig, image_size: int, repeats: int, device: torch.device) -> Row:
+def measure(run: RunConfig, dataset: ImageDataset, repeats: int, device: torch.device) -> Row:
     """Time the step of `run` in turn with its floor, `repeats` times each."""
-    with TemporaryDirectory() as folder:
-        return _measure(run, noise(image_size, Path(folder)), repeats, device)
-
-
-def _measure(run: RunConfig, dataset: ImageDataset, repeats: int, device: torch.device) -> Row:
     trainer = MetaTrainer(run, dataset, device)
     floor = Floor(run, dataset.input_shape, device)
     for _ in range(_WARM_UP):
@@ -244,10 +239,12 @@ def main(
     ]  # fmt: skip
     errors = Console(stderr=True)
     hidden = not errors.is_terminal
-    rows = [
-        measure(run, image_size, repeats, place)
-        for run in track(runs, "measuring", console=errors, transient=True, disable=hidden)
-    ]
+    with TemporaryDirectory() as folder:
+        dataset = noise(image_size, Path(folder))
+        rows = [
+            measure(run, dataset, repeats, place)
+            for run in track(runs, "measuring", console=errors, transient=True, disable=hidden)
+        ]
     hardware = provenance.hardware(place)
     settings = {**data, "image_size": image_size, "repeats": repeats, "hardware": hardware}
     if as_json:

@@ -25,7 +25,7 @@ from torch.autograd.function import once_differentiable
 # Bytes of a convolution's output that are in work at once. On the CPU, of 2 to 40 MB, the quickest
 # on two cores with 1 MiB of second-level cache each, for 28, 32 and 84 pixels. On a GPU enough to
 # fill it, and no run has confirmed that yet.
-_AT_ONCE = {"cpu": 8 * 10**6, "cuda": 64 * 10**6}
+_AT_ONCE = {"cpu": 8 * 10**6, "accelerator": 64 * 10**6}
 _SETS_AT_ONCE = 4
 """At most, on the CPU: more are hardly quicker, and so peak memory grows evenly with the sets."""
 
@@ -222,9 +222,10 @@ class _Piece(NamedTuple):
 
 def _pieces(maxima: Tensor, weight: Tensor, most: int) -> list[_Piece]:
     sets, n, _, height, width = maxima.shape
-    device, image = maxima.device.type, len(weight) * height * width * weight.element_size()
-    at_once = max(1, _AT_ONCE[device] // image)
-    if device == "cpu":
+    image = len(weight) * height * width * weight.element_size()
+    on_cpu = maxima.device.type == "cpu"
+    at_once = max(1, _AT_ONCE["cpu" if on_cpu else "accelerator"] // image)
+    if on_cpu:
         at_once = min(at_once, most)
     if at_once >= n:
         step = at_once // n

@@ -10,6 +10,8 @@ sees one forward and one backward pass whatever they are. Without CG iterations 
 the first-order hypergradient.
 """
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -33,24 +35,19 @@ def backward(
     forward pass without a graph and one with; the gradient is the same, and activations of one
     chunk are held at most.
     """
-    task = episodes.support.shape[1] + episodes.query.shape[1]
     size, chunk = len(episodes.support), config.chunk
-    if chunk is not None and chunk >= task:
-        size, chunk = chunk // task, None
-
-    def part_backward(part: Episodes, begin: Solution | None, share: float) -> Outcome:
-        return _backward(model, part, config, begin, share, chunk)
-
-    return in_parts(part_backward, episodes, start, size)
+    if chunk is not None and chunk >= episodes.task_size:
+        size, chunk = chunk // episodes.task_size, None
+    return in_parts(partial(_backward, model, config, chunk), episodes, start, size)
 
 
 def _backward(
     model: MetaModel,
-    episodes: Episodes,
     config: LearnerConfig,
+    chunk: int | None,
+    episodes: Episodes,
     start: Solution | None,
     share: float,
-    chunk: int | None,
 ) -> Outcome:
     """Add `share` of these tasks' mean hypergradient, `chunk` images at a time."""
     images = episodes.support, episodes.query

@@ -1,5 +1,7 @@
 """Hypergradients by differentiating through the K inner steps."""
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -25,18 +27,14 @@ def backward(
     """
     size = 1 if config.algorithm == "maml" else len(episodes.support)
     if config.chunk is not None:
-        size = config.chunk // (episodes.support.shape[1] + episodes.query.shape[1])
-
-    def part_backward(part: Episodes, begin: Solution | None, share: float) -> Outcome:
-        return _backward(model, part, config, begin, share)
-
-    return in_parts(part_backward, episodes, start, size)
+        size = config.chunk // episodes.task_size
+    return in_parts(partial(_backward, model, config), episodes, start, size)
 
 
 def _backward(
     model: MetaModel,
-    episodes: Episodes,
     config: LearnerConfig,
+    episodes: Episodes,
     start: Solution | None,
     share: float,
 ) -> Outcome:

@@ -39,6 +39,11 @@ class Episodes(NamedTuple):
     query_labels: torch.Tensor
     """[B, ways * queries], as support_labels."""
 
+    @property
+    def task_size(self) -> int:
+        """Examples of a task, support and query."""
+        return self.support.shape[1] + self.query.shape[1]
+
 
 def sample_episodes(
     split: Split,
