@@ -116,6 +116,8 @@ class LearnerConfig(Config):
     """Channels of Conv4's blocks (the paper: 64 at 32x32, 32 at 84x84) or ResNet-12's first."""
     norm: Literal["batch", "frozen", "group"] = "batch"
     """BatchNorm with batch statistics, as the paper has it, or with constant ones, or GroupNorm."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the shared backbone's convolutions; what is adapted, and all sums, stay in float32."""
     head: Literal["linear", "mlp", "last_block"] = "linear"
     """What phi is: the last linear layer, one with a hidden layer, or one with the last block."""
     head_width: int = Field(64, ge=1)
@@ -159,6 +161,9 @@ class LearnerConfig(Config):
             and self.head == "last_block",
             "backbone mlp has no norm: leave norm at batch": self.backbone == "mlp"
             and self.norm != "batch",
+            "precision bfloat16 is for a shared convolutional backbone: maml has none, and mlp is "
+            "none": self.precision == "bfloat16"
+            and (self.algorithm == "maml" or self.backbone == "mlp"),
             "chunk is not for maml, which takes a task at a time": self.algorithm == "maml"
             and self.chunk is not None,
             "warm_start needs a task_pool": self.warm_start and pool is None,

@@ -115,7 +115,7 @@ class _ConvolutionMaxima(torch.autograd.Function):
             x, places = _convolution_maxima(y, weight, result[piece.sets, piece.images])
             if moments:
                 where = piece.sets, piece.part
-                means[where], variances[where] = _moments(x)
+                means[where], variances[where] = _moments(x.to(means.dtype))
             if any(ctx.needs_input_grad):
                 ctx.outputs.append(x)
                 ctx.places.append(places.sub_(corners).to(place_type))
@@ -141,11 +141,13 @@ class _ConvolutionMaxima(torch.autograd.Function):
             where = piece.sets, piece.images
             x, places = ctx.outputs.pop(0), ctx.places.pop(0).long().add_(corners)
             piece_line = None if line is None else [each[piece.sets] for each in line]
-            to_x = _to_output(to_maxima[where], x, places, piece_line)
+            # In the precision that autocast gave the convolution on the way forward.
+            precision = x.dtype
+            to_x = _to_output(to_maxima[where], x.to(maxima.dtype), places, piece_line)
             del x, places
             y = _input(maxima, scale, shift, piece)
             to_y, to_weight_here, _ = torch.ops.aten.convolution_backward(
-                to_x, y.flatten(0, 1), weight, None,
+                to_x.to(precision), y.flatten(0, 1).to(precision), weight.to(precision), None,
                 [1, 1], [1, 1], [1, 1], False, [0, 0], 1, [not first, True, False],
             )  # fmt: skip
             to_weight += to_weight_here

@@ -32,17 +32,28 @@ class MetaModel(nn.Module):
         backbone: shared by all tasks.
         head: adapted to each task.
         to_input: makes network input of examples as they are stored (`Dataset.to_input`).
+        half_precision: whether the backbone's convolutions are in bfloat16; features are not.
     """
 
-    def __init__(self, backbone: nn.Module, head: Head, to_input: ToInput = as_stored) -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        head: Head,
+        to_input: ToInput = as_stored,
+        *,
+        half_precision: bool = False,
+    ) -> None:
         super().__init__()
+        self.half_precision = half_precision
         self.backbone = backbone
         self.head = head
         self.to_input = to_input
 
     def features(self, examples: Tensor) -> Tensor:
         """What the backbone makes of stored examples [tasks, n, ...]: [tasks, n, ...]."""
-        return backbones.features(self.backbone, self.to_input(examples))
+        with torch.autocast(examples.device.type, torch.bfloat16, enabled=self.half_precision):
+            features = backbones.features(self.backbone, self.to_input(examples))
+        return features.float() if self.half_precision else features
 
     def learned(self) -> list[nn.Parameter]:
         """What the outer loop learns."""
@@ -92,7 +103,8 @@ def build(
     else:
         top = heads.linear_top(d, outputs)
     backbone, trunk = _split(network, config)
-    model = MetaModel(backbone, Head(trunk, top, outputs), to_input)
+    half_precision = config.precision == "bfloat16"
+    model = MetaModel(backbone, Head(trunk, top, outputs), to_input, half_precision=half_precision)
     model.head.requires_grad_(config.algorithm in _LEARN_INITIAL_HEAD)
     return model
 

@@ -31,6 +31,7 @@ _RULES: Mapping[str, Callable[[Values], bool]] = {
     "chunk": lambda v: v["algorithm"] != "maml",
     "filters": lambda v: v["backbone"] != "mlp",
     "norm": lambda v: v["backbone"] != "mlp",
+    "precision": lambda v: v["algorithm"] != "maml" and v["backbone"] != "mlp",
     "head_width": lambda v: v["head"] == "mlp",
     "inner_lr": lambda v: v["inner_steps"] > 0,
     "warm_start": lambda v: (

@@ -73,6 +73,27 @@ def test_single_precision_is_as_near_to_double_as_the_layers_are():
     assert ours < 2 * error(by_layers(single, images.float())) < 1e-5
 
 
+@pytest.mark.parametrize("norm", ["batch", "frozen", "group"])
+def test_half_precision_is_as_near_as_the_layers_under_autocast(norm):
+    exact = make_network(norm, 16, 3, 32)
+    single = make_network(norm, 16, 3, 32).float()
+    images = torch.randn(2, 10, 3, 32, 32, dtype=torch.float64)
+    expected = by_layers(exact, images)
+    cotangent = torch.randn_like(expected)
+    true = gradients(exact, expected, cotangent)
+
+    def errors(features):
+        with torch.autocast("cpu", torch.bfloat16):
+            found = features(single, images.float())
+        rounded = gradients(single, found, cotangent.to(found.dtype))
+        pairs = [(found, expected), *zip(rounded, true, strict=True)]
+        return torch.stack([(a.double() - b).norm() / b.norm() for a, b in pairs])
+
+    ours, theirs = errors(backbones.features), errors(by_layers)
+    assert (ours > 1e-4).any(), "nothing was in half precision"
+    assert ours.mean() < 1.1 * theirs.mean() < 0.2
+
+
 def test_images_wider_than_a_byte():
     network = make_network("batch", 2, 1, 16)
     images = torch.randn(1, 2, 1, 16, 300, dtype=torch.float64)

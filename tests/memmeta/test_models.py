@@ -50,3 +50,17 @@ def test_the_backbone_is_drawn_alike_whatever_the_head():
         backbones.append(list(model.backbone.parameters()))
     for a, b in zip(*backbones, strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("backbone", ["conv4", "resnet12"])
+def test_half_precision_is_the_backbones_alone(backbone):
+    images = torch.randn(2, 5, 3, 16, 16)
+
+    def features(precision):
+        torch.manual_seed(0)
+        config = LearnerConfig(backbone=backbone, filters=8, norm="group", precision=precision)
+        return models.build(config, (3, 16, 16), 5).features(images)
+
+    half, whole = features("bfloat16"), features("float32")
+    assert half.dtype == torch.float32
+    assert 1e-4 < (half - whole).norm() / whole.norm() < 0.03

@@ -18,6 +18,7 @@ LEARNERS = {
     "memory_reduced": {},
     "unscaled": {"feature_scaling": "none"},
     "group norm": {"norm": "group"},
+    "half precision": {"precision": "bfloat16"},
     "frozen norm": {"norm": "frozen"},
     "chunks of sets": {"chunk": 6},
     "chunks of images": {"norm": "group", "chunk": 5},
