@@ -4,12 +4,13 @@
 
 The floor is one forward and one backward pass of the same backbone over the support and query
 images of the step, a task at a time, as one would write it in PyTorch: no inner loop, no
-conjugate gradient, no optimiser, no data. It is timed in turn with the step, in one process, so
-that what else the machine does meets both.
+conjugate gradient, no optimiser, no data. It and the steps of all settings with as many tasks are
+timed in turn, in one process, so that what else the machine does meets all.
 """
 
 import itertools
 import json
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -29,7 +30,7 @@ from torch import Tensor, nn
 
 from memmeta import backbones, provenance
 from memmeta.command_line import chosen_device
-from memmeta.config import RunConfig, parse
+from memmeta.config import LearnerConfig, RunConfig, parse
 from memmeta.data import ImageDataset, Split
 from memmeta.memory import measure_peak
 from memmeta.runtime import configure_process
@@ -51,6 +52,7 @@ class Row:
     cg_steps: int
     task_batch: int
     chunk: int | None
+    precision: str
     step_seconds: float
     """Median."""
     floor_seconds: float
@@ -63,6 +65,8 @@ class Row:
     """Lower quartile of these ratios."""
     high: float
     """Upper quartile."""
+    step_over_first: float
+    """Median of the ratios to the first setting with as many tasks."""
     step_peak_mib: float
     floor_peak_mib: float
     peak_over_floor: float
@@ -101,20 +105,46 @@ class Floor:
         return [*parameters, *(p.grad for p in parameters if p.grad is not None), self.tasks]
 
 
-def measure(run: RunConfig, dataset: ImageDataset, repeats: int, device: torch.device) -> Row:
-    """Time the step of `run` in turn with its floor, `repeats` times each."""
-    trainer = MetaTrainer(run, dataset, device)
-    floor = Floor(run, dataset.input_shape, device)
+def measure(
+    runs: Sequence[RunConfig], dataset: ImageDataset, repeats: int, device: torch.device
+) -> list[Row]:
+    """Time the steps of `runs`, which have a floor in common, in turn with it."""
+    floor = Floor(runs[0], dataset.input_shape, device)
     for _ in range(_WARM_UP):
-        trainer.step()
         floor()
     _, floor_peak = measure_peak(floor, floor.held, device)
-    works = (trainer.step, floor, partial(_sample, run, dataset))
+    ready = [_ready(run, dataset, device) for run in runs]
+    works = [floor, partial(_sample, runs[0], dataset), *(trainer.step for trainer, _ in ready)]
     turns = [[_timed(work, device) for work in works] for _ in range(repeats)]
-    ratios = [step / plain for step, plain, _ in turns]
-    low, _, high = quantiles(ratios, n=4)
+    floors, data, *all_steps = map(list, zip(*turns, strict=True))
+    return [
+        _row(run.learner, steps, floors, data, all_steps[0], peak, floor_peak)
+        for run, steps, (_, peak) in zip(runs, all_steps, ready, strict=True)
+    ]
+
+
+def _ready(run: RunConfig, dataset: ImageDataset, device: torch.device) -> tuple[MetaTrainer, int]:
+    """A trainer after its first steps, and their peak."""
+    # On a GPU a peak counts all there is, the trainers before this one too.
+    before = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
+    trainer = MetaTrainer(run, dataset, device)
+    for _ in range(_WARM_UP):
+        trainer.step()
     assert trainer.peak_memory is not None
-    learner = run.learner
+    return trainer, trainer.peak_memory - before
+
+
+def _row(
+    learner: LearnerConfig,
+    steps: Sequence[float],
+    floors: Sequence[float],
+    data: Sequence[float],
+    first: Sequence[float],
+    peak: int,
+    floor_peak: int,
+) -> Row:
+    ratios = _ratios(steps, floors)
+    low, _, high = quantiles(ratios, n=4)
     return Row(
         learner.algorithm,
         learner.kind,
@@ -122,16 +152,23 @@ def measure(run: RunConfig, dataset: ImageDataset, repeats: int, device: torch.d
         learner.cg_steps,
         learner.task_batch,
         learner.chunk,
-        step_seconds=median(step for step, _, _ in turns),
-        floor_seconds=median(plain for _, plain, _ in turns),
-        data_over_step=median(data / step for step, _, data in turns),
+        learner.precision,
+        step_seconds=median(steps),
+        floor_seconds=median(floors),
+        data_over_step=median(_ratios(data, steps)),
         step_over_floor=median(ratios),
         low=low,
         high=high,
-        step_peak_mib=trainer.peak_memory / MIB,
+        step_over_first=median(_ratios(steps, first)),
+        step_peak_mib=peak / MIB,
         floor_peak_mib=floor_peak / MIB,
-        peak_over_floor=trainer.peak_memory / floor_peak,
+        peak_over_floor=peak / floor_peak,
     )
+
+
+def _ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
+    """Of times taken in the same turn."""
+    return [a / b for a, b in zip(above, below, strict=True)]
 
 
 def _sample(run: RunConfig, dataset: ImageDataset) -> None:
@@ -166,6 +203,7 @@ def table(rows: Sequence[Row], title: str) -> Table:
         "s",
         "÷ floor",
         "quartiles",
+        "÷ first",
         "data",
         "MiB",
         "÷ floor",
@@ -173,21 +211,26 @@ def table(rows: Sequence[Row], title: str) -> Table:
         result.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         result.add_row(
-            f"{row.algorithm} {row.kind}"
-            if row.algorithm in ("anil", "itd_bio")
-            else row.algorithm,
+            _name(row),
             str(row.inner_steps),
             str(row.cg_steps) if row.algorithm == "memory_reduced" else "",
             str(row.task_batch),
             str(row.chunk or ""),
             f"{row.step_seconds:.3f}",
             f"{row.step_over_floor:.2f}",
-            f"{row.low:.2f} to {row.high:.2f}",
+            f"{row.low:.2f}–{row.high:.2f}",
+            f"{row.step_over_first:.2f}",
             f"{row.data_over_step:.1%}",
             f"{row.step_peak_mib:.1f}",
             f"{row.peak_over_floor:.2f}",
         )
     return result
+
+
+def _name(row: Row) -> str:
+    kind = row.kind if row.algorithm in ("anil", "itd_bio") else ""
+    half = "bf16" if row.precision == "bfloat16" else ""
+    return " ".join(filter(None, (row.algorithm, kind, half)))
 
 
 @click.command()
@@ -210,7 +253,10 @@ def table(rows: Sequence[Row], title: str) -> Table:
               show_default=True, help="K.")  # fmt: skip
 @click.option("--cg-steps", type=click.IntRange(min=0), multiple=True, default=[20],
               show_default=True, help="N.")  # fmt: skip
-@click.option("--chunk", type=click.IntRange(min=1), help="Images in the backbone at a time.")
+@click.option("--chunk", type=click.IntRange(min=0), multiple=True, default=[0],
+              help="Images in the backbone at a time; 0, the default: all.")  # fmt: skip
+@click.option("--precision", type=click.Choice(["float32", "bfloat16"]), multiple=True,
+              default=["float32"], show_default=True)  # fmt: skip
 @click.option("--repeats", type=click.IntRange(min=3), default=15, show_default=True)
 @click.option("--device", help="PyTorch device; default: a GPU if there is one.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads; default: all.")
@@ -222,6 +268,8 @@ def main(
     task_batch: Sequence[int],
     inner_steps: Sequence[int],
     cg_steps: Sequence[int],
+    chunk: Sequence[int],
+    precision: Sequence[str],
     repeats: int,
     device: str | None,
     threads: int | None,
@@ -232,18 +280,25 @@ def main(
     configure_process(threads)
     place = chosen_device(device)
     data = {name: fixed.pop(name) for name in ("ways", "shots", "queries")}
-    runs = [
-        _run(data, {"algorithm": name, "task_batch": tasks, "inner_steps": k, "cg_steps": n,
-                    "kind": kind if name in ("anil", "itd_bio") else "cached", **fixed})
-        for name, tasks, k, n in itertools.product(algorithm, task_batch, inner_steps, cg_steps)
+    groups = [
+        [
+            _run(data, {"algorithm": name, "task_batch": tasks, "inner_steps": k, "cg_steps": n,
+                        "kind": kind if name in ("anil", "itd_bio") else "cached",
+                        "chunk": images or None, "precision": bits, **fixed})
+            for name, bits, images, k, n in itertools.product(
+                algorithm, precision, chunk, inner_steps, cg_steps
+            )
+        ]
+        for tasks in task_batch
     ]  # fmt: skip
     errors = Console(stderr=True)
     hidden = not errors.is_terminal
     with TemporaryDirectory() as folder:
         dataset = noise(image_size, Path(folder))
         rows = [
-            measure(run, dataset, repeats, place)
-            for run in track(runs, "measuring", console=errors, transient=True, disable=hidden)
+            row
+            for group in track(groups, "measuring", console=errors, transient=True, disable=hidden)
+            for row in measure(group, dataset, repeats, place)
         ]
     hardware = provenance.hardware(place)
     settings = {**data, "image_size": image_size, "repeats": repeats, "hardware": hardware}
@@ -251,7 +306,8 @@ def main(
         click.echo(json.dumps([asdict(row) | fixed | settings for row in rows], indent=1))
     else:
         title = f"{image_size}×{image_size}, {fixed['backbone']}, {hardware}"
-        Console().print(table(rows, title))
+        # Where it goes to a file it has the room it needs.
+        Console(width=None if sys.stdout.isatty() else 100).print(table(rows, title))
 
 
 def _run(data: dict[str, object], learner: dict[str, object]) -> RunConfig:

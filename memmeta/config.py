@@ -134,6 +134,12 @@ class LearnerConfig(Config):
     """N: memory_reduced's conjugate-gradient iterations (0 gives its first-order hypergradient)."""
     outer_lr: float = Field(1e-3, gt=0, allow_inf_nan=False)
     """lambda_theta: Adam's step size for the backbone."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Of outer_lr: the same throughout, as in the paper, or half a cosine, down to 0 at the end."""
+    weight_decay: float = Field(0.0, ge=0, allow_inf_nan=False)
+    """Of all that is learned, decoupled (AdamW); the paper has none."""
+    augment: bool = False
+    """Train on random crops and mirror images, of photographs only; the paper does not say so."""
     task_batch: int = Field(8, ge=1)
     """|B|: tasks in one outer step."""
     chunk: int | None = Field(None, ge=1)
@@ -215,6 +221,14 @@ class RunConfig(Config):
                 f"learner.backbone {self.learner.backbone} does not suit data.name "
                 f"{self.data.name}: mlp is for sinusoid, and sinusoid needs mlp"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _photographs(self) -> Self:
+        # The mirror image of a character is another one.
+        photographs = ("cifar_fs", "fc100", "miniimagenet", "tieredimagenet")
+        if self.learner.augment and self.data.name not in photographs:
+            raise ValueError(f"learner.augment is for {', '.join(photographs)}")
         return self
 
     @model_validator(mode="after")

@@ -12,6 +12,7 @@ from memmeta import models
 from memmeta.algorithms import ALGORITHMS, Solution, predict
 from memmeta.config import RunConfig
 from memmeta.data import Dataset, Episodes
+from memmeta.data.augment import augment
 from memmeta.losses import loss
 from memmeta.memory import measure_peak
 from memmeta.metric import MSE
@@ -88,7 +89,12 @@ class MetaTrainer:
         self.model = model if self.device.type == "cpu" else model.to(self.device)
         if config.learner.norm == "frozen":
             self.model.calibrate(self._training_episodes().support.flatten(0, 1))
-        self.optimizer = torch.optim.Adam(self.model.learned(), lr=config.learner.outer_lr)
+        # Without weight decay this is Adam, to the bit.
+        self.optimizer = torch.optim.AdamW(
+            self.model.learned(),
+            lr=config.learner.outer_lr,
+            weight_decay=config.learner.weight_decay,
+        )
         self._warm = self._cold_start() if config.learner.warm_start else None
 
     @property
@@ -176,10 +182,20 @@ class MetaTrainer:
 
     def apply(self, end: Solution | None) -> None:
         """The second half: let the optimiser step, and keep where the warm start ended."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._outer_lr()
         self.optimizer.step()
         rows = self._training_indices()
         for part, new in zip(self._warm or (), end or (), strict=True):
             part[rows] = new
+
+    def _outer_lr(self) -> float:
+        """The step size of the next outer step."""
+        learner = self.config.learner
+        if learner.schedule == "constant":
+            return learner.outer_lr
+        done = self.iteration / self.config.iterations
+        return learner.outer_lr * 0.5 * (1 + math.cos(math.pi * done))
 
     def _training_indices(self) -> list[int]:
         """The task ids of the next step."""
@@ -189,7 +205,11 @@ class MetaTrainer:
         return [row % learner.task_pool if learner.task_pool else row for row in rows]
 
     def _training_episodes(self) -> Episodes:
-        return self._episodes("train", self._training_indices())
+        indices = self._training_indices()
+        episodes = self._episodes("train", indices)
+        if not self.config.learner.augment:
+            return episodes
+        return augment(episodes, self.config.seed, indices)
 
     def _cold_start(self) -> Solution:
         """phi^0 and v = 0 for every task of the pool."""

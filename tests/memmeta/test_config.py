@@ -23,6 +23,7 @@ from memmeta.exported import Export, ExportedRun, read_run
         ({"training": {"iterations": 1, "tasks": 1}}, "give either iterations or tasks"),
         ({"learner": {"algorithm": "maml", "kind": "naive"}}, "learner: kind naive is for itd_bio"),
         ({"learner": {"kind": "naive"}}, "learner: kind naive is for itd_bio and anil"),
+        ({"learner": {"augment": True}}, "learner.augment is for cifar_fs, fc100"),
         ({"learner": {"algorithm": "maml", "precision": "bfloat16"}}, "maml has none"),
         ({"learner": {"first_order": True}}, "learner: first_order is not for memory_reduced"),
         ({"learner": {"algorithm": "maml", "head": "last_block"}}, "maml adapts every block"),

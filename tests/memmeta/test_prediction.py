@@ -60,6 +60,14 @@ def test_equals_the_measurement_to_the_byte(dataset, learner, task_batch, steps)
     assert predict_peak_memory(run, dataset.input_shape) == measured(run, dataset)
 
 
+def test_equals_the_measurement_of_augmented_photographs(dataset):
+    small = make_run(3, 4)
+    photographs = small.data.model_copy(update={"name": "fc100"})
+    learner = small.learner.model_copy(update={"augment": True})
+    run = small.model_copy(update={"data": photographs, "learner": learner})
+    assert predict_peak_memory(run, dataset.input_shape) == measured(run, dataset)
+
+
 def test_equals_the_measurement_in_regression():
     run = RunConfig(
         data=DataConfig(name="sinusoid", ways=1, shots=4, queries=6),

@@ -50,6 +50,7 @@ LEARNERS = [
     {"algorithm": "maml", "inner_lr": 0.1},
     {"algorithm": "maml", "norm": "frozen", "first_order": True},
     {"backbone": "resnet12", "filters": 2},
+    {"schedule": "cosine", "weight_decay": 0.1, "precision": "bfloat16"},
 ]
 
 
@@ -170,6 +171,37 @@ def test_more_validations_than_steps_validates_after_each(run, dataset):
     training = run.training.model_copy(update={"iterations": 2, "evaluations": 5})
     trainer = MetaTrainer(run.model_copy(update={"training": training}), dataset, "cpu")
     assert [report.iteration for report in finish(trainer)] == [1, 2]
+
+
+def test_a_cosine_schedule_goes_from_the_step_size_to_nothing(run, dataset):
+    run = with_learner(run, schedule="cosine", outer_lr=0.5)
+    trainer = MetaTrainer(run, dataset, "cpu")
+    found = []
+    for _ in range(run.iterations):
+        trainer.step()
+        found.append(trainer.optimizer.param_groups[0]["lr"])
+    quarters = [0.5 * math.cos(math.pi / 2 * i / run.iterations) ** 2 for i in range(len(found))]
+    assert found == pytest.approx(quarters)
+
+
+def test_weight_decay_shrinks_what_is_learned_apart_from_the_gradient(run, dataset):
+    decay, plain = (
+        MetaTrainer(with_learner(run, weight_decay=w, outer_lr=0.01), dataset, "cpu")
+        for w in (0.3, 0.0)
+    )
+    before = parameters(plain)
+    decay.step()
+    plain.step()
+    for start, a, b in zip(before, parameters(decay), parameters(plain), strict=True):
+        torch.testing.assert_close(a, b - 0.01 * 0.3 * start)
+
+
+def test_only_training_tasks_are_augmented(run, dataset):
+    plain, changed = (
+        MetaTrainer(with_learner(run, augment=augment), dataset, "cpu") for augment in (False, True)
+    )
+    assert plain.evaluate("val", 5) == changed.evaluate("val", 5)
+    assert plain.step() != changed.step()
 
 
 def test_learns(run, dataset):
