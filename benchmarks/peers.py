@@ -51,9 +51,10 @@ from torch.func import functional_call, vmap
 
 from memmeta import backbones, models, provenance
 from memmeta.algorithms import ALGORITHMS
+from memmeta.command_line import chosen_device
 from memmeta.config import DataConfig, RunConfig, parse
 from memmeta.data import Episodes
-from memmeta.data.downloads import _torchvision_datasets
+from memmeta.data.downloads import torchvision_datasets
 from memmeta.errors import InputError
 from memmeta.memory import measure_peak
 from memmeta.runtime import configure_process
@@ -89,6 +90,7 @@ class Setting:
     image_size: int
     """Height and width."""
     dtype: torch.dtype = torch.float32
+    device: str = "cpu"
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -118,9 +120,10 @@ class Work:
 
     def __init__(self, setting: Setting, channels_last: bool = False) -> None:
         self.learner = setting.run.learner
-        self.network: nn.Module = backbones.build(self.learner, setting.shape).to(setting.dtype)
+        place = {"device": setting.device, "dtype": setting.dtype}
+        self.network: nn.Module = backbones.build(self.learner, setting.shape).to(**place)
         *weights, top = _start(setting)
-        self.head = nn.Linear(top.shape[1] - 1, len(top), dtype=setting.dtype)
+        self.head = nn.Linear(top.shape[1] - 1, len(top), **place)
         _copy(weights, self.network.parameters())
         _copy([top[:, :-1], top[:, -1]], self.head.parameters())
         if channels_last:
@@ -180,12 +183,18 @@ def _copy(values: Iterable[Tensor], parameters: Iterable[nn.Parameter]) -> None:
 
 def _episodes(setting: Setting, channels_last: bool) -> Episodes:
     tasks = setting.run.learner.task_batch
-    return _random_tasks(setting.run.data, tasks, setting.shape, setting.dtype, channels_last)
+    at = setting.shape, setting.dtype, setting.device, channels_last
+    return _random_tasks(setting.run.data, tasks, *at)
 
 
 @cache
 def _random_tasks(
-    data: DataConfig, tasks: int, shape: Sequence[int], dtype: torch.dtype, channels_last: bool
+    data: DataConfig,
+    tasks: int,
+    shape: Sequence[int],
+    dtype: torch.dtype,
+    device: str,
+    channels_last: bool,
 ) -> Episodes:
     """Images of random numbers; always the same."""
     generator = torch.Generator().manual_seed(0)
@@ -195,7 +204,7 @@ def _random_tasks(
         if channels_last:
             images = images.movedim(2, -1).contiguous().movedim(-1, 2)
         labels = torch.arange(data.ways).repeat_interleave(count)
-        parts += [images, labels.expand(tasks, -1)]
+        parts += [images.to(device), labels.expand(tasks, -1).to(device)]
     return Episodes(*parts)
 
 
@@ -393,6 +402,11 @@ class Contender:
             parameter.grad = None
         self.method()
 
+    @property
+    def device(self) -> torch.device:
+        """Where the work is done."""
+        return self.episodes.support.device
+
     def held(self) -> list[Tensor]:
         """What is there before."""
         return [*self.network, *self.head, *self.episodes]
@@ -417,7 +431,8 @@ def _peer(name: str, setting: Setting, method: Method) -> Contender:
 
 def _ours(name: str, setting: Setting) -> Contender:
     learner = setting.run.learner
-    model = models.build(learner, setting.shape, setting.run.data.outputs).to(setting.dtype)
+    model = models.build(learner, setting.shape, setting.run.data.outputs)
+    model.to(setting.device, setting.dtype)
     _copy(_start(setting), model.parameters())
     # As memmeta's data sets give them.
     episodes = _episodes(setting, channels_last=True)
@@ -563,18 +578,30 @@ def time_in_turn(contenders: Sequence[Contender], repeats: int) -> dict[str, lis
     for turn in turns:
         first = turn % len(contenders)
         for contender in (*contenders[first:], *contenders[:first]):
+            _wait(contender)
             begun = time.perf_counter()
             contender()
+            _wait(contender)
             if turn >= 0:
                 seconds[contender.name].append(time.perf_counter() - begun)
     return seconds
 
 
+def _wait(contender: Contender) -> None:
+    if contender.device.type == "cuda":
+        torch.cuda.synchronize(contender.device)
+
+
 def peak(contender: Contender) -> int:
     """Bytes of live tensors at most."""
     gc.collect()
-    _, most = measure_peak(contender, contender.held, torch.device("cpu"))
-    return most
+    # A GPU's count is of all that is there, those of the other contenders too.
+    others = 0
+    if contender.device.type == "cuda":
+        own = sum(tensor.nbytes for tensor in contender.held())
+        others = torch.cuda.memory_allocated(contender.device) - own
+    _, most = measure_peak(contender, contender.held, contender.device)
+    return most - others
 
 
 def measure(
@@ -746,7 +773,7 @@ def _import(library: str) -> None:
     with redirect_stderr(io.StringIO()), warnings.catch_warnings(action="ignore"):
         if library == "learn2learn":
             # It imports torchvision, which needs help beside a CPU build of PyTorch.
-            _torchvision_datasets()
+            torchvision_datasets()
         importlib.import_module(library)
 
 
@@ -766,6 +793,7 @@ def _import(library: str) -> None:
               help="K of MAML, in a table of its own; 0: without it.")  # fmt: skip
 @click.option("--repeats", type=click.IntRange(min=3), default=15, show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True)
+@click.option("--device", help="PyTorch device; default: a GPU if there is one.")
 @click.option("--environment", type=click.Path(path_type=Path), default=ROOT / ".venv" / "peers",
               help="Where the libraries are, or will be; default: .venv/peers.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Everything, for machines.")
@@ -782,6 +810,7 @@ def main(
     maml_steps: int,
     repeats: int,
     threads: int,
+    device: str | None,
     environment: Path,
     as_json: bool,
 ) -> None:
@@ -793,7 +822,8 @@ def main(
     }  # fmt: skip
     data = {"ways": ways, "shots": shots, "queries": queries}
     run = parse(RunConfig, {"data": data, "learner": learner}, "options")
-    setting = Setting(run, image_size)
+    place = chosen_device(device)
+    setting = Setting(run, image_size, device=str(place))
     left_out = missing(install(environment))
     versions = {
         name: importlib.metadata.version(name) for name in LIBRARIES if name not in left_out
@@ -804,7 +834,7 @@ def main(
     converged = converged_difference(setting)
     configure_process(threads)
     tables = measure_all(setting, maml_steps, left_out, repeats, found)
-    hardware = provenance.hardware(torch.device("cpu"))
+    hardware = provenance.hardware(place)
     if as_json:
         facts = {
             **data, **learner, "image_size": image_size, "maml_steps": maml_steps,
@@ -814,7 +844,8 @@ def main(
         }  # fmt: skip
         click.echo(json.dumps(facts, indent=1))
         return
-    console = Console(highlight=False)
+    # In a file it has the room it needs.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     episode = f"{ways}-way {shots}-shot, {queries} queries, {task_batch} tasks"
     title = f"{image_size}×{image_size}, Conv4-{filters}, {episode}, {hardware}"
     steps = {"anil": f"K = {inner_steps}, N = {cg_steps}", "maml": f"K = {maml_steps}"}

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from statistics import median, quantiles
 from tempfile import TemporaryDirectory
@@ -40,6 +41,8 @@ MIB = 2**20
 _WARM_UP = 3
 """Steps before the first that is timed; the second and the third are watched for memory."""
 _CLASSES, _IMAGES = 64, 40
+_PROFILED = 15
+"""Lines of a profile."""
 
 
 @dataclass(frozen=True)
@@ -227,6 +230,24 @@ def table(rows: Sequence[Row], title: str) -> Table:
     return result
 
 
+def print_profile(
+    run: RunConfig, dataset: ImageDataset, repeats: int, device: torch.device
+) -> None:
+    """Print the operators that take most of a step's time, themselves alone, and their shares."""
+    trainer, _ = _ready(run, dataset, device)
+    with torch.profiler.profile() as profile:
+        for _ in range(repeats):
+            trainer.step()
+    time_of = attrgetter(
+        "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
+    )
+    operators = sorted(profile.key_averages(), key=time_of, reverse=True)
+    total = sum(map(time_of, operators))
+    for operator in operators[:_PROFILED]:
+        share, calls = time_of(operator) / total, operator.count / repeats
+        click.echo(f"{share:6.1%}  {calls:7.1f} calls a step  {operator.key}")
+
+
 def _name(row: Row) -> str:
     kind = row.kind if row.algorithm in ("anil", "itd_bio") else ""
     half = "bf16" if row.precision == "bfloat16" else ""
@@ -260,6 +281,7 @@ def _name(row: Row) -> str:
 @click.option("--repeats", type=click.IntRange(min=3), default=15, show_default=True)
 @click.option("--device", help="PyTorch device; default: a GPU if there is one.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads; default: all.")
+@click.option("--profile", is_flag=True, help="Where the first setting's time goes, instead.")
 @click.option("--json", "as_json", is_flag=True, help="A list of rows, for machines.")
 def main(
     algorithm: Sequence[str],
@@ -273,6 +295,7 @@ def main(
     repeats: int,
     device: str | None,
     threads: int | None,
+    profile: bool,
     as_json: bool,
     **fixed: object,
 ) -> None:
@@ -295,6 +318,9 @@ def main(
     hidden = not errors.is_terminal
     with TemporaryDirectory() as folder:
         dataset = noise(image_size, Path(folder))
+        if profile:
+            print_profile(groups[0][0], dataset, repeats, place)
+            return
         rows = [
             row
             for group in track(groups, "measuring", console=errors, transient=True, disable=hidden)

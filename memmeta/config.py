@@ -139,7 +139,7 @@ class LearnerConfig(Config):
     weight_decay: float = Field(0.0, ge=0, allow_inf_nan=False)
     """Of all that is learned, decoupled (AdamW); the paper has none."""
     augment: bool = False
-    """Train on random crops and mirror images, of photographs only; the paper does not say so."""
+    """Train on random crops and mirror images, of photographs only; the paper has none."""
     task_batch: int = Field(8, ge=1)
     """|B|: tasks in one outer step."""
     chunk: int | None = Field(None, ge=1)

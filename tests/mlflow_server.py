@@ -45,9 +45,10 @@ class MlflowServer:
                 start_new_session=True,  # Its helpers outlive it, but not the end of their group.
             )
         deadline = time.monotonic() + 120
-        while not self._answers():
-            assert time.monotonic() < deadline, "the MLflow server did not start"
-            assert self._process.poll() is None, "the MLflow server ended"
+        while refusal := self._refusal():
+            said = f"{refusal!r}\n{(self._folder / 'server.log').read_text()[-2000:]}"
+            assert time.monotonic() < deadline, f"the MLflow server does not answer: {said}"
+            assert self._process.poll() is None, f"the MLflow server ended: {said}"
             time.sleep(0.2)
 
     def kill(self) -> None:
@@ -55,9 +56,9 @@ class MlflowServer:
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
-    def _answers(self) -> bool:
+    def _refusal(self) -> OSError | None:
         try:
             urllib.request.urlopen(f"{self.address}/health", timeout=5).close()
-        except OSError:
-            return False
-        return True
+        except OSError as error:
+            return error
+        return None

@@ -24,7 +24,7 @@ def fetch(dataset: str, data_root: Path, **options: Any) -> None:
     Raises:
         InputError: the network or the disk refuses.
     """
-    source = getattr(_torchvision_datasets(), dataset)
+    source = getattr(torchvision_datasets(), dataset)
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT)
     try:
@@ -39,7 +39,7 @@ def fetch(dataset: str, data_root: Path, **options: Any) -> None:
         socket.setdefaulttimeout(before)
 
 
-def _torchvision_datasets() -> ModuleType:
+def torchvision_datasets() -> ModuleType:
     """The module torchvision.datasets.
 
     torchvision's compiled operators do not load beside a CPU build of PyTorch, and its import then
