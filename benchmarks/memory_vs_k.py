@@ -73,7 +73,9 @@ batch, activations, temporaries). `cached` baselines compute the support feature
 `naive` ones compute them again, with their graph, at every inner step, as the baselines released
 with the paper do. "{chunk} images at a time" is Algorithm 1 with its gradient taken a support or
 query set at a time: the same gradient, for a second forward pass. BatchNorm forbids smaller
-chunks, GroupNorm does not. All numbers: [memory.csv](memory.csv).
+chunks, GroupNorm does not. All but MAML go through Conv4's blocks in memmeta's fused form, which
+keeps half of what PyTorch's layers keep ([performance.md](performance.md)); MAML adapts the blocks
+and needs the layers. All numbers: [memory.csv](memory.csv).
 
 {sections}
 ## What survives

@@ -144,7 +144,7 @@ class LearnerConfig(Config):
     """|B|: tasks in one outer step."""
     chunk: int | None = Field(None, ge=1)
     """Images in the backbone at a time, which bounds its memory; None: all. Whole tasks cost
-    nothing on a CPU. memory_reduced also takes less than a task, with norm batch whole sets, and
+    little on a CPU. memory_reduced also takes less than a task, with norm batch whole sets, and
     pays for that with about a second forward pass."""
     task_pool: int | None = Field(None, ge=1)
     """Train on so many tasks in turn, not on a new one each time."""

@@ -31,7 +31,7 @@ def backward(
     """Add the mean hypergradient of the tasks to `.grad` of the backbone's parameters.
 
     With `config.chunk` so many images are in the backbone at a time. Where that is a task or more,
-    the step takes so many tasks after each other, at no cost. Where it is less, each chunk is in a
+    the step takes so many tasks after each other. Where it is less, each chunk is in a
     forward pass without a graph and one with; the gradient is the same, and activations of one
     chunk are held at most.
     """
