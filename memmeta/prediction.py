@@ -105,6 +105,8 @@ def _relevant(config: RunConfig, eval_queries: int) -> RunConfig:
         cg_steps=0 if unrolled else min(learner.cg_steps, _STEADY),
         inner_lr=1.0,
         outer_lr=1.0,
+        schedule="constant",
+        weight_decay=0.0,
         ridge=0.0,
         task_pool=learner.task_pool if learner.warm_start else None,
     )

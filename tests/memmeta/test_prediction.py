@@ -19,6 +19,7 @@ LEARNERS = {
     "unscaled": {"feature_scaling": "none"},
     "group norm": {"norm": "group"},
     "half precision": {"precision": "bfloat16"},
+    "another optimiser": {"weight_decay": 0.1, "schedule": "cosine"},
     "frozen norm": {"norm": "frozen"},
     "chunks of sets": {"chunk": 6},
     "chunks of images": {"norm": "group", "chunk": 5},
@@ -97,6 +98,7 @@ LEARNER_OPTIONS = {
     "first_order": [False, True],
     "filters": [1, 4, 8],
     "norm": ["batch", "frozen", "group"],
+    "precision": ["float32", "bfloat16"],
     "head": ["linear", "mlp", "last_block"],
     "head_width": [2, 64],
     "feature_scaling": ["none", "sqrt_dim", "standardize"],
@@ -131,7 +133,7 @@ def runs(draw, algorithm, backbone):
 
 @pytest.mark.parametrize("backbone", ["conv4", "mlp"])
 @pytest.mark.parametrize("algorithm", ["memory_reduced", "anil", "itd_bio", "maml"])
-@settings(max_examples=4)
+@settings(max_examples=2)
 @given(examples=st.data())
 def test_shortcuts_change_no_byte(algorithm, backbone, examples):
     run = examples.draw(runs(algorithm, backbone))
@@ -142,12 +144,12 @@ def test_shortcuts_change_no_byte(algorithm, backbone, examples):
 @pytest.mark.parametrize(
     ("learner", "tasks", "steps"),
     [
-        ({"algorithm": "maml"}, 3, 8),
-        ({"algorithm": "maml", "norm": "group", "head": "mlp"}, 9, 2),
-        ({"algorithm": "maml", "backbone": "resnet12"}, 1, 6),
-        ({"algorithm": "anil", "kind": "naive"}, 2, 14),
-        ({"algorithm": "itd_bio", "head": "last_block"}, 2, 12),
-        ({"head": "mlp"}, 2, 30),
+        ({"algorithm": "maml"}, 3, 6),
+        ({"algorithm": "maml", "norm": "group", "head": "mlp"}, 6, 2),
+        ({"algorithm": "maml", "backbone": "resnet12"}, 1, 5),
+        ({"algorithm": "anil", "kind": "naive"}, 2, 10),
+        ({"algorithm": "itd_bio", "head": "last_block"}, 2, 10),
+        ({"head": "mlp"}, 2, 20),
     ],
 )
 def test_shortcuts_change_no_byte_where_they_save_most(learner, tasks, steps):
