@@ -11,6 +11,8 @@ from pathlib import Path
 
 from sweeps.engine.store import default_uri
 
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
 
 class MlflowServer:
     """Serves the store in a folder on a port of its own."""
@@ -58,7 +60,7 @@ class MlflowServer:
 
     def _refusal(self) -> OSError | None:
         try:
-            urllib.request.urlopen(f"{self.address}/health", timeout=5).close()
+            _DIRECT.open(f"{self.address}/health", timeout=5).close()
         except OSError as error:
             return error
         return None

@@ -137,11 +137,8 @@ def test_wrong_pickles(tmp_path, change, message):
     assert str(path) in str(caught.value)
 
 
-def test_a_download_that_fails_says_so(tmp_path, monkeypatch):
-    # A proxy that nobody runs: the real download, up to the first connection.
-    for variable in ("http_proxy", "https_proxy"):
-        monkeypatch.setenv(variable, "http://127.0.0.1:9")
-    monkeypatch.delenv("no_proxy", raising=False)
+@pytest.mark.usefixtures("no_network")
+def test_a_download_that_fails_says_so(tmp_path):
     with pytest.raises(InputError, match=r"CIFAR100 could not be downloaded from https://"):
         download("cifar_fs", tmp_path)
 

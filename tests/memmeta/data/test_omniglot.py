@@ -99,10 +99,8 @@ def test_damaged_folders(drawings, tmp_path):
         load("omniglot", tmp_path)
 
 
-def test_a_download_that_fails_says_so(tmp_path, monkeypatch):
-    for variable in ("http_proxy", "https_proxy"):
-        monkeypatch.setenv(variable, "http://127.0.0.1:9")
-    monkeypatch.delenv("no_proxy", raising=False)
+@pytest.mark.usefixtures("no_network")
+def test_a_download_that_fails_says_so(tmp_path):
     with pytest.raises(InputError, match=r"Omniglot could not be downloaded from https://"):
         download("omniglot", tmp_path)
 
