@@ -4,8 +4,8 @@ PyTorch's fake tensors have shapes and no content: the trainer's own step runs o
 same counter counts their bytes, so that prediction and measurement on the CPU agree to the byte.
 """
 
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -66,27 +66,26 @@ def predict_trial_memory(config: RunConfig, input_shape: Shape | None = None) ->
         input_shape: as for `predict_peak_memory`.
     """
     shape = input_shape or INPUT_SHAPES[config.data.name]
-    step = _by_tasks(_relevant(config, eval_queries=1), shape)
+    step = _by_tasks(lambda run: max(_step_peaks(run, shape)), _relevant(config, eval_queries=1))
     relevant = _relevant(config, config.data.eval_queries)
     steps = min(relevant.learner.inner_steps, _STEADY)
     validated = _with_learner(relevant, inner_steps=steps, cg_steps=0)
-    return TrialMemory(step, max(step, _validation_peak(validated, shape)))
+    return TrialMemory(
+        step, max(step, _by_tasks(partial(_validation_peak, shape=shape), validated))
+    )
 
 
-def _by_tasks(config: RunConfig, shape: Shape) -> int:
-    """The peak of a step of many tasks, from how it grows with few, where it does so evenly."""
+def _by_tasks(peak: Callable[[RunConfig], int], config: RunConfig) -> int:
+    """The peak of a run of many tasks a step, from how it grows with few, where that is evenly."""
     tasks = config.learner.task_batch
     if config.learner.chunk is None and tasks > _FEW[2]:
         first, second, third = (
-            max(_step_peaks(_with_learner(config, task_batch=few, **_NO_WARM_START), shape))
+            peak(_with_learner(config, task_batch=few, task_pool=None, warm_start=False))
             for few in _FEW
         )
         if third - second == second - first > 0:
             return third + (tasks - _FEW[2]) * (third - second) // (_FEW[2] - _FEW[1])
-    return max(_step_peaks(config, shape))
-
-
-_NO_WARM_START = {"task_pool": None, "warm_start": False}
+    return peak(config)
 
 
 def _relevant(config: RunConfig, eval_queries: int) -> RunConfig:

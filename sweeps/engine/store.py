@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from memmeta.errors import InputError
+from memmeta.files import whole
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.store.entities import PagedList
 
 T = TypeVar("T")
+
+_FILE = "sqlite:///"
 
 _ENVIRONMENT = {
     # By default MLflow asks a server that does not answer for many minutes.
@@ -33,7 +36,7 @@ def default_uri(storage: Path) -> str:
     """
     if "?" in str(storage):
         raise InputError(f"{storage}: a storage folder cannot have a ? in its name")
-    return f"sqlite:///{storage.resolve()}/mlflow.db"
+    return f"{_FILE}{storage.resolve()}/mlflow.db"
 
 
 def check_database(path: Path) -> None:
@@ -47,6 +50,18 @@ def check_database(path: Path) -> None:
         connection.execute("SELECT 1 FROM latest_metrics LIMIT 1")
     finally:
         connection.close()
+
+
+def make_database(uri: str) -> None:
+    """Make the database of an MLflow store in a file that is not there yet, whole or not at all.
+
+    MLflow makes its tables one after the other, and cannot use what a kill on the way left.
+    """
+    path = Path(uri.removeprefix(_FILE))
+    if not uri.startswith(_FILE) or path.exists():
+        return
+    with whole(path) as file:
+        connect(_FILE + file.name).search_experiments(max_results=1)
 
 
 def without_credentials(text: str) -> str:

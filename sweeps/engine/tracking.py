@@ -17,7 +17,7 @@ from memmeta import provenance
 from memmeta.errors import InputError
 from sweeps.engine.ledger import Entry, Ledger
 from sweeps.engine.outcome import FINAL, TAGS, Stage
-from sweeps.engine.store import all_pages, connect, explained, reason
+from sweeps.engine.store import all_pages, connect, explained, make_database, reason
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -142,6 +142,7 @@ class Tracker:
         uri, experiment, artifacts = self._place
         try:
             with explained(uri):
+                make_database(uri)
                 self._client = connect(uri)
                 self._experiment_id = self._experiment(experiment, uri, artifacts)
                 self._parent_id = self._parent()

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from memmeta import data
+from memmeta import data, prediction
 from memmeta.config import DataConfig, LearnerConfig, RunConfig, TrainingConfig
 from memmeta.memory import LiveBytes, measure_peak
 from memmeta.prediction import ShapeDataset, predict_peak_memory, predict_trial_memory
@@ -188,6 +188,20 @@ def test_the_estimate_from_few_tasks_is_near_what_many_hold(learner):
     run = RunConfig(data=DataConfig(ways=3, shots=2, queries=3, eval_queries=1), learner=learner)
     estimate = predict_trial_memory(run, (1, 28, 28)).step
     assert estimate == pytest.approx(predict_peak_memory(run, (1, 28, 28)), rel=0.01)
+
+
+@pytest.mark.parametrize("norm", ["batch", "frozen"])
+def test_a_validation_of_many_tasks_is_told_from_few(norm):
+    learner = LearnerConfig(filters=2, task_batch=50, inner_steps=2, norm=norm)
+    run = RunConfig(data=DataConfig(ways=3, shots=2, queries=2, eval_queries=2), learner=learner)
+
+    def peak(run):
+        walks.append(run.learner.task_batch)
+        return prediction._validation_peak(run, (1, 16, 16))
+
+    walks: list[int] = []
+    assert prediction._by_tasks(peak, run) == prediction._validation_peak(run, (1, 16, 16))
+    assert max(walks) < 50
 
 
 def test_real_numbers_and_zeros_hold_the_same(dataset):

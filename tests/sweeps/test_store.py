@@ -1,0 +1,34 @@
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from sweeps.engine.store import default_uri, make_database
+
+ROOT = Path(__file__).parents[2]
+MAKE = "import sys; from sweeps.engine.store import make_database; make_database(sys.argv[1])"
+
+
+@pytest.mark.slow
+def test_a_killed_maker_of_the_database_leaves_none(tmp_path):
+    uri = default_uri(tmp_path)
+    maker = subprocess.Popen([sys.executable, "-c", MAKE, uri], cwd=ROOT)
+    while not any(path.stat().st_size for path in tmp_path.glob(".mlflow.db.*.partial")):
+        assert maker.poll() is None
+        time.sleep(0.01)
+    maker.kill()
+    maker.wait()
+    assert not (tmp_path / "mlflow.db").exists()
+
+    make_database(uri)
+    (default,) = MlflowClient(uri).search_experiments()
+    assert "partial" not in default.artifact_location
+
+
+def test_a_database_that_is_there_stays(tmp_path):
+    (tmp_path / "mlflow.db").write_text("theirs")
+    make_database(default_uri(tmp_path))
+    assert (tmp_path / "mlflow.db").read_text() == "theirs"
