@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memmeta.errors import InputError
-from sweeps.engine.store import all_pages, check_database, connect, explained
+from sweeps.engine.store import all_pages, check_database, connect, database_file, explained
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -18,8 +18,9 @@ def find_runs(uri: str, query: str) -> "list[Run]":
         InputError: there is no MLflow store at `uri`, or it cannot be read.
     """
     with explained(uri):
-        if uri.startswith("sqlite"):
-            _check_database(uri)
+        path = database_file(uri)
+        if path is not None:
+            _check_database(path)
         client = connect(uri)
         experiments = all_pages(lambda token: client.search_experiments(page_token=token))
         ids = [experiment.experiment_id for experiment in experiments]
@@ -42,9 +43,8 @@ def attach(uri: str, run_id: str, folder: Path, paths: Iterable[Path]) -> None:
             client.log_artifact(run_id, str(path), place.as_posix())
 
 
-def _check_database(uri: str) -> None:
+def _check_database(path: Path) -> None:
     """Refuse a file that is not a store: MLflow would create it, or its tables in it."""
-    path = Path(uri.partition(":///")[2].partition("?")[0])
     if not path.is_file():
         raise InputError(
             f"{path}: no such MLflow store; name the folder of the sweep with --storage, "

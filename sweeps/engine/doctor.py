@@ -21,7 +21,13 @@ from memmeta.errors import InputError
 from sweeps.engine import cluster
 from sweeps.engine.cluster import Node
 from sweeps.engine.preflight import answered, ask, marked, software, view_problems
-from sweeps.engine.store import check_database, connect, explained, without_credentials
+from sweeps.engine.store import (
+    check_database,
+    connect,
+    database_file,
+    explained,
+    without_credentials,
+)
 
 State = Literal["ok", "warning", "failed"]
 
@@ -112,8 +118,8 @@ def _tracking(uri: str) -> Check:
     shown = without_credentials(uri)
     try:
         with explained(uri):
-            if uri.startswith("sqlite"):
-                path = Path(uri.partition(":///")[2].partition("?")[0])
+            path = database_file(uri)
+            if path is not None:
                 if not path.exists():
                     return Check("tracking", "ok", f"{shown}: made by the first sweep")
                 check_database(path)

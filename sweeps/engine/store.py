@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_FILE = "sqlite:///"
-
 _ENVIRONMENT = {
     # By default MLflow asks a server that does not answer for many minutes.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
@@ -36,7 +34,14 @@ def default_uri(storage: Path) -> str:
     """
     if "?" in str(storage):
         raise InputError(f"{storage}: a storage folder cannot have a ? in its name")
-    return f"{_FILE}{storage.resolve()}/mlflow.db"
+    return f"sqlite:///{storage.resolve()}/mlflow.db"
+
+
+def database_file(uri: str) -> Path | None:
+    """The file of the database at `uri`; None if that is no SQLite database."""
+    if not uri.startswith("sqlite"):
+        return None
+    return Path(uri.partition(":///")[2].partition("?")[0])
 
 
 def check_database(path: Path) -> None:
@@ -57,11 +62,11 @@ def make_database(uri: str) -> None:
 
     MLflow makes its tables one after the other, and cannot use what a kill on the way left.
     """
-    path = Path(uri.removeprefix(_FILE))
-    if not uri.startswith(_FILE) or path.exists():
+    path = database_file(uri)
+    if path is None or path.exists():
         return
     with whole(path) as file:
-        connect(_FILE + file.name).search_experiments(max_results=1)
+        connect(f"sqlite:///{file.name}").search_experiments(max_results=1)
 
 
 def without_credentials(text: str) -> str:

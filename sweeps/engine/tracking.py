@@ -17,7 +17,14 @@ from memmeta import provenance
 from memmeta.errors import InputError
 from sweeps.engine.ledger import Entry, Ledger
 from sweeps.engine.outcome import FINAL, TAGS, Stage
-from sweeps.engine.store import all_pages, connect, explained, make_database, reason
+from sweeps.engine.store import (
+    all_pages,
+    connect,
+    database_file,
+    explained,
+    make_database,
+    reason,
+)
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -214,7 +221,7 @@ class Tracker:
             return str(found.experiment_id)
         # A server keeps artifacts where it was told to; a bare database would put them into
         # whatever folder the driver was started in.
-        location = artifacts.as_uri() if uri.startswith("sqlite") else None
+        location = artifacts.as_uri() if database_file(uri) else None
         return str(self._client.create_experiment(name, location, _EXPERIMENT_TAGS))
 
     def _parent(self) -> str:

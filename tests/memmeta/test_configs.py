@@ -4,9 +4,15 @@ import pytest
 
 from memmeta.exported import read_run
 
-CONFIGS = sorted((Path(__file__).parents[2] / "configs").rglob("*.yaml"))
+FOLDER = Path(__file__).parents[2] / "configs"
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_config_is_of_the_data_set_it_is_named_by(path):
-    assert path.stem.startswith(read_run(path).config.data.name)
+    assert read_run(path).config.data.name == path.stem
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("paper/*.yaml")), ids=lambda path: path.stem)
+def test_every_config_of_the_paper_is_named_by_its_data_set_and_algorithm(path):
+    config = read_run(path).config
+    assert f"{config.data.name}_{config.learner.algorithm}" == path.stem

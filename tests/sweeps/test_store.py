@@ -28,6 +28,13 @@ def test_a_killed_maker_of_the_database_leaves_none(tmp_path):
     assert "partial" not in default.artifact_location
 
 
+def test_options_in_the_address_are_no_part_of_the_file(tmp_path):
+    uri = default_uri(tmp_path)
+    make_database(f"{uri}?timeout=5")
+    assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
+    assert MlflowClient(f"{uri}?timeout=5").search_experiments()
+
+
 def test_a_database_that_is_there_stays(tmp_path):
     (tmp_path / "mlflow.db").write_text("theirs")
     make_database(default_uri(tmp_path))
