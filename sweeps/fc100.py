@@ -8,7 +8,7 @@ STUDY = Study(
     name="fc100",
     data=DataConfig(name="fc100"),
     learner=LearnerConfig(filters=64),
-    training=TrainingConfig(tasks=3200),
+    training=TrainingConfig(tasks=3200, test_tasks=1000),
 )
 
 if __name__ == "__main__":
