@@ -17,6 +17,9 @@ from analysis.trials import Trial
 from sweeps.engine.outcome import Status
 from sweeps.engine.space import applies
 
+STEP_SIZES = ("inner_lr", "outer_lr")
+"""What is a nuisance where K and N are studied: its best value depends on them."""
+
 Levels = Mapping[str, Any]
 """Dimensions of the grid and a value of each; one that does not apply is not in it."""
 
@@ -87,7 +90,9 @@ def varying(trials: Iterable[Trial]) -> dict[str, tuple[Any, ...]]:
     return {name: _sorted(values) for name, values in found.items() if len(values) > 1}
 
 
-def main_effects(trials: Sequence[Trial], response: Response) -> tuple[Effect, ...]:
+def main_effects(
+    trials: Sequence[Trial], response: Response, tuned: Collection[str] = ()
+) -> tuple[Effect, ...]:
     """What each dimension does on average over the others.
 
     For every seed the response is averaged over all cells at a level; mean and interval are over
@@ -98,8 +103,10 @@ def main_effects(trials: Sequence[Trial], response: Response) -> tuple[Effect, .
     Args:
         trials: those of stage grid, however they ended.
         response: what is averaged.
+        tuned: fields that every cell has its own best value of, chosen before (stage tune). They
+            are part of the cell, and no dimensions.
     """
-    dimensions = varying(trials)
+    dimensions = {name: levels for name, levels in varying(trials).items() if name not in tuned}
     seeds = _responses_by_seed(trials, response, dimensions)
     cells = {_cell(trial, dimensions) for trial in trials}
     whole = [responses for responses in seeds.values() if len(responses) == len(cells)]
@@ -119,7 +126,7 @@ def cells_table(
     response: Response,
     rows: str = "inner_steps",
     columns: str = "cg_steps",
-    nuisances: Sequence[str] = ("inner_lr", "outer_lr"),
+    nuisances: Sequence[str] = STEP_SIZES,
 ) -> tuple[CellsTable, ...]:
     """Rows by columns, with the nuisances tuned anew in each cell.
 

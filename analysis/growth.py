@@ -1,7 +1,7 @@
 """Whether memory grows with the inner steps, the other settings held."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -60,7 +60,10 @@ class Growth:
 
 
 def growth(
-    trials: Iterable[Trial], dimension: str = "inner_steps", response: Response = PEAK_MEMORY
+    trials: Iterable[Trial],
+    dimension: str = "inner_steps",
+    response: Response = PEAK_MEMORY,
+    tuned: Collection[str] = (),
 ) -> tuple[Growth, ...]:
     """Regress the response's logarithm on the dimension, for each algorithm by itself.
 
@@ -83,6 +86,8 @@ def growth(
             memory, the result is of the others.
         dimension: a number among the learner's fields.
         response: a positive one, peak memory or time.
+        tuned: fields that have their own best value at each value of the dimension, and go with
+            it: these are not held.
 
     Returns:
         A result for each algorithm with a complete trial, in the order in which they come.
@@ -91,11 +96,14 @@ def growth(
     for trial in trials:
         if response.of(trial) is not None and dimension in settings(trial):
             groups.setdefault(_label(trial), []).append(trial)
-    return tuple(_growth(label, own, dimension, response) for label, own in groups.items())
+    free = {dimension, *tuned}
+    return tuple(_growth(label, own, dimension, response, free) for label, own in groups.items())
 
 
-def _growth(label: str, trials: Sequence[Trial], dimension: str, response: Response) -> Growth:
-    others = [name for name in varying(trials) if name != dimension]
+def _growth(
+    label: str, trials: Sequence[Trial], dimension: str, response: Response, free: Collection[str]
+) -> Growth:
+    others = [name for name in varying(trials) if name not in free]
     places, logs, held = _observations(trials, dimension, others, response)
     in_grid = all(trial.stage == "grid" for trial in trials)
     # A basis, for terms repeat each other: so does the square of a number that has two values.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 RANKED: tuple[Stage, ...] = ("explore", "search")
 """Stages with one training seed, whose trials are candidates for the best config."""
 
-BLOCKS: tuple[tuple[Stage, ...], ...] = (RANKED, ("confirm",), ("grid",))
+BLOCKS: tuple[tuple[Stage, ...], ...] = (RANKED, ("confirm",), ("tune",), ("grid",))
 """Stages whose trials stand together."""
 
 _STAGES: tuple[Stage, ...] = get_args(Stage)

@@ -1,12 +1,20 @@
 """The factorial study: main effects over training seeds, and K × N with step sizes re-tuned."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import groupby
 
 from analysis import style
-from analysis.factorial import Cell, CellsTable, Effect, cells_table, main_effects, varying
+from analysis.factorial import (
+    STEP_SIZES,
+    Cell,
+    CellsTable,
+    Effect,
+    cells_table,
+    main_effects,
+    varying,
+)
 from analysis.page import Block, Figure, Gallery, Section, Table, cell
-from analysis.responses import PEAK_MEMORY, Response, quality, responses
+from analysis.responses import Response, quality, responses
 from analysis.trials import Sweep, Trial
 
 TITLE = "Grid"
@@ -17,19 +25,44 @@ def section(sweep: Sweep) -> Section | None:
     trials = sweep.of("grid")
     if not trials:
         return None
-    blocks: list[Block] = []
+    tuned = sweep.settings.get("grid", {}).get("tuned", {})
+    blocks: list[Block] = [_tuned(sweep, tuned)] if tuned else []
     for response in responses(sweep.metric):
-        blocks += _effects(trials, response)
-    for response in (quality(sweep.metric), PEAK_MEMORY):
-        blocks += [_table(response, table) for table in cells_table(trials, response)]
-    return Section(TITLE, _finding(sweep, trials), blocks)
+        blocks += _effects(trials, response, tuned)
+    chosen = _CHOSEN_BEFORE if tuned else _CHOSEN_HERE
+    for response in responses(sweep.metric):
+        tables = cells_table(trials, response, nuisances=tuple(tuned) or STEP_SIZES)
+        blocks += [_table(response, table, chosen) for table in tables]
+    return Section(TITLE, _finding(sweep, trials, tuned), blocks)
 
 
-def _finding(sweep: Sweep, trials: Sequence[Trial]) -> str:
-    sizes = " × ".join(f"{len(levels)} {name}" for name, levels in varying(trials).items())
+_CHOSEN_BEFORE = "Each cell has the values that were best in its own trials of stage tune."
+_CHOSEN_HERE = (
+    "Where step sizes vary, each cell has those of its best mean validation result; that choice "
+    "makes the cell a little too good."
+)
+
+
+def _tuned(sweep: Sweep, tuned: Mapping[str, Sequence[object]]) -> str:
+    values = "; ".join(f"{name} of {', '.join(map(cell, of))}" for name, of in tuned.items())
+    budget = sweep.settings["grid"].get("tuning") or {}
+    amount = ""
+    if budget:
+        steps, tasks = budget["iterations"], budget["tasks"]
+        amount = f" of {steps} outer steps each" if steps else f" of {tasks} tasks each"
+    return (
+        f"Every cell was tuned by itself before: {values}, by {len(sweep.of('tune'))} trials of "
+        f"stage tune{amount}. What is shown is from fresh seeds, which had no part in that choice."
+    )
+
+
+def _finding(sweep: Sweep, trials: Sequence[Trial], tuned: Collection[str]) -> str:
+    dimensions = {name: of for name, of in varying(trials).items() if name not in tuned}
+    sizes = " × ".join(f"{len(levels)} {name}" for name, levels in dimensions.items())
     seeds = len({trial.config.seed for trial in trials})
     finding = f"{sizes or 'One config'}, {seeds} training {'seed' if seeds == 1 else 'seeds'}"
-    effects = [e for e in main_effects(trials, quality(sweep.metric)) if e.mean is not None]
+    effects = main_effects(trials, quality(sweep.metric), tuned)
+    effects = tuple(effect for effect in effects if effect.mean is not None)
     spans = {name: _span(of_one) for name, of_one in groupby(effects, lambda e: e.dimension)}
     if not spans:
         return f"{finding}; no seed has a result in every cell."
@@ -43,8 +76,8 @@ def _span(effects: Iterable[Effect]) -> float:
     return max(means) - min(means)
 
 
-def _effects(trials: Sequence[Trial], response: Response) -> list[Block]:
-    effects = [e for e in main_effects(trials, response) if e.mean is not None]
+def _effects(trials: Sequence[Trial], response: Response, tuned: Collection[str]) -> list[Block]:
+    effects = [e for e in main_effects(trials, response, tuned) if e.mean is not None]
     if not effects:
         return []
     left_out = effects[0].left_out
@@ -81,12 +114,11 @@ def _figure(response: Response, effects: Sequence[Effect]) -> Figure:
     return Figure(f"grid_{response.name}_{name}", name, alt, drawing, data)
 
 
-def _table(response: Response, table: CellsTable) -> Table:
+def _table(response: Response, table: CellsTable, chosen: str) -> Table:
     at = ", ".join(f"{name} {cell(value)}" for name, value in table.at.items())
     caption = (
         f"{response.label[0].upper()}{response.label[1:]}{f', {at}' if at else ''}: mean ± 95 % "
-        "t-interval over training seeds. Where step sizes vary, each cell has those of its best "
-        "mean validation result; that choice makes the cell a little too good."
+        f"t-interval over training seeds. {chosen}"
     )
     columns = ["K and N", *(_heading("N", value) for value in table.columns)]
     rows = [

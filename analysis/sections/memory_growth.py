@@ -8,6 +8,7 @@ from analysis.growth import MARGIN, Growth, growth
 from analysis.page import Figure, Gallery, Section, Table
 from analysis.responses import PEAK_MEMORY
 from analysis.trials import Sweep, Trial
+from sweeps.engine.outcome import Stage
 
 TITLE = "Memory against K"
 
@@ -31,9 +32,11 @@ def section(sweep: Sweep) -> Section | None:
 
 def _varied(sweep: Sweep) -> tuple[str, Sequence[Trial], Sequence[Growth]] | None:
     """The stage that says most of the inner steps: a grid holds all else by design."""
-    for stage in ("grid", "explore"):
+    stages: tuple[Stage, ...] = ("grid", "explore")
+    for stage in stages:
         trials = [trial for trial in sweep.of(stage) if PEAK_MEMORY.of(trial) is not None]
-        growths = [g for g in growth(trials) if g.lowest < g.highest]
+        tuned = sweep.settings.get(stage, {}).get("tuned", {})
+        growths = [g for g in growth(trials, tuned=tuned) if g.lowest < g.highest]
         if growths:
             return stage, trials, growths
     return None

@@ -28,7 +28,7 @@ def section(sweep: Sweep) -> Section:
         title=TITLE,
         finding=f"{len(sweep.trials)} trials ({counts}), {hours} in all. {_ended(sweep.trials)}",
         blocks=[
-            _task(sweep.trials[0].config),
+            _task(sweep),
             _where(sweep.trials),
             _stage_table(sweep, stages),
             *space,
@@ -61,18 +61,23 @@ def _counted(counts: Mapping[Status, int]) -> str:
     return ", ".join(f"{counts[s]} {s.replace('_', ' ')}" for s in _STATUSES if counts.get(s))
 
 
-def _task(config: RunConfig) -> str:
+def _task(sweep: Sweep) -> str:
+    config = sweep.trials[-1].config
     data, training = config.data, config.training
     kind = f"{data.ways}-way {data.shots}-shot" if data.ways > 1 else f"{data.shots}-shot"
-    budget = f"{training.tasks} tasks"
-    if training.iterations:
-        budget = f"{training.iterations} outer steps"
+    tuning = sweep.of("tune")
+    fewer = f" (of stage tune: {_budget(tuning[0].config)})" if tuning else ""
     return (
         f"{data.name}, {kind}, {data.queries} queries a class in training and "
-        f"{data.eval_queries} in evaluation. A trial trains on {budget} and is validated on "
-        f"{training.val_tasks} tasks, the same for all; trials of stage confirm see "
+        f"{data.eval_queries} in evaluation. A trial trains on {_budget(config)}{fewer} and is "
+        f"validated on {training.val_tasks} tasks, the same for all; trials of stage confirm see "
         f"{training.test_tasks} test tasks, once."
     )
+
+
+def _budget(config: RunConfig) -> str:
+    steps, tasks = config.training.iterations, config.training.tasks
+    return f"{steps} outer steps" if steps else f"{tasks} tasks"
 
 
 def _where(trials: Sequence[Trial]) -> str:
@@ -104,8 +109,8 @@ def _stage_table(sweep: Sweep, stages: Sequence[Stage]) -> Table:
         rows.append([stage, str(len(trials)), *numbers, hours_text(trials)])
     return Table(
         "Trials by stage and how they ended. explore is a space-filling design, search what the "
-        "optimiser proposed, confirm the best configs with fresh seeds, grid a factorial design; "
-        "no statistic below mixes them without saying so.",
+        "optimiser proposed, confirm the best configs with fresh seeds, grid a factorial design, "
+        "tune what was tried to tune its cells; no statistic below mixes them without saying so.",
         ["stage", "trials", *(status.replace("_", " ") for status in present), "time"],
         rows,
     )

@@ -41,6 +41,12 @@ _OPTIONS = (
         help="Run every combination of these values instead; once for each NAME.",
     ),
     click.option(
+        "--tune",
+        multiple=True,
+        metavar="NAME=V,V…",
+        help="Try these values for each combination of the grid first; the seeds get the best.",
+    ),
+    click.option(
         "--seeds", type=click.IntRange(min=1), help="Training seeds a config in confirm and grid."
     ),
     click.option("--objective", help="accuracy (mse in regression), or accuracy,memory."),
@@ -138,8 +144,9 @@ def start(
     stage = stage or ("grid" if study.grid else "all")
     if stage == "grid" and not study.grid:
         raise click.UsageError("there is no grid: give --grid, or one in the study")
-    if stage != "grid" and overrides["grid"]:
-        raise click.UsageError(f"--grid is not for --stage {stage}")
+    for option in ("grid", "tune"):
+        if stage != "grid" and overrides[option]:
+            raise click.UsageError(f"--{option} is not for --stage {stage}")
     if stage == "grid" and overrides["trials"]:
         raise click.UsageError("a grid decides the number of trials: leave out --trials")
     options = Options(
@@ -170,6 +177,7 @@ def _overridden(
     iterations: int | None,
     tasks: int | None,
     grid: tuple[str, ...],
+    tune: tuple[str, ...],
     **fields: Any,
 ) -> Study:
     """The study with what the command line says instead."""
@@ -180,5 +188,7 @@ def _overridden(
         budget = {"iterations": iterations, "tasks": tasks}
         changes["training"] = study.training.model_copy(update=budget)
     if grid:
-        changes["grid"] = dict(map(design.parse_grid, grid))
+        changes["grid"] = dict(design.parse_grid("--grid", text) for text in grid)
+    if tune:
+        changes["tuned"] = dict(design.parse_grid("--tune", text) for text in tune)
     return study.changed(**changes)

@@ -2,11 +2,13 @@
 
 import functools
 import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import yaml
 
+from memmeta.config import LearnerConfig
 from memmeta.errors import InputError
 from sweeps.engine.space import applicable, at
 from sweeps.engine.study import Study
@@ -32,25 +34,35 @@ def _points(dimensions: int, seed: int, block: int) -> np.ndarray:
     return points
 
 
-def grid_cells(study: Study, seed: int) -> list[tuple[dict[str, Any], int]]:
-    """Params and training seed of every cell of the factorial design.
+def grid_cells(study: Study) -> list[list[dict[str, Any]]]:
+    """The cells of the factorial design, and in each the params that are to be tried there.
 
-    All combinations with `seed`, then all with the next, for as many seeds as the study has.
-    Those that differ only in what does not apply to them are one.
+    These differ in what the study tunes; where it tunes nothing there is one. Params that differ
+    only in what does not apply to them are one.
     """
-    combinations: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for values in itertools.product(*study.grid.values()):
-        params = applicable(dict(zip(study.grid, values, strict=True)), study.learner)
-        combinations.setdefault(tuple(params.items()), params)
-    return [
-        (dict(params), seed + number)
-        for number in range(study.seeds)
-        for params in combinations.values()
-    ]
+    cells: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for params in _combinations(study.grid, {}, study.learner):
+        cells[tuple(params.items())] = _combinations(study.tuned, params, study.learner)
+    return list(cells.values())
 
 
-def parse_grid(text: str) -> tuple[str, list[Any]]:
+def _combinations(
+    grid: Mapping[str, Sequence[Any]], others: Mapping[str, Any], learner: LearnerConfig
+) -> list[dict[str, Any]]:
+    """All combinations of values, each with `others`, less what does not apply."""
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for values in itertools.product(*grid.values()):
+        params = applicable({**others, **dict(zip(grid, values, strict=True))}, learner)
+        found.setdefault(tuple(params.items()), params)
+    return list(found.values())
+
+
+def parse_grid(option: str, text: str) -> tuple[str, list[Any]]:
     """A field and its values from `inner_steps=1,5,20`, each value as YAML has it.
+
+    Args:
+        option: what the text was given for, `--grid` or `--tune`.
+        text: the text.
 
     Raises:
         InputError: the text is not of this form.
@@ -58,7 +70,7 @@ def parse_grid(text: str) -> tuple[str, list[Any]]:
     name, _, values = text.partition("=")
     parts = values.split(",")
     refusal = InputError(
-        f"--grid {text!r}: FIELD=VALUE,VALUE,... is accepted, such as inner_steps=1,5,20"
+        f"{option} {text!r}: FIELD=VALUE,VALUE,... is accepted, such as inner_steps=1,5,20"
     )
     if not all(part.strip() for part in (name, *parts)):
         raise refusal

@@ -162,7 +162,7 @@ class Ledger:
         attributes = {_INDEX: index, _PARAMS: dict(params), _SEED: seed}
         book.enqueue_trial(dict(params), attributes)
         trial = book.ask()
-        if stage != "grid":  # which has values that the study's space may not have
+        if stage not in ("tune", "grid"):  # whose values the study's space may not have
             space.suggest(trial, self.study.space, self.study.learner)
         return self._ticket(stage, trial)
 
@@ -272,7 +272,7 @@ class Ledger:
             book.tell(number, self.objective.values(result)[: len(book.directions)])
 
     def _ticket(self, stage: Stage, trial: optuna.Trial) -> Ticket:
-        run = self.study.run_config(trial.user_attrs[_PARAMS], trial.user_attrs[_SEED])
+        run = self.study.run_config(trial.user_attrs[_PARAMS], trial.user_attrs[_SEED], stage)
         ticket = Ticket(stage, trial, run)
         self._live[ticket.place] = ticket
         return ticket
@@ -282,7 +282,7 @@ class Ledger:
         place = stage, attributes[_INDEX]
         if place not in self._runs:
             params, seed = attributes[_PARAMS], attributes[_SEED]
-            self._runs[place] = self.study.run_config(params, seed)
+            self._runs[place] = self.study.run_config(params, seed, stage)
         result = attributes.get(_RESULT)
         return Entry(
             stage=stage,

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Stage = Literal["explore", "search", "confirm", "grid"]
+Stage = Literal["explore", "search", "confirm", "tune", "grid"]
 """What a trial is for. `explore`: a point of a space-filling design, for sensitivity. `search`: a
 proposal of the optimiser, for the best config. `confirm`: one of the best configs with a fresh
-seed, for what is reported. `grid`: a cell of a factorial study. No statistic mixes them."""
+seed, for what is reported. `tune`: values tried in a cell of a factorial study, which is given the
+best of them. `grid`: such a cell. No statistic mixes them."""
 
 Status = Literal[
     "running", "interrupted", "complete", "pruned", "diverged", "out_of_memory", "failed"

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
@@ -9,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from memmeta.config import RunConfig
+from memmeta.config import DataConfig, RunConfig
 from memmeta.data import Dataset
 from memmeta.metric import MSE
 from memmeta.prediction import predict_peak_memory, predict_trial_memory
@@ -45,19 +46,18 @@ def show(
     console.print(f"[bold]{name}[/]: {trials} trials on {study.data.name}")
     console.print(_dimensions(study, wanted))
     console.print("stages: " + ", ".join(f"{stage} {n}" for stage, n in wanted.items()))
-    runs = _sample(study, options.seed, wanted)
-    tasks = sum(run.iterations * run.learner.task_batch for run in runs) / len(runs)
-    validations = study.training.evaluations * study.training.val_tasks
-    tests = study.training.test_tasks * wanted.get("confirm", 0) / trials
-    console.print(
-        f"a trial: {_budget(study)}; on average {tasks:.0f} tasks of {_episode(study)}, and "
-        f"{study.training.evaluations} validations on {study.training.val_tasks} tasks"
-    )
+    parts = _parts(study, options.seed, wanted)
+    for part in parts:
+        console.print(part.described)
+    runs = [run for part in parts for run in part.runs]
     configure_process(threads=options.cpus_per_trial)
     device = this_device()
     console.print(_memory(runs, device, options.memory_budget))
     train, validate = _seconds_per_task(runs[0], dataset, device)
-    hours = trials * (tasks * train + (validations + tests) * validate) / 3600
+    validated = sum(part.trials * part.validation_tasks for part in parts)
+    validated += wanted.get("confirm", 0) * study.training.test_tasks
+    trained = sum(part.trials * part.tasks for part in parts)
+    hours = (trained * train + validated * validate) / 3600
     unit = "GPU" if device.gpu else "CPU"
     console.print(
         f"predicted: {_duration(hours)} of work ({1000 * train:.1f} ms a training task, "
@@ -66,8 +66,8 @@ def show(
     )
     if price is not None:
         # Trials that share a GPU share its price; that each is slower for it is not known here.
-        parts = sum(_share(run, device) for run in runs) / len(runs) if device.gpu else 1.0
-        console.print(f"price: {hours * parts * price:.2f} at {price:g} an hour of a {unit}")
+        taken = sum(_share(run, device) for run in runs) / len(runs) if device.gpu else 1.0
+        console.print(f"price: {hours * taken * price:.2f} at {price:g} an hour of a {unit}")
 
 
 def _dimensions(study: Study, wanted: Quotas) -> Table:
@@ -77,6 +77,8 @@ def _dimensions(study: Study, wanted: Quotas) -> Table:
             table.add_column(heading)
         for name, values in study.grid.items():
             table.add_row(name, ", ".join(map(short, values)))
+        for name, values in study.tuned.items():
+            table.add_row(f"{name}, the best of", ", ".join(map(short, values)))
         table.add_row("training seeds", str(study.seeds))
         return table
     for heading in ("searched", "from", "to", "scale"):
@@ -91,21 +93,61 @@ def _dimensions(study: Study, wanted: Quotas) -> Table:
     return table
 
 
-def _sample(study: Study, seed: int, wanted: Quotas) -> list[RunConfig]:
-    """Runs like those of the sweep."""
-    if "grid" in wanted:
-        return [study.run_config(params, own) for params, own in design.grid_cells(study, seed)]
-    points = (design.sobol_point(study, seed, index) for index in range(_SAMPLES))
-    return [study.run_config(params, seed) for params in points]
+@dataclass(frozen=True)
+class _Part:
+    """Trials of one budget."""
+
+    title: str
+    """Names one of them."""
+    trials: int
+    """How many there are."""
+    runs: Sequence[RunConfig]
+    """Some like them."""
+
+    @property
+    def tasks(self) -> float:
+        """What one trains on, on average."""
+        seen = [run.iterations * run.learner.task_batch for run in self.runs]
+        return sum(seen) / len(seen)
+
+    @property
+    def validation_tasks(self) -> int:
+        """What one is validated on, in all."""
+        budget = self.runs[0].training
+        return budget.evaluations * budget.val_tasks
+
+    @property
+    def described(self) -> str:
+        """One line."""
+        budget = self.runs[0].training
+        steps = f"{budget.iterations} outer steps" if budget.iterations else f"{budget.tasks} tasks"
+        times = "1 validation" if budget.evaluations == 1 else f"{budget.evaluations} validations"
+        return (
+            f"{self.title}: {steps}; on average {self.tasks:.0f} tasks of "
+            f"{_episode(self.runs[0].data)}, and {times} on "
+            f"{budget.val_tasks} tasks"
+        )
 
 
-def _budget(study: Study) -> str:
-    budget = study.training
-    return f"{budget.iterations} outer steps" if budget.iterations else f"{budget.tasks} tasks"
+def _parts(study: Study, seed: int, wanted: Quotas) -> list[_Part]:
+    """The trials of the sweep by their budgets."""
+    if "grid" not in wanted:
+        points = (design.sobol_point(study, seed, index) for index in range(_SAMPLES))
+        runs = [study.run_config(params, seed) for params in points]
+        return [_Part("a trial", sum(wanted.values()), runs)]
+    cells = design.grid_cells(study)
+    # Which of a cell's params are the best is not known yet; the first stand for them.
+    firsts = [study.run_config(cell[0], seed, "grid") for cell in cells]
+    if "tune" not in wanted:
+        return [_Part("a trial", wanted["grid"], firsts)]
+    attempts = [study.run_config(params, seed, "tune") for cell in cells for params in cell]
+    return [
+        _Part("a trial that tunes", wanted["tune"], attempts),
+        _Part("a trial of the tuned grid", wanted["grid"], firsts),
+    ]
 
 
-def _episode(study: Study) -> str:
-    data = study.data
+def _episode(data: DataConfig) -> str:
     if data.metric is MSE:
         return f"{data.shots}-shot regression with {data.queries} query points"
     return f"{data.ways}-way {data.shots}-shot with {data.queries} queries a class"

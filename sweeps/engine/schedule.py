@@ -1,5 +1,6 @@
 """Which trial comes next: the stages of a sweep within its budget."""
 
+import itertools
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -10,6 +11,9 @@ from sweeps.engine.study import Study
 
 _CONFIRMED = 5
 """Configs that are confirmed at most."""
+
+_WAITING: tuple[Stage, ...] = ("confirm", "grid")
+"""Stages whose trials depend on what those before them have found."""
 
 Choice = Literal["explore", "search", "confirm", "grid", "all"]
 """A stage, or explore, search and confirm within one budget."""
@@ -25,10 +29,12 @@ def quotas(study: Study, choice: Choice, trials: int) -> Quotas:
     """How the budget is divided.
 
     Of the budget of `all` a quarter goes to search, and up to a quarter to confirm: the best five
-    configs at most.
+    configs at most. Of a grid the study says how many there are.
     """
     if choice == "grid":
-        return {"grid": len(design.grid_cells(study, seed=0))}
+        cells = design.grid_cells(study)
+        tuning: Quotas = {"tune": sum(map(len, cells))} if study.tuned else {}
+        return {**tuning, "grid": len(cells) * study.seeds}
     if choice != "all":
         return {choice: trials}
     search = trials // 4
@@ -47,7 +53,7 @@ class Schedule:
         self.quotas = quotas
         self._ledger = ledger
         self._given: set[tuple[Stage, int]] = set()  # begun by this process, each once
-        self._grid = design.grid_cells(ledger.study, ledger.seed) if "grid" in quotas else []
+        self._grid = design.grid_cells(ledger.study) if "grid" in quotas else []
 
     @property
     def total(self) -> int:
@@ -55,10 +61,10 @@ class Schedule:
         return sum(map(self.quota, self.quotas))
 
     def quota(self, stage: Stage) -> int:
-        """Trials of a stage; there can be fewer configs to confirm than were asked for."""
+        """Trials of a stage; fewer where those before have not found a config for each."""
         quota = self.quotas[stage]
-        if stage == "confirm" and self._ready_to_confirm():
-            return min(quota, max(self.done(stage), len(self._confirmations())))
+        if stage in _WAITING and self._ready(stage):
+            return min(quota, max(self.done(stage), len(self._chosen(stage))))
         return quota
 
     def done(self, *stages: Stage) -> int:
@@ -76,7 +82,7 @@ class Schedule:
     def next(self) -> Ticket | Literal["wait", "finished"]:
         """Begin the next trial, if it does not have to wait for one that runs."""
         for stage in self.quotas:
-            if stage == "confirm" and not self._ready_to_confirm():
+            if stage in _WAITING and not self._ready(stage):
                 break
             entries = self._entries(stage)
             begun = sum(entry.finished or entry.place in self._given for entry in entries)
@@ -105,25 +111,51 @@ class Schedule:
             study, seed = self._ledger.study, self._ledger.seed
             for index in range(self.quotas[stage]):
                 yield design.sobol_point(study, seed, index), seed
+        elif stage == "tune":
+            yield from self._attempts()
         else:
-            yield from self._grid if stage == "grid" else self._confirmations()
+            yield from self._chosen(stage)
 
     def _entries(self, stage: Stage) -> list[Entry]:
         """Of this sweep: other commands may have had another grid."""
         entries = self._ledger.entries(stage)
-        if stage == "grid":
-            entries = [e for e in entries if (e.params, e.run.seed) in self._grid]
+        if stage in ("tune", "grid"):
+            cells = self._attempts() if stage == "tune" else self._chosen(stage)
+            entries = [e for e in entries if (e.params, e.run.seed) in cells]
         return entries
 
-    def _ready_to_confirm(self) -> bool:
-        """Whether the best configs are known: when all others have their results."""
-        return all(
-            self.done(stage) >= quota for stage, quota in self.quotas.items() if stage != "confirm"
-        )
+    def _ready(self, stage: Stage) -> bool:
+        """Whether all stages before have their results, on which the trials of this one depend."""
+        before = itertools.takewhile(lambda other: other != stage, self.quotas)
+        return all(self.done(other) >= self.quotas[other] for other in before)
 
-    def _confirmations(self) -> list[Cell]:
-        """The best configs, each with the fresh seeds."""
-        first = self._ledger.seed + 1
-        seeds = range(first, first + self._ledger.study.seeds)
+    def _attempts(self) -> list[Cell]:
+        """What is tried in each cell of the grid, with the seed of the sweep."""
+        return [(params, self._ledger.seed) for cell in self._grid for params in cell]
+
+    def _chosen(self, stage: Stage) -> list[Cell]:
+        """The configs that stage confirm or grid gives to training seeds, with each of these.
+
+        The seeds are fresh ones, unless nothing was chosen by those before.
+        """
+        study, seed = self._ledger.study, self._ledger.seed
+        if stage == "grid":
+            first = seed + 1 if study.tuned else seed
+            seeds = range(first, first + study.seeds)
+            return [(dict(params), own) for own in seeds for params in self._best_of_cells()]
+        seeds = range(seed + 1, seed + 1 + study.seeds)
         best = self._ledger.ranking()[:_CONFIRMED]
-        return [(entry.params, seed) for entry in best for seed in seeds]
+        return [(entry.params, own) for entry in best for own in seeds]
+
+    def _best_of_cells(self) -> list[dict[str, Any]]:
+        """The best params in each cell of the grid; none of a cell where all attempts failed."""
+        if not self._ledger.study.tuned:
+            return [params for (params,) in self._grid]
+        complete = [e for e in self._ledger.finished("tune") if e.status == "complete"]
+        attempts = ([e for e in complete if e.params in cell] for cell in self._grid)
+        return [min(own, key=self._cost).params for own in attempts if own]
+
+    def _cost(self, entry: Entry) -> float:
+        assert entry.result is not None
+        metric = self._ledger.objective.metric
+        return metric.order(entry.result["metrics"][metric.key])

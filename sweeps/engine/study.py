@@ -20,6 +20,7 @@ from memmeta.config import (
 )
 from memmeta.errors import InputError
 from memmeta.sizes import parse_size
+from sweeps.engine.outcome import Stage
 from sweeps.engine.space import Grid, Space, applicable, described
 
 SPACE: Mapping[str, BaseDistribution] = {
@@ -33,11 +34,12 @@ SPACE: Mapping[str, BaseDistribution] = {
 }
 """The default space: the quantities that the paper fixes."""
 
-_STAGES: Mapping[str, set[str]] = {
+_STAGES: Mapping[Stage, set[str]] = {
     "explore": {"space"},
     "search": {"space", "objective", "memory_limit"},
     "confirm": {"space", "objective", "memory_limit"},
-    "grid": set(),
+    "tune": {"tuned"},
+    "grid": {"tuned", "tuning"},
 }
 """The stages, and what of a study besides data, learner and training decides their trials."""
 
@@ -68,6 +70,10 @@ class Study(Config):
     """Fields of the learner and where each is searched."""
     grid: Grid = Field(default_factory=dict)
     """Fields of the learner and their values, of which stage grid runs every combination."""
+    tuned: Grid = Field(default_factory=dict)
+    """Fields whose values are tried anew for each combination; the best go to the seeds."""
+    tuning: TrainingConfig | None = None
+    """The budget of a trial that tries them; None: that of all others."""
     seeds: int = Field(3, ge=1)
     """Training seeds of every config in the stages confirm and grid."""
     objective: tuple[str, ...] = Field(None, validate_default=True)
@@ -115,13 +121,24 @@ class Study(Config):
         return self
 
     @model_validator(mode="after")
+    def _tuned_within_a_grid(self) -> Self:
+        twice = ", ".join(name for name in self.tuned if name in self.grid)
+        if self.tuned and not self.grid:
+            raise ValueError("tuned needs a grid, for each combination of which it is done")
+        if twice:
+            raise ValueError(f"either of grid or tuned has {twice}")
+        if self.tuning and not self.tuned:
+            raise ValueError("tuning is the budget of what is tuned, and nothing is")
+        return self
+
+    @model_validator(mode="after")
     def _combinations(self) -> Self:
         refusal = self._refusal({})
         if refusal:
             raise ValueError(refusal)
         spaces: dict[str, Mapping[str, Iterable[Any]]] = {
             "space": {name: _extremes(name, self.space[name]) for name in self.space},
-            "grid": self.grid,
+            "grid": {**self.grid, **self.tuned},
         }
         for source, values in spaces.items():
             for params in _combined(values, self.learner):
@@ -147,8 +164,10 @@ class Study(Config):
                 culprits = others
         return " with ".join(f"{name}={value}" for name, value in culprits.items())
 
-    def run_config(self, params: Mapping[str, Any], seed: int) -> RunConfig:
-        """The run of one point of the space.
+    def run_config(
+        self, params: Mapping[str, Any], seed: int, stage: Stage = "explore"
+    ) -> RunConfig:
+        """The run of one point of the space, with the budget of a stage.
 
         Raises:
             InputError: its settings do not go together.
@@ -156,15 +175,20 @@ class Study(Config):
         values = {
             "data": self.data.model_dump(),
             "learner": self.learner.model_dump() | dict(params),
-            "training": self.training.model_dump(),
+            "training": self.budget(stage).model_dump(),
             "seed": seed,
         }
         return parse(RunConfig, values, f"study {self.name}")
 
-    def settings(self, stage: str, seed: int) -> dict[str, Any]:
+    def budget(self, stage: Stage) -> TrainingConfig:
+        """The budget of a trial of a stage."""
+        return self.tuning if stage == "tune" and self.tuning else self.training
+
+    def settings(self, stage: Stage, seed: int) -> dict[str, Any]:
         """What makes the trials of a stage comparable: all but their number."""
-        fields = {"data", "learner", "training"} | _STAGES[stage]
-        return {**self.model_dump(mode="json", include=fields), "seed": seed}
+        fields = {"data", "learner"} | _STAGES[stage]
+        training = self.budget(stage).model_dump(mode="json")
+        return {**self.model_dump(mode="json", include=fields), "training": training, "seed": seed}
 
     def sweep_name(self, seed: int) -> str:
         """Names this study with this budget a trial and this seed: a folder and an MLflow run."""

@@ -20,13 +20,14 @@ def trial(
     status: Status = "complete",
     data: DataConfig = DATA,
     learner: Mapping[str, Any] | None = None,
+    tasks: int = 100,
     **facts: Any,
 ) -> Trial:
     """A trial that gave `value` on the validation tasks; `facts` are other fields of it."""
     config = RunConfig(
         data=data,
         learner=LearnerConfig(**learner or {}),
-        training=TrainingConfig(tasks=100, val_tasks=50),
+        training=TrainingConfig(tasks=tasks, val_tasks=50),
         seed=seed,
     )
     defaults: dict[str, Any] = {

@@ -104,6 +104,27 @@ def test_a_seed_without_every_cell_is_left_out_of_all_effects() -> None:
     assert main_effects(missing, QUALITY) == main_effects(seed_1_lost, QUALITY)
 
 
+def test_what_each_cell_was_tuned_to_is_no_dimension() -> None:
+    trials = grid(OF_SEED, additive, inner_steps=OF_STEPS, cg_steps=OF_CG)
+    tuned = [
+        trial(
+            "grid",
+            one.index,
+            one.value,
+            seed=one.config.seed,
+            data=WAVES,
+            learner={
+                **one.config.learner.model_dump(),
+                "inner_lr": 1 / one.config.learner.inner_steps,
+            },
+        )
+        for one in trials
+    ]
+    assert main_effects(tuned, QUALITY, tuned=["inner_lr"]) == main_effects(trials, QUALITY)
+    (table,) = cells_table(tuned, QUALITY, nuisances=["inner_lr"])
+    assert [row[0].chosen for row in table.cells] == [{"inner_lr": 1 / k} for k in table.rows]
+
+
 def test_there_is_no_interval_with_one_seed_and_no_mean_with_none() -> None:
     trials = grid([0, 1], additive, inner_steps=OF_STEPS, cg_steps=OF_CG)
     one = main_effects(without_value(trials, {"inner_steps": 20}, {1}), QUALITY)

@@ -40,6 +40,20 @@ def grid(batches: tuple[int, ...] = (2, 4, 8), **learner: Any) -> list[Trial]:
     return [trial("grid", index, 0.5, learner=own) for index, own in enumerate(learners)]
 
 
+def test_what_is_tuned_to_each_number_of_steps_is_not_held() -> None:
+    trials = [
+        with_memory(
+            trial("grid", index, 0.5, learner={"inner_steps": k, "inner_lr": 1 / k, "cg_steps": n}),
+            mib=100 + 10 * k,
+        )
+        for index, (k, n) in enumerate((k, n) for k in STEPS for n in (1, 5))
+    ]
+    (held,) = growth(trials)
+    assert held.reason == "inner_steps goes with the other settings that vary"
+    (free,) = growth(trials, tuned=["inner_lr"])
+    assert free.verdict == "grows"
+
+
 def design(rng: np.random.Generator, count: int = 30) -> list[Trial]:
     """Explore: all settings differ, and one is a choice."""
     batches, ridges = rng.integers(2, 33, count), 10 ** rng.uniform(-4, 0, count)

@@ -183,6 +183,49 @@ def test_what_is_drawn_is_in_the_data(written: Path) -> None:
     assert [row["trial"] for row in rows] == [trial.run_name for trial in whole_sweep().complete]
 
 
+def tuned_sweep() -> Sweep:
+    """A grid whose cells were tuned before, by trials with a fifth of the budget."""
+    rates = {1: 1.0, 5: 0.3, 20: 0.1}
+    tried = [
+        trial("tune", n, 0.6 - 0.1 * (lr != rates[k]), tasks=20,
+              learner={"inner_steps": k, "inner_lr": lr})
+        for n, (k, lr) in enumerate((k, lr) for k in rates for lr in rates.values())
+    ]  # fmt: skip
+    cells = [
+        trial("grid", 3 * seed + n, 0.6 + 0.01 * n + 0.001 * seed, seed=seed + 1,
+              learner={"inner_steps": k, "inner_lr": lr})
+        for seed in range(2)
+        for n, (k, lr) in enumerate(rates.items())
+    ]  # fmt: skip
+    settings = {
+        "tuned": {"inner_lr": list(rates.values())},
+        "tuning": {"iterations": None, "tasks": 20},
+    }
+    return dataclasses.replace(sweep([*tried, *cells]), settings={"grid": settings})
+
+
+def test_a_tuned_grid_says_what_its_cells_were_tuned_to(tmp_path: Path) -> None:
+    found = build(tuned_sweep())
+    grid = section(found, "Grid")
+    assert grid.finding.startswith(
+        "3 inner_steps, 2 training seeds. inner_steps moves accuracy most"
+    )
+    said = words(grid)
+    assert "inner_lr of 1, 0.3, 0.1, by 9 trials of stage tune of 20 tasks each" in said
+    assert "too good" not in said
+    (quality, *_) = tables(grid)
+    assert [row[1].rpartition(" (")[2] for row in quality.rows] == [
+        "inner_lr 1)", "inner_lr 0.3)", "inner_lr 0.1)",
+    ]  # fmt: skip
+    assert "does not grow" in section(found, "Memory against K").finding
+    first = section(found, "What was run").blocks[0]
+    assert "trains on 100 tasks (of stage tune: 20 tasks)" in first
+    report.write(found, tuned_sweep(), tmp_path)
+    report.write(build(read_trials(tmp_path / "trials.csv")), tuned_sweep(), tmp_path / "again")
+    again = (tmp_path / "again" / "report.html").read_bytes()
+    assert again == (tmp_path / "report.html").read_bytes()
+
+
 def only(*stages: str) -> Sweep:
     of = whole_sweep()
     return dataclasses.replace(of, trials=of.of(*stages))

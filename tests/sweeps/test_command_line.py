@@ -26,6 +26,8 @@ def invoke(*words, study=STUDY):
         (["--grid", "inner_steps=1,5", "--stage", "explore"], "--grid is not for --stage explore"),
         (["--grid", "inner_steps=1,5", "--trials", "4"], "a grid decides the number of trials"),
         (["--grid", "inner_steps"], "inner_steps"),
+        (["--tune", "inner_lr=0.1,1"], "tuned needs a grid"),
+        (["--grid", "ridge=1", "--tune", "inner_lr"], "--tune 'inner_lr'"),
         (["--grid", "inner_stepss=1"], "inner_stepss"),
         (["--objective", "speed"], "accepted are accuracy and accuracy,memory"),
         (["--objective", "accuracy,memory", "--asha"], "asha goes with one objective"),
@@ -39,6 +41,12 @@ def test_bad_input_is_said_and_exit_code_2(options, said):
     assert result.exit_code == 2
     assert said in result.output.replace("\n", " ")
     assert "Traceback" not in result.output
+
+
+def test_what_is_tuned_in_a_grid_is_for_no_other_stage():
+    study = STUDY.changed(grid={"cg_steps": [1]})
+    result = invoke("--tune", "inner_lr=0.1,1", "--stage", "all", study=study)
+    assert (result.exit_code, "--tune is not for --stage all" in result.output) == (2, True)
 
 
 def test_a_fresh_sweep_is_a_new_version_and_the_latest_goes_on(tmp_path):
@@ -55,7 +63,12 @@ def test_a_study_in_yaml_has_the_same_options(data_root):
     study = ["examples/k_by_n.yaml", "--seeds", "1", "--data-root", str(data_root), "--dry-run"]
     done = subprocess.run([*command, *study], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
-    for part in ("k_by_n-100steps-seed0", "9 trials on glyphs", "grid 9", "predicted: "):
+    for part in ("k_by_n-100steps-seed0", "27 trials on glyphs", "tune 18, grid 9", "predicted: "):
+        assert part in done.stdout
+    tuned = [*study, "--tune", "inner_lr=0.1,0.3,0.9"]
+    done = subprocess.run([*command, *tuned], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    for part in ("tune 27, grid 9", "inner_lr, the best of", "0.1, 0.3, 0.9"):
         assert part in done.stdout
     done = subprocess.run([*command, "nowhere.yaml"], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 2

@@ -68,11 +68,25 @@ def test_a_space_without_dimensions_has_one_point():
     assert design.sobol_point(study(space={}), 0, 9) == {}
 
 
-def test_a_grid_runs_all_configs_with_one_seed_and_then_with_the_next():
+def test_each_cell_of_a_grid_has_what_is_tried_there():
     grid = {"inner_steps": [1, 5], "cg_steps": [2, 3]}
-    cells = design.grid_cells(study(grid=grid, seeds=2), seed=7)
-    configs = [{"inner_steps": k, "cg_steps": n} for k in (1, 5) for n in (2, 3)]
-    assert cells == [(c, 7) for c in configs] + [(c, 8) for c in configs]
+    cells = [{"inner_steps": k, "cg_steps": n} for k in (1, 5) for n in (2, 3)]
+    assert design.grid_cells(study(grid=grid)) == [[cell] for cell in cells]
+    tuned = study(grid=grid, tuned={"inner_lr": [0.1, 1.0], "norm": ["batch", "group"]})
+    assert design.grid_cells(tuned) == [
+        [{**cell, "inner_lr": lr, "norm": norm} for lr in (0.1, 1.0) for norm in ("batch", "group")]
+        for cell in cells
+    ]
+
+
+def test_what_does_not_apply_in_a_cell_is_not_tuned_there():
+    cells = design.grid_cells(
+        study(grid={"inner_steps": [0, 1]}, tuned={"inner_lr": [0.1, 1.0], "ridge": [0.1]})
+    )
+    assert cells == [
+        [{"inner_steps": 0, "ridge": 0.1}],
+        [{"inner_steps": 1, "inner_lr": lr, "ridge": 0.1} for lr in (0.1, 1.0)],
+    ]
 
 
 values = st.fixed_dictionaries(
@@ -88,9 +102,9 @@ values = st.fixed_dictionaries(
 )
 
 
-@given(grid=values, seeds=st.integers(1, 3))
-def test_a_grid_has_every_combination_once_without_what_does_not_apply(grid, seeds):
-    cells = design.grid_cells(study(grid=grid, seeds=seeds), seed=0)
+@given(grid=values)
+def test_a_grid_has_every_combination_once_without_what_does_not_apply(grid):
+    cells = design.grid_cells(study(grid=grid))
     expected = set()
     for combination in itertools.product(*grid.values()):
         params = dict(zip(grid, combination, strict=True))
@@ -99,12 +113,12 @@ def test_a_grid_has_every_combination_once_without_what_does_not_apply(grid, see
             params.pop("cg_steps", None)
         if algorithm in ("memory_reduced", "maml"):
             params.pop("kind", None)
-        expected |= {(frozenset(params.items()), seed) for seed in range(seeds)}
-    found = [(frozenset(params.items()), seed) for params, seed in cells]
+        expected.add(frozenset(params.items()))
+    found = [frozenset(params.items()) for (params,) in cells]
     assert len(found) == len(set(found))
     assert set(found) == expected
     if not {"algorithm", "kind", "cg_steps"} & grid.keys():
-        assert len(cells) == seeds * math.prod(map(len, grid.values()))
+        assert len(cells) == math.prod(map(len, grid.values()))
 
 
 @pytest.mark.parametrize(
@@ -118,13 +132,13 @@ def test_a_grid_has_every_combination_once_without_what_does_not_apply(grid, see
     ],
 )
 def test_a_grid_is_read_from_the_command_line(text, field, values):
-    assert design.parse_grid(text) == (field, values)
+    assert design.parse_grid("--grid", text) == (field, values)
 
 
 @pytest.mark.parametrize("text", ["", "inner_steps", "=1", "inner_steps=", "a=1,,2", "a=[1,2]"])
 def test_text_that_is_no_grid_is_refused_in_one_line(text):
     with pytest.raises(InputError) as refusal:
-        design.parse_grid(text)
+        design.parse_grid("--tune", text)
     assert refusal.value.message == (
-        f"--grid {text!r}: FIELD=VALUE,VALUE,... is accepted, such as inner_steps=1,5,20"
+        f"--tune {text!r}: FIELD=VALUE,VALUE,... is accepted, such as inner_steps=1,5,20"
     )

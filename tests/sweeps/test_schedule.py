@@ -7,6 +7,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from memmeta.config import TrainingConfig
 from sweeps.engine import design
 from sweeps.engine.ledger import Ledger
 from sweeps.engine.schedule import Schedule, quotas
@@ -117,6 +118,67 @@ def test_a_trial_of_another_grid_that_was_interrupted_waits_for_its_own(tmp_path
     assert sorted(e.run.learner.inner_steps for e in ledger.finished("grid")) == [1, 5, 7]
 
 
+TUNED = STUDY.changed(
+    grid={"cg_steps": [1, 2], "inner_steps": [1, 5]},
+    tuned={"inner_lr": [0.1, 0.3, 1.0]},
+    tuning=TrainingConfig(iterations=2),
+    seeds=2,
+)
+
+
+def test_each_cell_of_a_tuned_grid_has_its_best_values_and_fresh_seeds(tmp_path):
+    ledger, schedule = open_sweep(tmp_path, TUNED, "grid")
+    assert schedule.total == 12 + 8
+    order = run_all(ledger, schedule, at_once=3)
+    assert [stage for stage, _ in order] == ["tune"] * 12 + ["grid"] * 8
+    assert schedule.finished
+    tried, cells = ledger.entries("tune"), ledger.entries("grid")
+    assert {(e.run.seed, e.run.iterations) for e in tried} == {(0, 2)}
+    assert {(e.run.seed, e.run.iterations) for e in cells} == {
+        (seed, STUDY.training.iterations) for seed in (1, 2)
+    }
+    for cell in cells:
+        where = {name: cell.params[name] for name in TUNED.grid}
+        own = [entry for entry in tried if entry.params.items() >= where.items()]
+        assert len(own) == 3
+        assert cell.params == max(own, key=lambda entry: accuracy(entry.run)).params
+
+
+def test_a_tuned_grid_grows_and_tunes_only_what_is_new(tmp_path):
+    run_all(*open_sweep(tmp_path, TUNED, "grid"))
+    assert run_all(*open_sweep(tmp_path, TUNED, "grid")) == []
+    wider = TUNED.changed(grid={**TUNED.grid, "inner_steps": [1, 5, 20]}, seeds=3)
+    ledger, schedule = open_sweep(tmp_path, wider, "grid")
+    # Those of the new cells; a third seed is known to be missing when these are tuned.
+    assert (schedule.done(), schedule.total) == (12 + 8, 18 + 18)
+    order = run_all(ledger, schedule)
+    assert Counter(stage for stage, _ in order) == {"tune": 6, "grid": 10}
+    assert schedule.finished
+
+
+def test_a_cell_where_all_that_was_tried_failed_is_left_out(tmp_path):
+    ledger, schedule = open_sweep(tmp_path, TUNED, "grid")
+    while schedule.done("tune") < 12:
+        ticket = schedule.next()
+        learner = ticket.run.learner
+        lost = (learner.cg_steps, learner.inner_steps) == (1, 5) or learner.inner_lr == 0.3
+        told = failure("diverged") if lost else result(accuracy(ticket.run))
+        ledger.report(ticket, told)
+    assert schedule.total == 12 + 6
+    run_all(ledger, schedule)
+    assert schedule.finished
+    cells = {(e.params["cg_steps"], e.params["inner_steps"]) for e in ledger.entries("grid")}
+    assert cells == {(1, 1), (2, 1), (2, 5)}
+    assert {e.params["inner_lr"] for e in ledger.entries("grid")} == {0.1}
+
+
+def test_with_two_objectives_a_cell_is_tuned_by_the_metric(tmp_path):
+    study = TUNED.changed(objective="accuracy,memory", memory_limit="1KiB")
+    ledger, schedule = open_sweep(tmp_path, study, "grid")
+    run_all(ledger, schedule)
+    assert {e.params["inner_lr"] for e in ledger.entries("grid")} == {0.3}
+
+
 def test_with_fewer_feasible_configs_there_is_less_to_confirm(tmp_path):
     ledger, schedule = open_sweep(tmp_path, trials=24)
     while schedule.done("explore", "search") < 18:
@@ -142,14 +204,15 @@ def test_a_lost_trial_is_not_begun_twice_by_one_driver_and_holds_back_confirm(tm
 
 
 @settings(max_examples=25)
-@given(st.lists(st.integers(0, 6), max_size=12))
-def test_a_sweep_whose_drivers_die_ends_where_an_uninterrupted_one_does(lives):
+@given(st.lists(st.integers(0, 6), max_size=12), st.sampled_from(["all", "grid"]))
+def test_a_sweep_whose_drivers_die_ends_where_an_uninterrupted_one_does(lives, choice):
     """Each driver takes so many steps, a trial begun or ended, and is never heard of again."""
+    asked = TUNED, choice
     with tempfile.TemporaryDirectory() as whole, tempfile.TemporaryDirectory() as torn:
-        ledger, schedule = open_sweep(whole)
+        ledger, schedule = open_sweep(whole, *asked)
         run_all(ledger, schedule)
         for steps in lives:
-            ledger_now, schedule_now = open_sweep(torn)
+            ledger_now, schedule_now = open_sweep(torn, *asked)
             ticket = None
             for _ in range(steps):
                 if ticket is None:
@@ -159,6 +222,6 @@ def test_a_sweep_whose_drivers_die_ends_where_an_uninterrupted_one_does(lives):
                 else:
                     finish(ledger_now, ticket)
                     ticket = None
-        torn_ledger, torn_schedule = open_sweep(torn)
+        torn_ledger, torn_schedule = open_sweep(torn, *asked)
         run_all(torn_ledger, torn_schedule)
         assert table(torn_ledger) == table(ledger)

@@ -59,6 +59,9 @@ def test_a_study_in_yaml_equals_the_one_in_python(tmp_path):
         grid:
           cg_steps: [1, 5]
           ridge: [1e-3, 1]
+        tuned:
+          inner_lr: [0.1, 1]
+        tuning: {tasks: 40, evaluations: 1}
         seeds: 2
         objective: accuracy,memory
         memory_limit: 200MiB
@@ -80,6 +83,8 @@ def test_a_study_in_yaml_equals_the_one_in_python(tmp_path):
             "chunk": CategoricalDistribution([None, 150]),
         },
         grid={"cg_steps": [1, 5], "ridge": [0.001, 1.0]},
+        tuned={"inner_lr": [0.1, 1.0]},
+        tuning=TrainingConfig(tasks=40, evaluations=1),
         seeds=2,
         objective=("accuracy", "memory"),
         memory_limit=200 * 2**20,
@@ -189,6 +194,23 @@ def test_a_memory_limit_has_a_unit_or_is_in_bytes(text, limit):
             {"space": {"task_batch": IntDistribution(2, 32), "task_pool": [None, 16]}},
             "space: task_pool=16 with task_batch=32: learner: task_pool has to hold a task_batch",
         ),
+        (
+            {"tuned": {"inner_lr": [0.1]}},
+            "tuned needs a grid, for each combination of which it is done",
+        ),
+        (
+            {"grid": {"inner_lr": [0.1], "ridge": [0.1]}, "tuned": {"inner_lr": [1.0]}},
+            "either of grid or tuned has inner_lr",
+        ),
+        (
+            {"grid": {"ridge": [0.1]}, "tuning": TrainingConfig(tasks=5)},
+            "tuning is the budget of what is tuned, and nothing is",
+        ),
+        (
+            {"grid": {"algorithm": ["anil"]}, "tuned": {"chunk": [None, 25]}},
+            "grid: algorithm=anil with chunk=25: learner.chunk 25 would change the gradient: anil "
+            "differentiates through a task as a whole, 50 images each",
+        ),
         ({"nmae": "x"}, "unknown key nmae"),
     ],
 )
@@ -280,7 +302,8 @@ STAGES = {
     "explore": {"space"},
     "search": {"space", "objective", "memory_limit"},
     "confirm": {"space", "objective", "memory_limit"},
-    "grid": set(),
+    "tune": {"tuned"},
+    "grid": {"tuned", "tuning"},
 }
 
 
@@ -306,11 +329,22 @@ def test_settings_of_a_stage_are_json_of_what_decides_its_trials(stage):
         ({"memory_limit": 9}, {"search", "confirm"}),
         ({"objective": "accuracy,memory"}, {"search", "confirm"}),
         ({"trials": 9, "seeds": 9, "grid": {"ridge": [0.1]}, "sampler": "gp", "asha": True}, set()),
+        ({"grid": {"ridge": [0.1]}, "tuned": {"inner_lr": [0.1]}}, {"tune", "grid"}),
     ],
 )
 def test_only_settings_that_decide_a_stage_are_its_settings(changes, stages):
     one, other = study(), study(**changes)
     assert {s for s in STAGES if one.settings(s, 0) != other.settings(s, 0)} == stages
+
+
+def test_what_tunes_has_a_budget_of_its_own_and_nothing_else_has_it():
+    brief = {"tuning": TrainingConfig(tasks=5)}
+    one = study(grid={"ridge": [0.1]}, tuned={"inner_lr": [0.1]})
+    other = one.changed(**brief)
+    assert {s for s in STAGES if one.settings(s, 0) != other.settings(s, 0)} == {"tune", "grid"}
+    tasks = {stage: other.run_config({}, 0, stage).training.tasks for stage in STAGES}
+    assert tasks == {stage: 5 if stage == "tune" else None for stage in STAGES}
+    assert {one.run_config({}, 0, stage) for stage in STAGES} == {one.run_config({}, 0)}
 
 
 def test_the_name_of_a_sweep_says_budget_and_seed():
@@ -332,10 +366,11 @@ def test_examples_are_studies_under_their_own_name(path):
 
 
 def test_the_factorial_example_has_every_combination_with_two_seeds():
-    cells = grid_cells(read_study(EXAMPLES / "k_by_n.yaml"), seed=0)
-    expected = set(itertools.product((1, 5, 20), (1, 5, 20), (0, 1)))
-    assert {(p["inner_steps"], p["cg_steps"], seed) for p, seed in cells} == expected
-    assert len(cells) == 18
+    example = read_study(EXAMPLES / "k_by_n.yaml")
+    cells = [params for (params,) in grid_cells(example)]
+    expected = list(itertools.product((1, 5, 20), (1, 5, 20)))
+    assert [(params["inner_steps"], params["cg_steps"]) for params in cells] == expected
+    assert example.seeds == 2
 
 
 def test_a_study_written_as_yaml_is_read_as_the_same(tmp_path):
