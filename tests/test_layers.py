@@ -3,11 +3,14 @@
 import pkgutil
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
 import analysis
 import memmeta
+import sweeps
 
 
 def modules(package):
@@ -23,3 +26,17 @@ def test_imports_nothing_of_other_rooms(package, forbidden):
     code += f"print(*({forbidden!r} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_every_package_is_installed():
+    """Not only where the install is of the folder itself."""
+    rooms = (memmeta, sweeps, analysis)
+    packages = {
+        name
+        for room in rooms
+        for _, name, is_package in pkgutil.walk_packages(room.__path__, f"{room.__name__}.")
+        if is_package
+    }
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
+    listed = project["tool"]["setuptools"]["packages"]
+    assert sorted(listed) == sorted(packages | {room.__name__ for room in rooms})

@@ -32,7 +32,11 @@ _OPTIONS = (
         "test tasks; or the three within one budget. Default: all, or grid where there is one.",
     ),
     click.option("--trials", type=click.IntRange(min=1), help="Trials in all."),
-    click.option("--iterations", type=click.IntRange(min=1), help="Outer steps a trial."),
+    click.option(
+        "--iterations",
+        type=click.IntRange(min=1),
+        help="Outer steps a trial; those that tune have their own where the study says so.",
+    ),
     click.option("--tasks", type=click.IntRange(min=1), help="Tasks a trial sees, instead."),
     click.option(
         "--grid",
@@ -149,6 +153,10 @@ def start(
             raise click.UsageError(f"--{option} is not for --stage {stage}")
     if stage == "grid" and overrides["trials"]:
         raise click.UsageError("a grid decides the number of trials: leave out --trials")
+    for option in ("objective", "memory_limit", "sampler", "asha"):
+        if stage == "grid" and overrides[option]:
+            raise click.UsageError(f"--{option.replace('_', '-')} is not for --stage grid")
+    own_store = default_uri(storage)
     options = Options(
         stage=stage,
         data_root=data_root.resolve(),
@@ -159,7 +167,7 @@ def start(
         max_concurrent=max_concurrent,
         cpus_per_trial=cpus_per_trial,
         memory_budget=memory_budget,
-        tracking_uri=tracking_uri or default_uri(storage),
+        tracking_uri=tracking_uri or own_store,
         experiment=experiment or study.name,
     )
     run.quiet()
@@ -188,7 +196,7 @@ def _overridden(
         budget = {"iterations": iterations, "tasks": tasks}
         changes["training"] = study.training.model_copy(update=budget)
     if grid:
-        changes["grid"] = dict(design.parse_grid("--grid", text) for text in grid)
+        changes["grid"] = design.parse_grid("--grid", grid)
     if tune:
-        changes["tuned"] = dict(design.parse_grid("--tune", text) for text in tune)
+        changes["tuned"] = design.parse_grid("--tune", tune)
     return study.changed(**changes)

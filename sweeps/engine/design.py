@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -57,16 +57,26 @@ def _combinations(
     return list(found.values())
 
 
-def parse_grid(option: str, text: str) -> tuple[str, list[Any]]:
-    """A field and its values from `inner_steps=1,5,20`, each value as YAML has it.
+def parse_grid(option: str, texts: Iterable[str]) -> dict[str, list[Any]]:
+    """Fields and their values from texts like `inner_steps=1,5,20`, each value as YAML has it.
 
     Args:
-        option: what the text was given for, `--grid` or `--tune`.
-        text: the text.
+        option: what they were given for, `--grid` or `--tune`.
+        texts: one for each field.
 
     Raises:
-        InputError: the text is not of this form.
+        InputError: one is not of this form, or two are of one field.
     """
+    grid: dict[str, list[Any]] = {}
+    for text in texts:
+        name, values = _parse(option, text)
+        if name in grid:
+            raise InputError(f"{option} {text!r}: {name} is there twice")
+        grid[name] = values
+    return grid
+
+
+def _parse(option: str, text: str) -> tuple[str, list[Any]]:
     name, _, values = text.partition("=")
     parts = values.split(",")
     refusal = InputError(

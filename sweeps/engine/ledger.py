@@ -15,7 +15,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from memmeta.config import RunConfig
+from memmeta.config import RunConfig, parse
 from memmeta.errors import InputError
 from sweeps.engine import space
 from sweeps.engine.objective import Objective
@@ -136,7 +136,8 @@ class Ledger:
     @property
     def settings(self) -> dict[Stage, dict[str, Any]]:
         """With what each stage was begun."""
-        return {stage: book.user_attrs[_SETTINGS] for stage, book in self._books.items()}
+        begun = {stage: book.user_attrs for stage, book in self._books.items()}
+        return {stage: of[_SETTINGS] for stage, of in begun.items() if _SETTINGS in of}
 
     def entries(self, *stages: Stage) -> list[Entry]:
         """All trials of the stages (of all stages by default), in the order of their indices."""
@@ -281,8 +282,12 @@ class Ledger:
         attributes = trial.user_attrs
         place = stage, attributes[_INDEX]
         if place not in self._runs:
-            params, seed = attributes[_PARAMS], attributes[_SEED]
-            self._runs[place] = self.study.run_config(params, seed, stage)
+            # The stage may have been begun, and not be run now, with other settings than today's.
+            begun = self._books[stage].user_attrs[_SETTINGS]
+            values = {name: begun[name] for name in ("data", "learner", "training")}
+            values["learner"] |= attributes[_PARAMS]
+            values["seed"] = attributes[_SEED]
+            self._runs[place] = parse(RunConfig, values, self._book_name(stage))
         result = attributes.get(_RESULT)
         return Entry(
             stage=stage,
@@ -330,13 +335,15 @@ def only_one(folder: Path) -> Iterator[None]:
     """Hold the sweep in `folder`: two drivers on one ledger would run each other's trials.
 
     Raises:
-        InputError: another process holds it.
+        InputError: another process holds it, or the folder cannot be written.
     """
     lock = FileLock(folder / "lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
         raise InputError(f"{folder}: this sweep is already running in another process") from None
+    except PermissionError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror})") from None
     try:
         yield
     finally:

@@ -159,11 +159,12 @@ def _memory(runs: Sequence[RunConfig], device: Device, budget: int | None) -> st
         "peak memory of a training step, predicted: "
         f"{peaks[0] / 2**20:.1f} to {peaks[-1] / 2**20:.1f} MiB"
     )
-    shares = [_share(run, device) for run in runs]
+    sizes = [reservation(predict_trial_memory(run).whole, device) for run in runs]
     if device.gpu:
-        text += f"; {int(1 / max(shares))} to {int(1 / min(shares))} trials on a GPU at once"
-    most = min(budget or device.memory, device.memory) / device.memory
-    refused = sum(part > most for part in shares)
+        fewest, most = (int(1 / share(size, device)) for size in (max(sizes), min(sizes)))
+        text += f"; {fewest} to {most} trials on a GPU at once"
+    limit = min(budget or device.memory, device.memory)
+    refused = sum(size > limit for size in sizes)
     if refused:
         text += f"; {100 * refused / len(runs):.0f} % of the configs do not fit"
     return text

@@ -62,9 +62,11 @@ class Progress:
             f"{stage} {self._schedule.done(stage)}/{self._schedule.quota(stage)}"
             for stage in self._schedule.quotas
         )
-        return Group(grid, "   ".join(stages), self._best())
+        best = [] if "grid" in self._schedule.quotas else [self._best()]
+        return Group(grid, "   ".join(stages), *best)
 
     def _best(self) -> str:
+        """The best of explore and search; a grid ranks nothing."""
         best = self._ledger.ranking()
         if not best:
             return "no result yet"

@@ -46,7 +46,7 @@ def sweep(console: Console, study: Study, options: Options) -> int:
         InputError: the sweep cannot be gone on with, or its stores cannot be opened.
     """
     folder = _folder(options.storage, study.sweep_name(options.seed), options.fresh)
-    with only_one(folder), _disk(folder):
+    with _disk(folder), only_one(folder):
         wanted = quotas(study, options.stage, study.trials)
         ledger = Ledger(study, options.seed, folder, options.ledger, tuple(wanted), folder.name)
         schedule = Schedule(ledger, wanted)
@@ -95,7 +95,7 @@ def _run(
             search = LedgerSearch(schedule, ledger, placement, listeners, first)
             recorder = Recorder(search, refused=lambda: tracker.refused)
             concurrent = options.max_concurrent
-            if concurrent is None and placement.slots:
+            if concurrent is None and address is None and placement.slots:
                 concurrent = placement.slots + 1  # one is proposed while the others train
             # A cluster grows by what waits: where so many are to run at once, so many wait.
             pending = options.max_concurrent if address else None
@@ -214,7 +214,7 @@ def _summary(ledger: Ledger, schedule: Schedule) -> dict[str, float]:
 
 
 def _summarise(console: Console, options: Options, ledger: Ledger, schedule: Schedule) -> None:
-    best = ledger.ranking()
+    best = [] if "grid" in schedule.quotas else ledger.ranking()
     if best:
         confirmed = ledger.finished("confirm")
         console.print(best_table(ledger.objective.metric, best[:3], confirmed))
@@ -223,6 +223,10 @@ def _summarise(console: Console, options: Options, ledger: Ledger, schedule: Sch
         count = sum(entry.status == status for entry in entries)
         if count:
             console.print(f"{count} {'trial' if count == 1 else 'trials'} {_SAID[status]}")
+    if schedule.lost_cells:
+        console.print(
+            f"cells of the grid where nothing that was tried ended well: {schedule.lost_cells}"
+        )
     if not schedule.finished:
         console.print(f"{schedule.done()} of {schedule.total} done; the same command goes on")
     where = ""
@@ -230,9 +234,11 @@ def _summarise(console: Console, options: Options, ledger: Ledger, schedule: Sch
         where = f" --tracking-uri {without_credentials(options.tracking_uri)}"
     elif options.storage != Path("runs").resolve():
         where = f" --storage {options.storage}"
+    name = ledger.study.name
+    further = f"export {name} --top 3 --out best.yaml" if best else f"report {name} --out report"
     for command in (
-        f"python -m analysis trials {ledger.study.name}{where}",
-        f"python -m analysis export {ledger.study.name} --top 3 --out best.yaml{where}",
+        f"python -m analysis trials {name}{where}",
+        f"python -m analysis {further}{where}",
         f"mlflow ui --backend-store-uri {without_credentials(options.tracking_uri)}",
     ):
         console.print(command, soft_wrap=True)

@@ -1,7 +1,7 @@
 """Which trial comes next: the stages of a sweep within its budget."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Container
 from typing import Any, Literal
 
 from sweeps.engine import design
@@ -29,7 +29,8 @@ def quotas(study: Study, choice: Choice, trials: int) -> Quotas:
     """How the budget is divided.
 
     Of the budget of `all` a quarter goes to search, and up to a quarter to confirm: the best five
-    configs at most. Of a grid the study says how many there are.
+    configs at most, each with all seeds if there is room for one. Of a grid the study says how
+    many there are.
     """
     if choice == "grid":
         cells = design.grid_cells(study)
@@ -39,6 +40,7 @@ def quotas(study: Study, choice: Choice, trials: int) -> Quotas:
         return {choice: trials}
     search = trials // 4
     confirm = min(search, _CONFIRMED * study.seeds)
+    confirm -= confirm % study.seeds if confirm > study.seeds else 0
     return {"explore": trials - search - confirm, "search": search, "confirm": confirm}
 
 
@@ -64,7 +66,7 @@ class Schedule:
         """Trials of a stage; fewer where those before have not found a config for each."""
         quota = self.quotas[stage]
         if stage in _WAITING and self._ready(stage):
-            return min(quota, max(self.done(stage), len(self._chosen(stage))))
+            return min(quota, max(self.done(stage), len(self._cells(stage))))
         return quota
 
     def done(self, *stages: Stage) -> int:
@@ -78,6 +80,12 @@ class Schedule:
     def finished(self) -> bool:
         """Whether nothing is left to run."""
         return self.done() >= self.total
+
+    @property
+    def lost_cells(self) -> int:
+        """Cells of a tuned grid for which nothing was found, as all that was tried there failed."""
+        tuned = "tune" in self.quotas and self._ready("grid")
+        return len(self._grid) - len(self._best_of_cells()) if tuned else 0
 
     def next(self) -> Ticket | Literal["wait", "finished"]:
         """Begin the next trial, if it does not have to wait for one that runs."""
@@ -99,28 +107,28 @@ class Schedule:
                 return self._ledger.begin(stage, entry.index, entry.params, entry.run.seed)
         if stage == "search":
             return self._ledger.propose()
+        if stage == "explore":
+            return self._begin_point({entry.index for entry in entries})
         begun = [(entry.params, entry.run.seed) for entry in self._ledger.entries(stage)]
         for params, seed in self._cells(stage):
             if (params, seed) not in begun:
                 return self._ledger.begin(stage, len(begun), params, seed)
         return None
 
-    def _cells(self, stage: Stage) -> Iterator[Cell]:
-        """The trials of a stage in which they are known beforehand."""
-        if stage == "explore":
-            study, seed = self._ledger.study, self._ledger.seed
-            for index in range(self.quotas[stage]):
-                yield design.sobol_point(study, seed, index), seed
-        elif stage == "tune":
-            yield from self._attempts()
-        else:
-            yield from self._chosen(stage)
+    def _begin_point(self, begun: Container[int]) -> Ticket | None:
+        """Begin the next point of the design. Points of a small space can be equal."""
+        study, seed = self._ledger.study, self._ledger.seed
+        for index in range(self.quotas["explore"]):
+            if index not in begun:
+                point = design.sobol_point(study, seed, index)
+                return self._ledger.begin("explore", index, point, seed)
+        return None
 
     def _entries(self, stage: Stage) -> list[Entry]:
-        """Of this sweep: other commands may have had another grid."""
+        """Of this sweep: others may have had another grid, or fewer trials and another best."""
         entries = self._ledger.entries(stage)
-        if stage in ("tune", "grid"):
-            cells = self._attempts() if stage == "tune" else self._chosen(stage)
+        if stage not in ("explore", "search"):
+            cells = self._cells(stage)
             entries = [e for e in entries if (e.params, e.run.seed) in cells]
         return entries
 
@@ -129,23 +137,28 @@ class Schedule:
         before = itertools.takewhile(lambda other: other != stage, self.quotas)
         return all(self.done(other) >= self.quotas[other] for other in before)
 
-    def _attempts(self) -> list[Cell]:
-        """What is tried in each cell of the grid, with the seed of the sweep."""
-        return [(params, self._ledger.seed) for cell in self._grid for params in cell]
+    def _cells(self, stage: Stage) -> list[Cell]:
+        """The trials of stages tune, grid and confirm, as far as they are known.
 
-    def _chosen(self, stage: Stage) -> list[Cell]:
-        """The configs that stage confirm or grid gives to training seeds, with each of these.
-
-        The seeds are fresh ones, unless nothing was chosen by those before.
+        Configs that were chosen by the seed of the sweep are trained with fresh ones.
         """
         study, seed = self._ledger.study, self._ledger.seed
+        if stage == "tune":
+            return [(params, seed) for cell in self._grid for params in cell]
         if stage == "grid":
             first = seed + 1 if study.tuned else seed
             seeds = range(first, first + study.seeds)
-            return [(dict(params), own) for own in seeds for params in self._best_of_cells()]
+            return [(params, own) for own in seeds for params in self._best_of_cells()]
         seeds = range(seed + 1, seed + 1 + study.seeds)
-        best = self._ledger.ranking()[:_CONFIRMED]
-        return [(entry.params, own) for entry in best for own in seeds]
+        return [(params, own) for params in self._best() for own in seeds]
+
+    def _best(self) -> list[dict[str, Any]]:
+        """The best configs of explore and search; one that was tried twice is one."""
+        best: list[dict[str, Any]] = []
+        for entry in self._ledger.ranking():
+            if len(best) < _CONFIRMED and entry.params not in best:
+                best.append(entry.params)
+        return best
 
     def _best_of_cells(self) -> list[dict[str, Any]]:
         """The best params in each cell of the grid; none of a cell where all attempts failed."""

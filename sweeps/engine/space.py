@@ -21,8 +21,8 @@ from memmeta.errors import InputError
 Values = Mapping[str, Any]
 """Fields of the learner and their values."""
 
-_FIRST = ("algorithm", "backbone", "head", "inner_steps", "task_pool")
-"""What `_RULES` ask for. None of these has a rule itself."""
+DECIDING = ("algorithm", "backbone", "head", "inner_steps", "task_pool")
+"""Fields that decide whether others apply. All of them do always."""
 
 _RULES: Mapping[str, Callable[[Values], bool]] = {
     "kind": lambda v: v["algorithm"] in ("itd_bio", "anil"),
@@ -89,7 +89,7 @@ def _collect(
     fields = base.model_dump()
     params: dict[str, Any] = {}
     # What others depend on is settled before them; the sort is stable.
-    for name in sorted(names, key=lambda name: name not in _FIRST):
+    for name in sorted(names, key=lambda name: name not in DECIDING):
         if applies(name, fields | params):
             params[name] = choose(name)
     return params

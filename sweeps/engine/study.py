@@ -21,7 +21,7 @@ from memmeta.config import (
 from memmeta.errors import InputError
 from memmeta.sizes import parse_size
 from sweeps.engine.outcome import Stage
-from sweeps.engine.space import Grid, Space, applicable, described
+from sweeps.engine.space import DECIDING, Grid, Space, applicable, described
 
 SPACE: Mapping[str, BaseDistribution] = {
     # Standardised features bound the head's Hessian by 2: beyond 1 some tasks begin to oscillate.
@@ -127,6 +127,11 @@ class Study(Config):
             raise ValueError("tuned needs a grid, for each combination of which it is done")
         if twice:
             raise ValueError(f"either of grid or tuned has {twice}")
+        deciding = ", ".join(name for name in self.tuned if name in DECIDING)
+        if deciding:
+            raise ValueError(
+                f"tuned: {deciding} decides what else applies, and belongs in the grid"
+            )
         if self.tuning and not self.tuned:
             raise ValueError("tuning is the budget of what is tuned, and nothing is")
         return self

@@ -78,7 +78,7 @@ class MetaTrainable(tune.Trainable):
             result = self._ended("diverged", str(error))
         except Exception as error:
             if limits.is_out_of_memory(error):
-                result = self._ended("out_of_memory", str(error))
+                result = self._ended("out_of_memory", str(error) or type(error).__name__)
             elif isinstance(error, OSError) and error.errno in STORAGE_ERRORS:
                 result = self._ended("failed", f"{error.strerror}: {self.checkpoints}")
             else:

@@ -132,13 +132,13 @@ def test_a_grid_has_every_combination_once_without_what_does_not_apply(grid):
     ],
 )
 def test_a_grid_is_read_from_the_command_line(text, field, values):
-    assert design.parse_grid("--grid", text) == (field, values)
+    assert design.parse_grid("--grid", [text]) == {field: values}
 
 
 @pytest.mark.parametrize("text", ["", "inner_steps", "=1", "inner_steps=", "a=1,,2", "a=[1,2]"])
 def test_text_that_is_no_grid_is_refused_in_one_line(text):
     with pytest.raises(InputError) as refusal:
-        design.parse_grid("--tune", text)
+        design.parse_grid("--tune", ["ridge=1", text])
     assert refusal.value.message == (
         f"--tune {text!r}: FIELD=VALUE,VALUE,... is accepted, such as inner_steps=1,5,20"
     )

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.distributions import FloatDistribution, IntDistribution
 
-from memmeta.config import DataConfig, TrainingConfig
+from memmeta.config import DataConfig, LearnerConfig, TrainingConfig
 from memmeta.errors import InputError
 from sweeps.engine.ledger import Ledger, only_one
 from sweeps.engine.study import Study
@@ -55,6 +55,18 @@ def test_a_database_keeps_what_a_journal_keeps(tmp_path):
     assert [entry.status for entry in found] == ["complete", "interrupted"]
     assert [entry.run for entry in found] == [done.run, open_.run]
     assert not (tmp_path / "journal.log").exists()
+
+
+def test_trials_of_a_stage_keep_the_settings_that_it_was_begun_with(tmp_path):
+    ledger = open_ledger(tmp_path, stages=("explore",))
+    ticket = ledger.begin("explore", 0, {"inner_lr": 0.5}, seed=4)
+    ledger.report(ticket, result(0.5))
+    other = STUDY.changed(
+        learner=LearnerConfig(filters=7),
+        grid={"ridge": [0.1]},
+    )
+    (found,) = open_ledger(tmp_path, other, stages=("grid",)).entries()
+    assert found.run == ticket.run
 
 
 @pytest.mark.parametrize("url", ["nonsense", "sqlite:////proc/no/ledger.db"])

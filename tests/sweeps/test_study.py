@@ -203,6 +203,10 @@ def test_a_memory_limit_has_a_unit_or_is_in_bytes(text, limit):
             "either of grid or tuned has inner_lr",
         ),
         (
+            {"grid": {"cg_steps": [1, 5]}, "tuned": {"algorithm": ["anil", "memory_reduced"]}},
+            "tuned: algorithm decides what else applies, and belongs in the grid",
+        ),
+        (
             {"grid": {"ridge": [0.1]}, "tuning": TrainingConfig(tasks=5)},
             "tuning is the budget of what is tuned, and nothing is",
         ),
@@ -367,9 +371,9 @@ def test_examples_are_studies_under_their_own_name(path):
 
 def test_the_factorial_example_has_every_combination_with_two_seeds():
     example = read_study(EXAMPLES / "k_by_n.yaml")
-    cells = [params for (params,) in grid_cells(example)]
-    expected = list(itertools.product((1, 5, 20), (1, 5, 20)))
-    assert [(params["inner_steps"], params["cg_steps"]) for params in cells] == expected
+    found = [[tuple(params.values()) for params in cell] for cell in grid_cells(example)]
+    steps = itertools.product((1, 5, 20), (1, 5, 20))
+    assert found == [[(k, n, lr) for lr in (0.3, 1.0)] for k, n in steps]
     assert example.seeds == 2
 
 

@@ -1,0 +1,31 @@
+"""What docs/results.md stands on: the tables of trials and the best configs in this repository."""
+
+from pathlib import Path
+
+import pytest
+
+from analysis.trial_table import read_trials
+from analysis.verify import read_claim
+from sweeps.engine.outcome import FINAL
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "docs/results").glob("*.csv")), ids=lambda path: path.stem
+)
+def test_committed_trials_can_be_reported_again(path: Path) -> None:
+    trials = read_trials(path).trials
+    assert trials
+    assert all(trial.status in FINAL for trial in trials)
+    assert not any((trial.commit or "dirty").endswith("dirty") for trial in trials)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "configs/best").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_committed_best_configs_say_what_can_be_verified(path: Path) -> None:
+    claim = read_claim(path, rank=1)
+    assert claim.config.data.name == path.stem
+    assert claim.config.training.test_tasks >= 1000
+    assert claim.fresh_seed.seeds >= 3
