@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from scipy.linalg import orth
+from scipy.optimize import least_squares
 from statsmodels.api import OLS
 
 from analysis.factorial import settings, varying
@@ -25,7 +26,7 @@ _ABSENT = "does not apply"
 
 
 class Interval(NamedTuple):
-    """Of the growth over the whole range, relative (0.05 is 5 per cent more) or its logarithm."""
+    """Of the growth over the whole range: 0.05 is 5 per cent more."""
 
     low: float
     high: float
@@ -48,9 +49,9 @@ class Growth:
     reason: str | None = None
     """Why there are no numbers, where there are none; they are None then."""
     per_step: float | None = None
-    """Relative growth per unit of the dimension, which is an inner step."""
+    """Growth per unit of the dimension, an inner step, as a share of what is at `lowest`."""
     amount_per_step: float | None = None
-    """The same in the response's unit, at the response's geometric mean."""
+    """The same in the response's unit, for the geometric mean of what is at `lowest`."""
     total: float | None = None
     """Relative growth from `lowest` to `highest`."""
     interval: Interval | None = None
@@ -65,19 +66,23 @@ def growth(
     response: Response = PEAK_MEMORY,
     tuned: Collection[str] = (),
 ) -> tuple[Growth, ...]:
-    """Regress the response's logarithm on the dimension, for each algorithm by itself.
+    """Fit response = (1 + g x) times what the other settings make of it, for each algorithm.
+
+    x goes from 0 at the dimension's lowest value to 1 at its highest: a graph that is kept for
+    every inner step adds the same to memory for each. The fit is least squares on logarithms, and
+    intervals are those of its linearisation at the best g.
 
     Algorithms are taken apart by kind, first order and head, too. Trials that differ in the seed
     alone are one observation, their mean, since equal measurements are no further evidence. The
-    other settings are held by terms of their own in ordinary least squares: in stage grid by a
-    constant for each combination of them, elsewhere by linear and quadratic terms of each number
-    (of its logarithm, see `WIDE`) and a constant for each choice.
+    other settings are held by terms of their own: in stage grid by a constant for each combination
+    of them, elsewhere by linear and quadratic terms of each number (of its logarithm, see `WIDE`)
+    and a constant for each choice.
 
     The verdict is
 
     - "does not grow" exactly if two one-sided t tests at 5 % each (Schuirmann, 1987) find the
-      growth over the whole range within `MARGIN`: the 90 % interval of its logarithm lies inside
-      +-log(1 + MARGIN). What is not significant is not for that reason absent.
+      growth over the whole range within `MARGIN`: its 90 % interval lies inside +-MARGIN. What is
+      not significant is not for that reason absent.
     - "grows" if that is not so, and the 95 % interval lies above 0.
     - "undecided" otherwise: also of what shrinks, and where nothing can be estimated.
 
@@ -86,8 +91,8 @@ def growth(
             memory, the result is of the others.
         dimension: a number among the learner's fields.
         response: a positive one, peak memory or time.
-        tuned: fields that have their own best value at each value of the dimension, and go with
-            it: these are not held.
+        tuned: fields that have their own best value at each value of the dimension and have no
+            part in the response: these are not held.
 
     Returns:
         A result for each algorithm with a complete trial, in the order in which they come.
@@ -110,36 +115,61 @@ def _growth(
     controls = orth(_one_hot(held) if in_grid else _terms(held))
     lowest, highest = places.min().item(), places.max().item()
     span = highest - lowest
-    model = OLS(logs, np.column_stack([(places - lowest) / (span or 1), controls]))
+    x = (places - lowest) / (span or 1)
+    terms = np.linalg.matrix_rank(np.column_stack([x, controls]))
     start = label, len(trials), lowest, highest
     if not span:
         return Growth(*start, "undecided", f"all have {dimension} {lowest}")
-    if np.linalg.matrix_rank(model.exog) == controls.shape[1]:
+    if terms == controls.shape[1]:
         return Growth(*start, "undecided", f"{dimension} goes with the other settings that vary")
-    if model.df_resid < 1:
+    if len(logs) <= terms:
         return Growth(*start, "undecided", "too few trials for the settings that vary")
-    fit = model.fit()
-    total = float(fit.params[0])
-    confident, equivalent = (Interval(*fit.conf_int(alpha)[0].tolist()) for alpha in (0.05, 0.1))
+    total = _least_squares(x, logs, controls)
+    at_lowest = logs - np.log1p(total * x)
+    fit = OLS(at_lowest, np.column_stack([x / (1 + total * x), controls])).fit()
+    confident, equivalent = (
+        Interval(*(total + fit.conf_int(alpha)[0]).tolist()) for alpha in (0.05, 0.1)
+    )
     return Growth(
         *start,
         _verdict(confident, equivalent),
-        per_step=math.expm1(total / span),
-        amount_per_step=math.expm1(total / span) * math.exp(logs.mean()),
-        total=math.expm1(total),
-        interval=_relative(confident),
-        equivalence=_relative(equivalent),
+        per_step=total / span,
+        amount_per_step=total / span * math.exp(at_lowest.mean()),
+        total=total,
+        interval=confident,
+        equivalence=equivalent,
     )
 
 
-def _relative(logs: Interval) -> Interval:
-    return Interval(*map(math.expm1, logs))
+def _least_squares(x: np.ndarray, logs: np.ndarray, controls: np.ndarray) -> float:
+    """The g with which log(1 + g x) and a combination of the controls come closest to the logs.
+
+    Args:
+        x: [n], from 0 to 1.
+        logs: [n].
+        controls: [n, terms], orthonormal columns.
+    """
+
+    def rest(values: np.ndarray) -> np.ndarray:
+        left: np.ndarray = values - controls @ (controls.T @ values)
+        return left
+
+    # In s = log(1 + g), so that the model is positive for every s; from where it is linear in s.
+    def misfit(s: np.ndarray) -> np.ndarray:
+        return rest(logs - np.log1p(np.expm1(s) * x))
+
+    def slope(s: np.ndarray) -> np.ndarray:
+        return -rest(np.exp(s) * x / (1 + np.expm1(s) * x))[:, None]
+
+    own = rest(x)
+    begin = own @ logs / (own @ own)
+    found = least_squares(misfit, begin, slope, xtol=1e-15, ftol=1e-15, gtol=1e-15)
+    return math.expm1(found.x.item())
 
 
 def _verdict(confident: Interval, equivalent: Interval) -> Verdict:
-    """From the 95 % and the 90 % interval of the logarithm of the growth."""
-    margin = math.log1p(MARGIN)
-    if -margin < equivalent.low and equivalent.high < margin:
+    """From the 95 % and the 90 % interval of the growth."""
+    if equivalent.low > -MARGIN and equivalent.high < MARGIN:
         return "does not grow"
     return "grows" if confident.low > 0 else "undecided"
 

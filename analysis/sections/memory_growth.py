@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from analysis import style
-from analysis.factorial import settings
+from analysis.factorial import STEP_SIZES, settings
 from analysis.growth import MARGIN, Growth, growth
 from analysis.page import Figure, Gallery, Section, Table
 from analysis.responses import PEAK_MEMORY
@@ -36,7 +36,8 @@ def _varied(sweep: Sweep) -> tuple[str, Sequence[Trial], Sequence[Growth]] | Non
     for stage in stages:
         trials = [trial for trial in sweep.of(stage) if PEAK_MEMORY.of(trial) is not None]
         tuned = sweep.settings.get(stage, {}).get("tuned", {})
-        growths = [g for g in growth(trials, tuned=tuned) if g.lowest < g.highest]
+        without_memory = [name for name in STEP_SIZES if name in tuned]
+        growths = [g for g in growth(trials, tuned=without_memory) if g.lowest < g.highest]
         if growths:
             return stage, trials, growths
     return None
@@ -55,10 +56,10 @@ def _sentence(found: Growth) -> str:
 
 def _table(growths: Sequence[Growth]) -> Table:
     return Table(
-        "Regression of the logarithm of peak memory on K, the other settings held; trials that "
-        "differ in the seed alone are one. It does not grow if two one-sided t tests (5 % each) "
-        f"find the growth over the whole range of K within ± {MARGIN:.0%}; it grows if that is not "
-        "so and the 95 % interval lies above 0.",
+        "Least squares fit of peak memory, in proportion, as a straight line in K, the other "
+        "settings held; trials that differ in the seed alone are one. It does not grow if two "
+        "one-sided t tests (5 % each) find the growth over the whole range of K within "
+        f"± {MARGIN:.0%}; it grows if that is not so and the 95 % interval lies above 0.",
         [
             "algorithm",
             "trials",
