@@ -62,7 +62,7 @@ def trials(study: str, storage: Path, tracking_uri: str | None, as_json: bool) -
     """List all trials of STUDY.
 
     Those of stages explore and search come first, from the best on. Those of confirm, with fresh
-    seeds, and of grid follow: nothing ranks them.
+    seeds, of tune and of grid follow: nothing ranks them.
     """
     sweep = _read(study, storage, tracking_uri)
     if as_json:

@@ -73,13 +73,14 @@ class SeedDeviation(NamedTuple):
     deviation: float
     """Standard deviation over seeds, pooled over configs."""
     degrees_of_freedom: int
-    """Fresh seeds less one, summed over configs."""
+    """Different seeds less one: configs share them, and a seed does much the same to all."""
 
 
 def confirmed(sweep: Sweep) -> tuple[ConfirmedConfig, ...]:
-    """The configs of stage confirm, the best mean on the validation tasks first.
+    """The configs of stage confirm: those with most seeds first, and of these the best mean.
 
-    A config of which no seed has ended well is not among them.
+    The mean is that on the validation tasks. One of few seeds could be the best by luck. A config
+    of which no seed has ended well is not among them.
     """
     groups: dict[RunConfig, list[Trial]] = {}
     for trial in sweep.of("confirm"):
@@ -92,7 +93,8 @@ def confirmed(sweep: Sweep) -> tuple[ConfirmedConfig, ...]:
         for config, trials in groups.items()
         if any(map(_ended_well, trials))
     ]
-    return tuple(sorted(found, key=lambda config: sweep.metric.order(config.val.value)))
+    order = sweep.metric.order
+    return tuple(sorted(found, key=lambda c: (-len(c.trials), order(c.val.value))))
 
 
 def seed_deviation(sweep: Sweep) -> SeedDeviation | None:
@@ -100,14 +102,16 @@ def seed_deviation(sweep: Sweep) -> SeedDeviation | None:
 
     None if no config has two fresh seeds.
     """
-    groups = [[_value(trial) for trial in config.trials] for config in confirmed(sweep)]
-    freedom = sum(len(values) - 1 for values in groups)
-    if not freedom:
+    several = [config for config in confirmed(sweep) if len(config.trials) > 1]
+    if not several:
         return None
+    pooled = sum(len(config.trials) - 1 for config in several)
     squares = sum(
-        (len(values) - 1) * statistics.variance(values) for values in groups if len(values) > 1
+        (len(config.trials) - 1) * statistics.variance(map(_value, config.trials))
+        for config in several
     )
-    return SeedDeviation(math.sqrt(squares / freedom), freedom)
+    seeds = {seed for config in several for seed in config.seeds}
+    return SeedDeviation(math.sqrt(squares / pooled), len(seeds) - 1)
 
 
 def mean_optimism(sweep: Sweep) -> float | None:

@@ -40,6 +40,8 @@ class Effect:
     """How many seeds it is from."""
     left_out: int
     """How many were left out, since they lack a cell."""
+    by_seed: tuple[float, ...] = ()
+    """The mean over cells for each of the seeds."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,8 @@ def main_effects(
     cells. For peak memory and time these are arithmetic means, too.
 
     Args:
-        trials: those of stage grid, however they ended.
+        trials: those of stage grid, however they ended, and of stage tune: a cell that has but
+            these is one that every seed lacks.
         response: what is averaged.
         tuned: fields that every cell has its own best value of, chosen before (stage tune). They
             are part of the cell, and no dimensions.
@@ -115,10 +118,18 @@ def main_effects(
         for level in levels:
             here = [cell for cell in cells if (name, level) in cell]
             means = [statistics.fmean(own[cell] for cell in here) for own in whole]
-            effects.append(
-                Effect(name, level, *_mean(means), len(whole), left_out=len(seeds) - len(whole))
-            )
+            left_out = len(seeds) - len(whole)
+            effects.append(Effect(name, level, *_mean(means), len(whole), left_out, tuple(means)))
     return tuple(effects)
+
+
+def difference(one: Effect, other: Effect) -> tuple[float | None, float | None]:
+    """By how much the response is higher at one level than at another, seed by seed.
+
+    Returns:
+        The mean over seeds, and half the width of its 95 % interval; None as in `Effect`.
+    """
+    return _mean([a - b for a, b in zip(one.by_seed, other.by_seed, strict=True)])
 
 
 def cells_table(
@@ -137,7 +148,8 @@ def cells_table(
     too good, for the seeds that chose it are those that are averaged.
 
     Args:
-        trials: those of stage grid, however they ended.
+        trials: those of stage grid, however they ended, and of stage tune, which say of a cell
+            without others how what was tried there ended.
         response: what is in the cells.
         rows: a field of the learner.
         columns: another.
@@ -178,10 +190,13 @@ def _table(
 
 
 def _tuned_cell(trials: Sequence[Trial], response: Response, tuned: Sequence[str]) -> Cell:
+    cells = [trial for trial in trials if trial.stage == "grid"]
     choices: dict[tuple[Any, ...], list[Trial]] = {}
-    for trial in trials:
+    for trial in cells:
         choices.setdefault(_cell(trial, tuned), []).append(trial)
-    statuses = Counter(trial.status for trial in trials)
+    statuses = Counter(trial.status for trial in cells or trials)
+    if not cells and statuses["complete"]:
+        statuses = Counter()  # it is tuned, and its own trials are still to come
     best = max(choices, key=lambda choice: _merit(choices[choice]), default=())
     own = [response.of(trial) for trial in choices.get(best, ())]
     values = [value for value in own if value is not None]
@@ -199,9 +214,9 @@ def _merit(trials: Sequence[Trial]) -> tuple[int, float]:
 def _responses_by_seed(
     trials: Iterable[Trial], response: Response, dimensions: Collection[str]
 ) -> dict[int, dict[tuple[Any, ...], float]]:
-    """The response in every cell where there is one, for each seed."""
+    """The response in every cell where there is one, for each seed of stage grid."""
     found: dict[int, dict[tuple[Any, ...], float]] = {}
-    for trial in trials:
+    for trial in (trial for trial in trials if trial.stage == "grid"):
         own = found.setdefault(trial.config.seed, {})
         value = response.of(trial)
         if value is not None:

@@ -87,10 +87,12 @@ def expected_best(values: Sequence[float], metric: Metric) -> tuple[Expected, ..
 
     Let x_1, ..., x_N be sorted from the worst to the best. The best of n is x_i or worse with
     probability C(i, n) / C(N, n), which gives the quantiles, and is x_i with probability
-    C(i-1, n-1) / C(N, n), which gives the mean. The mean is an unbiased estimate of the expected
-    best of n trials of a random search over the same space (Tang et al., "Showing Your Work
-    Doesn't Always Work", ACL 2020), as the estimate with replacement of Dodge et al. (EMNLP 2019)
-    is not. Values near n = N rest on few trials.
+    C(i-1, n-1) / C(N, n), which gives the mean. Of N independent draws the mean is an unbiased
+    estimate of the expected best of n trials of a random search over the same space (Tang et al.,
+    "Showing Your Work Doesn't Always Work", ACL 2020), as the estimate with replacement of Dodge
+    et al. (EMNLP 2019) is not. Points of a space-filling design are more even than independent
+    ones, which makes it a little too good. Values near n = N rest on few trials, and quantiles
+    there are narrow since all subsets are nearly the same.
 
     Args:
         values: the metric of each trial, such as `explored`; not those of an optimiser, which are

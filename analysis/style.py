@@ -18,14 +18,8 @@ BLUE, SKY, GREEN, ORANGE, RED, PURPLE = (
     "#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7",
 )  # fmt: skip
 GREY = "#6E7781"
-STAGES: Mapping[Stage, str] = {
-    "explore": BLUE,
-    "search": ORANGE,
-    "confirm": GREEN,
-    "tune": GREY,
-    "grid": PURPLE,
-}
-"""The colour of each stage, on every figure."""
+STAGES: Mapping[Stage, str] = {"explore": BLUE, "search": ORANGE}
+"""The colours of stages whose trials are told apart."""
 SERIES = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY)
 """Colours of what is told apart otherwise."""
 MAP = "cividis"

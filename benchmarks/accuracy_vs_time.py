@@ -170,21 +170,18 @@ def row(curve: Curve) -> str:
 
 
 def reading(curves: list[Curve]) -> str:
-    """The result at one K in words: what differs, and whether by more than the intervals."""
+    """The result at one K in words."""
     own, *others = curves
     sentences = []
     for other in others:
-        a, b = own.points[-1].val, other.points[-1].val
-        difference = 100 * (a.value - b.value)
-        apart = abs(a.value - b.value) > a.interval + b.interval
+        difference = 100 * (own.points[-1].val.value - other.points[-1].val.value)
         sentences.append(
             f"memory_reduced ends {abs(difference):.1f} percentage points "
-            f"{'above' if difference >= 0 else 'below'} {other.method} "
-            f"(the intervals {'do not overlap' if apart else 'overlap'}), with "
+            f"{'above' if difference >= 0 else 'below'} {other.method}, with "
             f"{own.points[-1].steps / other.points[-1].steps:.2f} times as many steps and "
             f"{own.peak / other.peak:.2f} times the peak memory."
         )
-    return f"- K = {own.inner_steps}: " + " ".join(sentences)
+    return f"- K = {own.inner_steps}, one seed: " + " ".join(sentences)
 
 
 @click.command()

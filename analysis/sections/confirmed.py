@@ -35,10 +35,12 @@ def section(sweep: Sweep) -> Section | None:
 
 def _finding(sweep: Sweep, configs: Sequence[ConfirmedConfig]) -> str:
     metric, best = sweep.metric, configs[0]
+    one = len(best.seeds) == 1
+    seeds = "one fresh seed" if one else f"{len(best.seeds)} fresh seeds (95 % interval over seeds)"
+    chosen = "" if len(configs) == 1 else f"; the best of {len(configs)} configs on these"
     finding = (
-        f"{_over_seeds(metric, best.test)} {metric.title} on test tasks over "
-        f"{len(best.seeds)} fresh seeds (95 % interval over seeds), "
-        f"{_over_seeds(metric, best.val)} on validation tasks"
+        f"{_over_seeds(metric, best.test)} {metric.title} on test tasks over {seeds}, "
+        f"{_over_seeds(metric, best.val)} on validation tasks{chosen}"
     )
     optimism = mean_optimism(sweep)
     if optimism is not None:
@@ -106,8 +108,8 @@ def _optimism(sweep: Sweep) -> list[str]:
         return []
     return [
         f"The standard deviation over training seeds, within a config, is "
-        f"{_points(metric, deviation.deviation)} (pooled, {deviation.degrees_of_freedom} degrees "
-        "of freedom): configs that differ by less cannot be told apart by one seed each."
+        f"{_points(metric, deviation.deviation)} (pooled). Of two configs with one seed each, "
+        f"differences below {_points(metric, _TOLD_APART * deviation.deviation)} can be chance."
     ]
 
 
@@ -155,6 +157,9 @@ def _figure(metric: Metric, configs: Sequence[ConfirmedConfig]) -> Figure:
     alt = f"{len(configs)} configs: {quality(metric).title} and test, fresh seeds and single seed"
     return Figure("confirmed", "Fresh seeds", alt, drawing, data)
 
+
+_TOLD_APART = 1.96 * 2**0.5
+"""Standard deviations over seeds that two single ones differ by in one of twenty cases."""
 
 _LABELS = {"val": "validation, fresh seeds", "test": "test, fresh seeds"}
 

@@ -1,6 +1,6 @@
 """The factorial study: main effects over training seeds, and K × N with step sizes re-tuned."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import groupby
 
 from analysis import style
@@ -10,6 +10,7 @@ from analysis.factorial import (
     CellsTable,
     Effect,
     cells_table,
+    difference,
     main_effects,
     varying,
 )
@@ -22,9 +23,9 @@ TITLE = "Grid"
 
 def section(sweep: Sweep) -> Section | None:
     """The section; None without a grid."""
-    trials = sweep.of("grid")
-    if not trials:
+    if not sweep.of("grid"):
         return None
+    trials = sweep.of("tune", "grid")
     tuned = sweep.settings.get("grid", {}).get("tuned", {})
     blocks: list[Block] = [_tuned(sweep, tuned)] if tuned else []
     for response in responses(sweep.metric):
@@ -52,28 +53,37 @@ def _tuned(sweep: Sweep, tuned: Mapping[str, Sequence[object]]) -> str:
         amount = f" of {steps} outer steps each" if steps else f" of {tasks} tasks each"
     return (
         f"Every cell was tuned by itself before: {values}, by {len(sweep.of('tune'))} trials of "
-        f"stage tune{amount}. What is shown is from fresh seeds, which had no part in that choice."
+        f"stage tune{amount}. That choice was by one seed on the same validation tasks; what is "
+        "shown is from fresh seeds."
     )
 
 
 def _finding(sweep: Sweep, trials: Sequence[Trial], tuned: Collection[str]) -> str:
     dimensions = {name: of for name, of in varying(trials).items() if name not in tuned}
     sizes = " × ".join(f"{len(levels)} {name}" for name, levels in dimensions.items())
-    seeds = len({trial.config.seed for trial in trials})
+    seeds = len({trial.config.seed for trial in sweep.of("grid")})
     finding = f"{sizes or 'One config'}, {seeds} training {'seed' if seeds == 1 else 'seeds'}"
     effects = main_effects(trials, quality(sweep.metric), tuned)
-    effects = tuple(effect for effect in effects if effect.mean is not None)
-    spans = {name: _span(of_one) for name, of_one in groupby(effects, lambda e: e.dimension)}
-    if not spans:
+    spans = [_span(list(of_one)) for _, of_one in groupby(effects, lambda e: e.dimension)]
+    if not all(effect.by_seed for effect in effects):
         return f"{finding}; no seed has a result in every cell."
-    widest = max(spans, key=lambda name: spans[name])
+    if not spans:
+        return f"{finding}."
+    highest, lowest, mean, interval = max(spans, key=lambda span: span[2])
     unit = "points" if sweep.metric.unit else sweep.metric.title
-    return f"{finding}. {widest} moves {sweep.metric.title} most: by {spans[widest]:.3g} {unit}."
+    over_seeds = "" if interval is None else f" ± {interval:.2g}"
+    return (
+        f"{finding}. {highest.dimension} moves {sweep.metric.title} most: it is "
+        f"{mean:.3g}{over_seeds} {unit} higher at {cell(highest.level)} than at "
+        f"{cell(lowest.level)} (95 % interval over seeds, of the largest difference there is)."
+    )
 
 
-def _span(effects: Iterable[Effect]) -> float:
-    means = [effect.mean for effect in effects if effect.mean is not None]
-    return max(means) - min(means)
+def _span(effects: Sequence[Effect]) -> tuple[Effect, Effect, float, float | None]:
+    """The levels with the highest and the lowest mean, and their difference."""
+    highest, lowest = (choose(effects, key=lambda e: e.mean or 0.0) for choose in (max, min))
+    mean, interval = difference(highest, lowest)
+    return highest, lowest, mean or 0.0, interval
 
 
 def _effects(trials: Sequence[Trial], response: Response, tuned: Collection[str]) -> list[Block]:
@@ -85,7 +95,8 @@ def _effects(trials: Sequence[Trial], response: Response, tuned: Collection[str]
     without = f" {seeds} a cell, and count nothing." if left_out else ""
     caption = (
         f"Effect of each dimension on {response.title}: the mean over all cells at a level, with "
-        f"its 95 % t-interval over training seeds.{without}"
+        "its 95 % t-interval over training seeds. That holds what a seed does to all levels alike: "
+        f"levels can differ though their bars overlap.{without}"
     )
     figures = [_figure(response, list(own)) for _, own in groupby(effects, lambda e: e.dimension)]
     return [Gallery(caption, figures)]

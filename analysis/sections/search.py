@@ -18,6 +18,7 @@ from analysis.search_curves import (
 )
 from analysis.sections.what_was_run import hours_unit
 from analysis.trials import RANKED, Sweep
+from sweeps.engine.outcome import FINAL
 
 TITLE = "Search"
 
@@ -38,10 +39,11 @@ def section(sweep: Sweep) -> Section | None:
 
 
 _CAPTION = (
-    "Best validation result so far, by one training seed: explore first, then search. The band "
-    "is a random search over the same space: the expected best of n trials, estimated without "
-    "bias from the trials of explore, with its 10 % and 90 % quantiles. It ends where explore "
-    "does, since beyond that nothing is known of it."
+    "Best validation result so far, by one training seed: explore first, then search. Beside it "
+    "a random search over the same space: the expected best of n trials, estimated from subsets "
+    "of the trials of explore, with its 10 % and 90 % quantiles up to half of their number, beyond "
+    "which subsets are too much alike to tell. It ends where explore does, since beyond that "
+    "nothing is known of it."
 )
 
 
@@ -82,7 +84,8 @@ def _by_trials(sweep: Sweep, steps: Sequence[Step], random: Sequence[Expected]) 
 
 def _by_hours(sweep: Sweep, steps: Sequence[Step], random: Sequence[Expected]) -> Figure:
     unit = hours_unit(sweep.of(*RANKED))
-    explore = [trial.device_hours or 0.0 for trial in sweep.of("explore")]
+    finished = [trial for trial in sweep.of("explore") if trial.status in FINAL]
+    explore = [trial.device_hours or 0.0 for trial in finished]
     mean = sum(explore) / len(explore) if explore else 0.0
     drawing, data = _drawing(
         sweep, steps, random, unit, lambda step: step.hours or 0.0, lambda e: mean * e.trials
@@ -120,9 +123,10 @@ def _band(
     axes: Axes, random: Sequence[Expected], at: Callable[[Expected], float], scale: float
 ) -> None:
     x = [at(expected) for expected in random]
-    low = [scale * expected.unlucky for expected in random]
-    high = [scale * expected.lucky for expected in random]
-    axes.fill_between(x, low, high, color=style.BLUE, alpha=0.15, linewidth=0)
+    half = len(random) // 2
+    low = [scale * expected.unlucky for expected in random[:half]]
+    high = [scale * expected.lucky for expected in random[:half]]
+    axes.fill_between(x[:half], low, high, color=style.BLUE, alpha=0.15, linewidth=0)
     axes.plot(
         x, [scale * e.mean for e in random], color=style.BLUE, label="random search, expected"
     )

@@ -62,22 +62,22 @@ def _counted(counts: Mapping[Status, int]) -> str:
 
 
 def _task(sweep: Sweep) -> str:
-    config = sweep.trials[-1].config
-    data, training = config.data, config.training
+    config = next((t.config for t in sweep.trials if t.stage != "tune"), sweep.trials[0].config)
+    data = config.data
     kind = f"{data.ways}-way {data.shots}-shot" if data.ways > 1 else f"{data.shots}-shot"
     tuning = sweep.of("tune")
-    fewer = f" (of stage tune: {_budget(tuning[0].config)})" if tuning else ""
+    fewer = f" A trial of stage tune {_budget(tuning[0].config)}." if tuning else ""
     return (
         f"{data.name}, {kind}, {data.queries} queries a class in training and "
-        f"{data.eval_queries} in evaluation. A trial trains on {_budget(config)}{fewer} and is "
-        f"validated on {training.val_tasks} tasks, the same for all; trials of stage confirm see "
-        f"{training.test_tasks} test tasks, once."
+        f"{data.eval_queries} in evaluation. A trial {_budget(config)}, the same for all; trials "
+        f"of stage confirm see {config.training.test_tasks} test tasks, once.{fewer}"
     )
 
 
 def _budget(config: RunConfig) -> str:
-    steps, tasks = config.training.iterations, config.training.tasks
-    return f"{steps} outer steps" if steps else f"{tasks} tasks"
+    budget = config.training
+    amount = f"{budget.iterations} outer steps" if budget.iterations else f"{budget.tasks} tasks"
+    return f"trains on {amount} and is validated on {budget.val_tasks} tasks"
 
 
 def _where(trials: Sequence[Trial]) -> str:

@@ -45,24 +45,24 @@ TRIALS = [
 ]
 
 
-def test_fresh_seeds_are_gathered_by_config_and_ranked_by_their_mean() -> None:
-    best, second = confirmed(sweep(TRIALS))
-    assert (best.candidate, best.rank) == (TRIALS[1], 2)
-    assert (second.candidate, second.rank) == (TRIALS[0], 1)
-    assert second.trials == tuple(TRIALS[3:6])
-    assert second.seeds == (1, 2, 3)
-    assert second.val.value == pytest.approx(0.73)
-    assert second.test.value == pytest.approx(1.87 / 3)
-    assert second.task_interval == pytest.approx(0.02)
+def test_fresh_seeds_are_gathered_by_config_those_with_most_first() -> None:
+    of_three, of_two = confirmed(sweep(TRIALS))
+    assert (of_two.candidate, of_two.rank) == (TRIALS[1], 2)
+    assert (of_three.candidate, of_three.rank) == (TRIALS[0], 1)
+    assert of_three.trials == tuple(TRIALS[3:6])
+    assert of_three.seeds == (1, 2, 3)
+    assert of_three.val.value == pytest.approx(0.73)
+    assert of_three.test.value == pytest.approx(1.87 / 3)
+    assert of_three.task_interval == pytest.approx(0.02)
 
 
 def test_intervals_over_seeds_are_students() -> None:
     # Quantiles from a printed table: 4.3027 for two degrees of freedom, 12.7062 for one.
-    best, second = confirmed(sweep(TRIALS))
+    of_three, of_two = confirmed(sweep(TRIALS))
     deviation = math.sqrt((0.03**2 + 0.01**2 + 0.04**2) / 2)
-    assert second.val.interval == pytest.approx(4.3027 * deviation / math.sqrt(3), rel=1e-4)
-    assert best.val.interval == pytest.approx(12.7062 * 0.01, rel=1e-4)
-    assert best.test.interval == pytest.approx(12.7062 * 0.01, rel=1e-4)
+    assert of_three.val.interval == pytest.approx(4.3027 * deviation / math.sqrt(3), rel=1e-4)
+    assert of_two.val.interval == pytest.approx(12.7062 * 0.01, rel=1e-4)
+    assert of_two.test.interval == pytest.approx(12.7062 * 0.01, rel=1e-4)
 
 
 def test_a_single_seed_has_no_interval_over_seeds() -> None:
@@ -72,9 +72,9 @@ def test_a_single_seed_has_no_interval_over_seeds() -> None:
 
 
 def test_optimism_is_what_the_candidate_overstates() -> None:
-    best, second = confirmed(sweep(TRIALS))
-    assert second.optimism == pytest.approx(0.07)
-    assert best.optimism == pytest.approx(0.02)
+    of_three, of_two = confirmed(sweep(TRIALS))
+    assert of_three.optimism == pytest.approx(0.07)
+    assert of_two.optimism == pytest.approx(0.02)
     assert mean_optimism(sweep(TRIALS)) == pytest.approx(0.045)
 
 
@@ -99,19 +99,25 @@ def test_a_lower_error_than_fresh_seeds_give_is_an_overstatement_too() -> None:
     assert expected.high == pytest.approx(1 + 12.7062 * math.sqrt(0.02) * math.sqrt(2), rel=1e-4)
 
 
+def test_a_config_with_all_seeds_comes_before_a_lucky_one_with_fewer() -> None:
+    lucky = [candidate(5, 0.9, steps=5), fresh(5, 0.99, 0.9, seed=1, steps=5)]
+    found = confirmed(sweep([*TRIALS, *lucky]))
+    assert [len(config.seeds) for config in found] == [3, 2, 1]
+
+
 def test_seeds_that_did_not_end_well_are_counted_and_no_more() -> None:
     diverged = fresh(5, 0.1, 0.1, seed=3, steps=2, status="diverged")
     running = fresh(6, 0.1, 0.1, seed=4, steps=2, status="running", test_value=None)
     hopeless = fresh(7, 0.9, 0.9, seed=1, steps=9, status="out_of_memory")
-    best, second = confirmed(sweep([*TRIALS, diverged, running, hopeless]))
-    assert (best.incomplete, second.incomplete) == (2, 0)
-    assert best.val == confirmed(sweep(TRIALS))[0].val
+    of_three, of_two = confirmed(sweep([*TRIALS, diverged, running, hopeless]))
+    assert (of_three.incomplete, of_two.incomplete) == (0, 2)
+    assert of_two.val == confirmed(sweep(TRIALS))[1].val
 
 
 def test_without_its_candidate_a_config_is_still_confirmed() -> None:
-    best, second = confirmed(sweep(TRIALS[1:]))
-    assert (second.candidate, second.rank, second.optimism) == (None, None, None)
-    assert mean_optimism(sweep(TRIALS[1:])) == best.optimism
+    of_three, of_two = confirmed(sweep(TRIALS[1:]))
+    assert (of_three.candidate, of_three.rank, of_three.optimism) == (None, None, None)
+    assert mean_optimism(sweep(TRIALS[1:])) == of_two.optimism
     assert mean_optimism(sweep(TRIALS[3:])) is None
 
 
@@ -138,20 +144,22 @@ def test_the_deviation_is_pooled_within_configs(groups: list[list[float]]) -> No
         for seed, value in enumerate(group, 1)
     ]
     residuals = [value - statistics.fmean(group) for group in groups for value in group]
-    freedom = len(residuals) - len(groups)
+    pooled = len(residuals) - len(groups)
     found = seed_deviation(sweep(trials))
-    if freedom == 0:
+    if pooled == 0:
         assert found is None
     else:
-        deviation = math.sqrt(sum(r * r for r in residuals) / freedom)
+        deviation = math.sqrt(sum(r * r for r in residuals) / pooled)
         assert found is not None
         assert found.deviation == pytest.approx(deviation, abs=1e-12)
-        assert found.degrees_of_freedom == freedom
+        # The configs share seeds 1, 2 and so on.
+        assert found.degrees_of_freedom == max(map(len, groups)) - 1
 
 
 def test_one_more_seed_is_expected_where_the_own_ones_are() -> None:
-    # Three degrees of freedom: 3.1824. Squares: 0.0026 of one config, 0.0002 of the other.
-    half = 3.1824 * math.sqrt(0.0028 / 3) * math.sqrt(1 + 1 / 3)
+    # Three seeds, two degrees of freedom: 4.3027. Squares: 0.0026 of one config, 0.0002 of the
+    # other, over three.
+    half = 4.3027 * math.sqrt(0.0028 / 3) * math.sqrt(1 + 1 / 3)
     found = fresh_seed_interval(TRIALS[0], sweep(TRIALS))
     assert found is not None
     assert found.expected == pytest.approx(0.73)
@@ -160,7 +168,7 @@ def test_one_more_seed_is_expected_where_the_own_ones_are() -> None:
 
 
 def test_a_trial_that_was_not_confirmed_is_expected_to_overstate_itself_too() -> None:
-    half = 3.1824 * math.sqrt(0.0028 / 3) * math.sqrt(2)
+    half = 4.3027 * math.sqrt(0.0028 / 3) * math.sqrt(2)
     found = fresh_seed_interval(TRIALS[2], sweep(TRIALS))
     assert found is not None
     assert found.expected == pytest.approx(0.50 - 0.045)
@@ -182,14 +190,23 @@ def test_where_no_config_had_two_seeds_nothing_is_expected() -> None:
 
 
 @pytest.mark.parametrize(("seeds", "configs"), [(2, 3), (3, 5)])
-def test_in_95_of_100_sweeps_one_more_seed_lies_in_the_interval(seeds: int, configs: int) -> None:
-    """Of the best by one seed: its own value overstates it, that of its fresh seeds does not."""
+@pytest.mark.parametrize("shared", [0.0, 0.74, 0.95])
+def test_in_95_of_100_sweeps_one_more_seed_lies_in_the_interval(
+    seeds: int, configs: int, shared: float
+) -> None:
+    """Of the best by one seed: its own value overstates it, that of its fresh seeds does not.
+
+    A seed fixes initial weights and tasks, and so does much the same to all configs: `shared` is
+    the correlation of two.
+    """
     rng, deviation, sweeps = np.random.default_rng(1), 0.02, 400
     inside = 0
     for _ in range(sweeps):
         true = rng.normal(0.6, 0.03, size=configs)
         one = true + rng.normal(0, deviation, size=configs)
-        more = true[:, None] + rng.normal(0, deviation, size=(configs, seeds))
+        own = rng.normal(size=(configs, seeds)) * math.sqrt(1 - shared)
+        noise = deviation * (own + rng.normal(size=seeds) * math.sqrt(shared))
+        more = true[:, None] + noise
         trials = [candidate(i, float(one[i]), steps=i + 1) for i in range(configs)]
         trials += [
             fresh(9 * i + s, float(more[i, s]), 0.5, seed=s + 1, steps=i + 1)
@@ -200,5 +217,5 @@ def test_in_95_of_100_sweeps_one_more_seed_lies_in_the_interval(seeds: int, conf
         found = fresh_seed_interval(trials[best], sweep(trials))
         assert found is not None
         inside += found.low <= rng.normal(true[best], deviation) <= found.high
-    # Four standard errors of a share of 400.
-    assert inside / sweeps == pytest.approx(0.95, abs=0.044)
+    # 95 % or more, less three standard errors of a share of 400.
+    assert inside / sweeps >= 0.95 - 0.033

@@ -13,7 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import t
 
-from analysis.factorial import Cell, CellsTable, Effect, cells_table, main_effects, varying
+from analysis.factorial import (
+    Cell,
+    CellsTable,
+    Effect,
+    cells_table,
+    difference,
+    main_effects,
+    varying,
+)
 from analysis.responses import PEAK_MEMORY, STEP_TIME, quality
 from analysis.trials import Trial
 from memmeta.config import DataConfig
@@ -104,6 +112,32 @@ def test_a_seed_without_every_cell_is_left_out_of_all_effects() -> None:
     assert main_effects(missing, QUALITY) == main_effects(seed_1_lost, QUALITY)
 
 
+def test_levels_are_compared_seed_by_seed() -> None:
+    trials = grid(OF_SEED, additive, inner_steps=OF_STEPS, cg_steps=OF_CG)
+    low, *_, high = main_effects(trials, QUALITY)[: len(OF_STEPS)]
+    first, *_, last = OF_STEPS.values()
+    # What a seed does to all levels alike is in the interval of each, and not in this one.
+    assert difference(high, low) == (pytest.approx(last - first), pytest.approx(0, abs=1e-12))
+
+
+def test_a_cell_in_which_nothing_could_be_tuned_is_one_that_every_seed_lacks() -> None:
+    trials = grid(OF_SEED, additive, inner_steps=OF_STEPS, cg_steps=OF_CG)
+    level = (20, 2)
+    there = [
+        t for t in trials if (t.config.learner.inner_steps, t.config.learner.cg_steps) == level
+    ]
+    tried = [dataclasses.replace(lost(one), stage="tune") for one in there[:2]]
+    rest = [one for one in trials if one not in there]
+    effects = main_effects([*tried, *rest], QUALITY, tuned=["inner_lr"])
+    assert {(effect.mean, effect.seeds, effect.left_out) for effect in effects} == {(None, 0, 3)}
+    (table,) = cells_table([*tried, *rest], QUALITY, nuisances=["inner_lr"])
+    found = table.cells[table.rows.index(20)][table.columns.index(2)]
+    assert (found.mean, found.statuses) == (None, {"diverged": 2})
+    complete = [dataclasses.replace(there[0], stage="tune"), *tried]
+    (table,) = cells_table([*complete, *rest], QUALITY, nuisances=["inner_lr"])
+    assert table.cells[table.rows.index(20)][table.columns.index(2)].statuses == {}
+
+
 def test_what_each_cell_was_tuned_to_is_no_dimension() -> None:
     trials = grid(OF_SEED, additive, inner_steps=OF_STEPS, cg_steps=OF_CG)
     tuned = [
@@ -128,7 +162,7 @@ def test_what_each_cell_was_tuned_to_is_no_dimension() -> None:
 def test_there_is_no_interval_with_one_seed_and_no_mean_with_none() -> None:
     trials = grid([0, 1], additive, inner_steps=OF_STEPS, cg_steps=OF_CG)
     one = main_effects(without_value(trials, {"inner_steps": 20}, {1}), QUALITY)
-    assert one[0] == Effect("inner_steps", 1, one[0].mean, None, seeds=1, left_out=1)
+    assert one[0] == Effect("inner_steps", 1, one[0].mean, None, 1, 1, by_seed=(one[0].mean,))
     assert one[0].mean == pytest.approx(0.125)
     none = main_effects(without_value(trials, {"inner_steps": 20}, {0, 1}), QUALITY)
     assert none[0] == Effect("inner_steps", 1, None, None, seeds=0, left_out=2)

@@ -164,7 +164,8 @@ def test_memory_that_does_not_grow_is_found_not_to(page: Page) -> None:
 def test_the_grid_names_what_moves_most(page: Page) -> None:
     grid = section(page, "Grid")
     assert "3 inner_steps × 2 inner_lr, 2 training seeds" in grid.finding
-    assert "inner_lr moves accuracy most: by 10 points" in grid.finding
+    assert "inner_lr moves accuracy most: it is 10 ± " in grid.finding
+    assert "points higher at 1 than at 0.1 (95 % interval over seeds" in grid.finding
     quality = tables(grid)[0]
     assert [row[0] for row in quality.rows] == ["K = 1", "K = 5", "K = 20"]
     assert quality.rows[0][1].endswith("(inner_lr 1)")
@@ -219,7 +220,8 @@ def test_a_tuned_grid_says_what_its_cells_were_tuned_to(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert "does not grow" in section(found, "Memory against K").finding
     first = section(found, "What was run").blocks[0]
-    assert "trains on 100 tasks (of stage tune: 20 tasks)" in first
+    assert "A trial trains on 100 tasks and is validated on 50 tasks, the same for all" in first
+    assert "A trial of stage tune trains on 20 tasks and is validated on 50 tasks." in first
     report.write(found, tuned_sweep(), tmp_path)
     report.write(build(read_trials(tmp_path / "trials.csv")), tuned_sweep(), tmp_path / "again")
     again = (tmp_path / "again" / "report.html").read_bytes()
