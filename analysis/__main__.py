@@ -209,6 +209,13 @@ def compare(
     show_default=True,
     help="Where the hypervolume ends: the same for all sweeps that are to be compared.",
 )
+@click.option(
+    "--within",
+    multiple=True,
+    metavar="NAME=LOW,HIGH",
+    help="Sensitivity in a part of the space only, such as below a step size from which runs "
+    "break down; once for each NAME.",
+)
 def report(
     study: str | None,
     trials_csv: Path | None,
@@ -216,6 +223,7 @@ def report(
     tracking_uri: str | None,
     out: Path,
     reference_memory: int,
+    within: tuple[str, ...],
 ) -> None:
     """Write a report of STUDY: a page with its figures, their data, and all trials as a table.
 
@@ -223,6 +231,7 @@ def report(
     """
     # It fits models and draws, for which it needs what takes seconds to import.
     from analysis import report as reporting
+    from analysis.part import parse_within
 
     if (study is None) == (trials_csv is None):
         raise click.UsageError("give either STUDY or --trials-csv")
@@ -232,11 +241,16 @@ def report(
         assert study is not None
         sweep = _read(study, storage, tracking_uri)
         asked = [sweep.name, *_place(storage, tracking_uri)]
-    command = shlex.join(["python", "-m", "analysis", "report", *asked])
+    parts = [word for text in within for word in ("--within", text)]
+    command = shlex.join(["python", "-m", "analysis", "report", *asked, *parts])
     errors = Console(stderr=True)
     with errors.status("reading") as status:
         page = reporting.build(
-            sweep, reference_memory, command, lambda title: status.update(f"{title} ...")
+            sweep,
+            reference_memory,
+            command,
+            parse_within(within),
+            lambda title: status.update(f"{title} ..."),
         )
         status.update("drawing ...")
         written = reporting.write(page, sweep, out)

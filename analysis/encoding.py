@@ -16,17 +16,20 @@ from analysis.trials import Trial
 from memmeta.config import LearnerConfig
 from sweeps.engine.space import applicable, at
 
+Space = Mapping[str, BaseDistribution]
+"""Fields of the learner and where each is searched."""
+
 _ABSENT = 0.5
 """The feature of a number that does not apply: the middle, as near to all others as it can be."""
 
 
-def params(trial: Trial, space: Mapping[str, BaseDistribution]) -> dict[str, Any]:
+def params(trial: Trial, space: Space) -> dict[str, Any]:
     """Values of the dimensions that apply to the trial's config."""
     learner = trial.config.learner
     return applicable({name: getattr(learner, name) for name in space}, learner)
 
 
-def encode(rows: Sequence[Mapping[str, Any]], space: Mapping[str, BaseDistribution]) -> np.ndarray:
+def encode(rows: Sequence[Mapping[str, Any]], space: Space) -> np.ndarray:
     """Params as features: the inverse of `sweeps.engine.space.at`.
 
     A numeric dimension is one column, see `share`; a categorical one is a column for each choice,
@@ -44,9 +47,7 @@ def encode(rows: Sequence[Mapping[str, Any]], space: Mapping[str, BaseDistributi
     return np.hstack([np.empty((len(rows), 0)), *columns])
 
 
-def cube_features(
-    points: np.ndarray, space: Mapping[str, BaseDistribution], base: LearnerConfig
-) -> np.ndarray:
+def cube_features(points: np.ndarray, space: Space, base: LearnerConfig) -> np.ndarray:
     """Features of the configs that a design has at these points.
 
     Args:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from analysis import page
 from analysis.page import Page, Section
+from analysis.part import Within
 from analysis.sections import (
     confirmed,
     grid,
@@ -23,6 +24,7 @@ def build(
     sweep: Sweep,
     reference_memory: int,
     command: str,
+    within: Within,
     on_section: Callable[[str], None] = lambda _: None,
 ) -> Page:
     """The report of a sweep.
@@ -31,10 +33,11 @@ def build(
         sweep: with at least one trial.
         reference_memory: bytes at the worse corner of the hypervolume.
         command: the command line that asked for it, for the footer.
+        within: the part of the space that sensitivity is of; empty: all.
         on_section: called with the title of each section before it is made: some take a while.
 
     Raises:
-        InputError: the sweep has no trials.
+        InputError: the sweep has no trials, or the part is none of its space.
     """
     if not sweep.trials:
         raise InputError(f"{sweep.name}: has no trials")
@@ -42,18 +45,20 @@ def build(
     return Page(
         title=sweep.study,
         lead=f"Report of the sweep {sweep.name}: {data.name}, {len(sweep.trials)} trials.",
-        sections=[section for section in _sections(sweep, reference_memory, on_section) if section],
+        sections=[
+            section for section in _sections(sweep, reference_memory, within, on_section) if section
+        ],
         footer=f"Made by: {command}. All trials are in trials.csv, from which this page can be "
         "drawn again; the data of each figure is in data/.",
     )
 
 
 def _sections(
-    sweep: Sweep, reference_memory: int, on_section: Callable[[str], None]
+    sweep: Sweep, reference_memory: int, within: Within, on_section: Callable[[str], None]
 ) -> Iterable[Section | None]:
     made: dict[str, Callable[[], Section | None]] = {
         what_was_run.TITLE: lambda: what_was_run.section(sweep),
-        sensitivity.TITLE: lambda: sensitivity.section(sweep),
+        sensitivity.TITLE: lambda: sensitivity.section(sweep, within),
         grid.TITLE: lambda: grid.section(sweep),
         memory_growth.TITLE: lambda: memory_growth.section(sweep),
         trade_off.TITLE: lambda: trade_off.section(sweep, reference_memory),

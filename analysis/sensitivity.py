@@ -5,7 +5,7 @@ and average effects are computed, but only where it predicts trials that it has 
 """
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from SALib.sample import sobol
 from scipy.stats import qmc
 from threadpoolctl import threadpool_limits
 
-from analysis.encoding import cube_features, encode, params, share
+from analysis.encoding import Space, cube_features, encode, params, share
 from analysis.responses import Response
 from analysis.surrogate import (
     Surrogate,
@@ -33,9 +33,6 @@ from analysis.surrogate import (
 )
 from analysis.trials import Trial
 from memmeta.config import LearnerConfig
-
-Space = Mapping[str, BaseDistribution]
-"""Fields of the learner and where each is searched."""
 
 THRESHOLD = 0.7
 """The cross-validated R² from which a surrogate stands for the response, as is usual."""

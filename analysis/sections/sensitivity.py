@@ -9,6 +9,7 @@ from analysis import style
 from analysis.encoding import params
 from analysis.importance import Importance, importances
 from analysis.page import Block, Figure, Gallery, Heading, Section, Table
+from analysis.part import Within, inside, narrowed
 from analysis.responses import responses
 from analysis.sensitivity import (
     THRESHOLD,
@@ -34,16 +35,24 @@ _METHOD = (
 )
 
 
-def section(sweep: Sweep) -> Section | None:
-    """The section; None without trials of stage explore."""
-    trials, space = sweep.of("explore"), sweep.space
-    if not trials:
+def section(sweep: Sweep, within: Within) -> Section | None:
+    """The section, for a part of the space; None without trials of stage explore."""
+    explored = sweep.of("explore")
+    if not explored:
         return None
+    space = narrowed(sweep.space, within)
+    trials = inside(explored, space, within)
     found = [analyse(trials, space, response) for response in responses(sweep.metric)]
     blocks: list[Block] = [_METHOD]
+    finding = " ".join(map(_finding, found))
+    if within:
+        ranges = ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in within.items())
+        part = f"Within {ranges} ({len(trials)} of {len(explored)} trials of stage explore)"
+        finding = f"{part}: {finding[0].lower()}{finding[1:]}"
+        blocks.append(f"{part}. What is said here is of that part of the space alone.")
     for sensitivity in found:
         blocks += _of_response(sensitivity, trials, space)
-    return Section(TITLE, " ".join(map(_finding, found)), blocks)
+    return Section(TITLE, finding, blocks)
 
 
 def _finding(found: Sensitivity) -> str:
@@ -75,6 +84,12 @@ def _of_response(found: Sensitivity, trials: Sequence[Trial], space: Space) -> l
     ]
     if found.r2 is None:
         return blocks
+    if not found.supported:
+        blocks.append(
+            "Where some trials break down and others do not, no smooth surrogate predicts which: "
+            "the figures show where. A part of the space without them may be another matter, and "
+            "report --within asks of it."
+        )
     if found.supported:
         caption = (
             f"What {title} depends on. Maps show its average over all other dimensions, for the "

@@ -9,6 +9,7 @@ import pytest
 
 from analysis import report
 from analysis.page import Gallery, Heading, Page, Section, Table
+from analysis.part import Within
 from analysis.trial_table import read_trials
 from analysis.trials import Sweep, Trial
 from memmeta.config import DataConfig
@@ -67,8 +68,9 @@ def whole_sweep() -> Sweep:
     return sweep(trials, SPACE)
 
 
-def build(of: Sweep) -> Page:
-    return report.build(of, reference_memory=1024 * MIB, command="python -m analysis report")
+def build(of: Sweep, within: Within | None = None) -> Page:
+    command = "python -m analysis report"
+    return report.build(of, reference_memory=1024 * MIB, command=command, within=within or {})
 
 
 def section(page: Page, title: str) -> Section:
@@ -182,6 +184,21 @@ def test_what_is_drawn_is_in_the_data(written: Path) -> None:
     with (written / "data" / "pareto.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["trial"] for row in rows] == [trial.run_name for trial in whole_sweep().complete]
+
+
+def test_sensitivity_can_be_asked_of_a_part_of_the_space() -> None:
+    of = only("explore")
+    inside = [t for t in of.trials if t.config.learner.inner_lr <= 1.0]
+    found = section(build(of, within={"inner_lr": (0.03, 1.0)}), "Sensitivity")
+    counted = f"Within inner_lr 0.03 to 1 ({len(inside)} of {len(of.trials)} trials"
+    assert found.finding.startswith(f"{counted} of stage explore): validation accuracy")
+    part = dataclasses.replace(
+        of, trials=tuple(inside), settings={"explore": {"space": {**SPACE, "inner_lr":
+            {"low": 0.03, "high": 1.0, "log": True}}}}
+    )  # fmt: skip
+    alone = section(build(part), "Sensitivity")
+    assert tables(found) == tables(alone)
+    assert alone.finding.lower() in found.finding.lower()
 
 
 def tuned_sweep() -> Sweep:
