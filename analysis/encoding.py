@@ -19,6 +19,11 @@ from sweeps.engine.space import applicable, at
 Space = Mapping[str, BaseDistribution]
 """Fields of the learner and where each is searched."""
 
+_DISTANCES = (("inner_lr", "inner_steps", False), ("outer_lr", "task_batch", True))
+"""Pairs of dimensions whose product, or quotient, says how far a loop moves: the inner one by its
+step size and its steps, the outer one by its step size and its steps, of which an equal number of
+tasks leaves fewer the larger their batch."""
+
 _ABSENT = 0.5
 """The feature of a number that does not apply: the middle, as near to all others as it can be."""
 
@@ -61,6 +66,35 @@ def cube_features(points: np.ndarray, space: Space, base: LearnerConfig) -> np.n
     return encode([at(point, space, base) for point in points.tolist()], space)
 
 
+def with_distances(features: np.ndarray, space: Space) -> np.ndarray:
+    """Features, and a column within [0, 1] for each of `_DISTANCES` whose dimensions are there.
+
+    A distance is a product or a quotient, and so on logarithmic scales a sum or a difference. It
+    adds nothing that the features do not say, but a surrogate with a length for each feature sees
+    what depends on it from far fewer trials.
+
+    Args:
+        features: [n, features], of `encode`.
+        space: fields of the learner and where each is searched.
+
+    Returns:
+        [n, features and distances].
+    """
+    columns, place = {}, 0
+    for name, distribution in space.items():
+        columns[name] = place
+        is_choice = isinstance(distribution, CategoricalDistribution)
+        place += len(distribution.choices) if is_choice else 1
+    found = [features]
+    for one, other, quotient in _DISTANCES:
+        widths = [_width(space[name]) if name in space else 0.0 for name in (one, other)]
+        if all(widths):
+            near, far = features[:, columns[one]], features[:, columns[other]]
+            moved = widths[0] * near + widths[1] * (1 - far if quotient else far)
+            found.append((moved / sum(widths))[:, None])
+    return np.hstack(found)
+
+
 def share(value: Any, distribution: BaseDistribution) -> float:
     """The coordinate within [0, 1] at which a design has this value.
 
@@ -76,6 +110,14 @@ def share(value: Any, distribution: BaseDistribution) -> float:
         return _place(math.log(value), math.log(low - half), math.log(high + half))
     half = 0.0 if step is None else step / 2
     return _place(value, low - half, high + half)
+
+
+def _width(distribution: BaseDistribution) -> float:
+    """The logarithm of the last value over the first; 0 of what has no logarithmic scale."""
+    if not isinstance(distribution, FloatDistribution | IntDistribution) or not distribution.log:
+        return 0.0
+    half = 0.5 if isinstance(distribution, IntDistribution) else 0.0
+    return math.log((distribution.high + half) / (distribution.low - half))
 
 
 def _place(value: float, low: float, high: float) -> float:

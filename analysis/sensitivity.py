@@ -21,7 +21,7 @@ from SALib.sample import sobol
 from scipy.stats import qmc
 from threadpoolctl import threadpool_limits
 
-from analysis.encoding import Space, cube_features, encode, params, share
+from analysis.encoding import Space, cube_features, encode, params, share, with_distances
 from analysis.responses import Response
 from analysis.surrogate import (
     Surrogate,
@@ -176,7 +176,7 @@ def analyse(
     )
     if nothing.verdict:
         return nothing
-    features = encode([params(trial, space) for trial in measured], space)
+    features = with_distances(encode([params(trial, space) for trial in measured], space), space)
     values = np.log(values) if response.log else values
     # The matrices are small: threads would cost several times what they save.
     with threadpool_limits(limits=1):
@@ -239,7 +239,7 @@ class _Model:
     seed: int
 
     def features(self, points: np.ndarray) -> np.ndarray:
-        return cube_features(points, self.space, self.learner)
+        return with_distances(cube_features(points, self.space, self.learner), self.space)
 
     def draws(self, features: np.ndarray) -> np.ndarray:
         return posterior_draws(self.surrogate, self.kernels, features, self.seed)

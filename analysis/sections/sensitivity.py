@@ -25,7 +25,9 @@ from analysis.trials import Sweep, Trial
 TITLE = "Sensitivity"
 
 _METHOD = (
-    "A Gaussian process is fitted to the trials of stage explore, a space-filling design, and "
+    "A Gaussian process of the dimensions, and of how far each loop moves (inner_lr times "
+    "inner_steps, outer_lr over task_batch), is fitted to the trials of stage explore, a "
+    "space-filling design, and "
     "judged by how well it predicts trials that it has not seen (R², ten-fold cross-validation). "
     f"From R² {THRESHOLD} on it stands for the response: its Sobol indices say which share of the "
     "response's variance over the whole space each dimension explains by itself (first order) "

@@ -5,9 +5,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from optuna.distributions import BaseDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 
-from analysis.encoding import cube_features, encode, params, share
+from analysis.encoding import cube_features, encode, params, share, with_distances
 from memmeta.config import LearnerConfig
 from sweeps.engine.space import at, dimension
 from tests.analysis.made_up import trial
@@ -133,3 +138,36 @@ def test_a_single_value_has_a_feature_all_the_same() -> None:
 
 def test_there_is_a_row_for_each_config_even_of_no_dimensions() -> None:
     assert encode([{}, {}], {}).shape == (2, 0)
+
+
+def test_distances_are_logarithms_of_products_and_quotients_from_least_to_most() -> None:
+    space = {
+        "norm": CategoricalDistribution(["batch", "group"]),
+        "inner_lr": FloatDistribution(0.01, 1.0, log=True),
+        "outer_lr": FloatDistribution(1e-4, 1e-2, log=True),
+        "inner_steps": IntDistribution(1, 40, log=True),
+        "task_batch": IntDistribution(2, 32, log=True),
+    }
+    rng = np.random.default_rng(0)
+    cube = rng.random((50, len(space)))
+    features = cube_features(cube, space, LearnerConfig())
+    rows = [at(point, space, LearnerConfig()) for point in cube.tolist()]
+    found = with_distances(features, space)
+    np.testing.assert_array_equal(found[:, : features.shape[1]], features)
+    moved = np.array(
+        [[r["inner_lr"] * r["inner_steps"], r["outer_lr"] / r["task_batch"]] for r in rows]
+    )
+    # An integer takes up half a step to either side of it.
+    ends = np.array([[0.01 * 0.5, 1.0 * 40.5], [1e-4 / 32.5, 1e-2 / 1.5]])
+    expected = np.log(moved / ends[:, 0]) / np.log(ends[:, 1] / ends[:, 0])
+    np.testing.assert_allclose(found[:, features.shape[1] :], expected, atol=1e-12)
+
+
+def test_there_is_no_distance_of_one_dimension_or_of_a_linear_scale() -> None:
+    space = {
+        "inner_lr": FloatDistribution(0.01, 1.0, log=True),
+        "outer_lr": FloatDistribution(1e-4, 1e-2, log=True),
+        "task_batch": IntDistribution(2, 32),
+    }
+    features = cube_features(np.full((3, 3), 0.3), space, LearnerConfig())
+    np.testing.assert_array_equal(with_distances(features, space), features)
