@@ -9,7 +9,7 @@ quickstart: .venv/.installed  ## a real sweep, in under five minutes on two core
 	$(BIN)/python sweeps/glyphs.py --trials 12
 
 test: .venv/.installed-dev  ## all tests
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-kills: .venv/.installed-dev  ## sweeps killed at random moments, some ten minutes
 	$(BIN)/python -m pytest -m kills -s
