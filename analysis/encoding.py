@@ -106,8 +106,7 @@ def share(value: Any, distribution: BaseDistribution) -> float:
     assert isinstance(distribution, FloatDistribution | IntDistribution)
     low, high, step = distribution.low, distribution.high, distribution.step
     if distribution.log:
-        half = 0.5 if isinstance(distribution, IntDistribution) else 0.0
-        return _place(math.log(value), math.log(low - half), math.log(high + half))
+        return _place(math.log(value), *_logarithms(distribution))
     half = 0.0 if step is None else step / 2
     return _place(value, low - half, high + half)
 
@@ -116,8 +115,14 @@ def _width(distribution: BaseDistribution) -> float:
     """The logarithm of the last value over the first; 0 of what has no logarithmic scale."""
     if not isinstance(distribution, FloatDistribution | IntDistribution) or not distribution.log:
         return 0.0
+    first, last = _logarithms(distribution)
+    return last - first
+
+
+def _logarithms(distribution: FloatDistribution | IntDistribution) -> tuple[float, float]:
+    """Of the ends of a range; an integer takes up half a step to either side of it."""
     half = 0.5 if isinstance(distribution, IntDistribution) else 0.0
-    return math.log((distribution.high + half) / (distribution.low - half))
+    return math.log(distribution.low - half), math.log(distribution.high + half)
 
 
 def _place(value: float, low: float, high: float) -> float:

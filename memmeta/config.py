@@ -197,6 +197,11 @@ class TrainingConfig(Config):
     test_tasks: int = Field(600, ge=2)
     """Test episodes, likewise."""
 
+    @property
+    def amount(self) -> str:
+        """How much a run trains, in words."""
+        return f"{self.iterations} outer steps" if self.iterations else f"{self.tasks} tasks"
+
     @model_validator(mode="after")
     def _one_budget(self) -> Self:
         if (self.iterations is None) == (self.tasks is None):

@@ -17,6 +17,7 @@ from analysis.factorial import (
 from analysis.page import Block, Figure, Gallery, Section, Table, cell
 from analysis.responses import Response, quality, responses
 from analysis.trials import Sweep, Trial
+from memmeta.config import TrainingConfig
 
 TITLE = "Grid"
 
@@ -46,11 +47,8 @@ _CHOSEN_HERE = (
 
 def _tuned(sweep: Sweep, tuned: Mapping[str, Sequence[object]]) -> str:
     values = "; ".join(f"{name} of {', '.join(map(cell, of))}" for name, of in tuned.items())
-    budget = sweep.settings["grid"].get("tuning") or {}
-    amount = ""
-    if budget:
-        steps, tasks = budget["iterations"], budget["tasks"]
-        amount = f" of {steps} outer steps each" if steps else f" of {tasks} tasks each"
+    budget = sweep.settings["grid"].get("tuning")
+    amount = f" of {TrainingConfig(**budget).amount} each" if budget else ""
     return (
         f"Every cell was tuned by itself before: {values}, by {len(sweep.of('tune'))} trials of "
         f"stage tune{amount}. That choice was by one seed on the same validation tasks; what is "

@@ -76,8 +76,7 @@ def _task(sweep: Sweep) -> str:
 
 def _budget(config: RunConfig) -> str:
     budget = config.training
-    amount = f"{budget.iterations} outer steps" if budget.iterations else f"{budget.tasks} tasks"
-    return f"trains on {amount} and is validated on {budget.val_tasks} tasks"
+    return f"trains on {budget.amount} and is validated on {budget.val_tasks} tasks"
 
 
 def _where(trials: Sequence[Trial]) -> str:

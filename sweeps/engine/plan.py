@@ -120,12 +120,10 @@ class _Part:
     def described(self) -> str:
         """One line."""
         budget = self.runs[0].training
-        steps = f"{budget.iterations} outer steps" if budget.iterations else f"{budget.tasks} tasks"
         times = "1 validation" if budget.evaluations == 1 else f"{budget.evaluations} validations"
         return (
-            f"{self.title}: {steps}; on average {self.tasks:.0f} tasks of "
-            f"{_episode(self.runs[0].data)}, and {times} on "
-            f"{budget.val_tasks} tasks"
+            f"{self.title}: {budget.amount}; on average {self.tasks:.0f} tasks of "
+            f"{_episode(self.runs[0].data)}, and {times} on {budget.val_tasks} tasks"
         )
 
 

@@ -127,7 +127,7 @@ class Schedule:
     def _entries(self, stage: Stage) -> list[Entry]:
         """Of this sweep: others may have had another grid, or fewer trials and another best."""
         entries = self._ledger.entries(stage)
-        if stage not in ("explore", "search"):
+        if entries and stage not in ("explore", "search"):
             cells = self._cells(stage)
             entries = [e for e in entries if (e.params, e.run.seed) in cells]
         return entries
