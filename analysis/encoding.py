@@ -106,7 +106,7 @@ def share(value: Any, distribution: BaseDistribution) -> float:
     assert isinstance(distribution, FloatDistribution | IntDistribution)
     low, high, step = distribution.low, distribution.high, distribution.step
     if distribution.log:
-        return _place(math.log(value), *_logarithms(distribution))
+        return _place(math.log(value), *map(math.log, _ends(distribution)))
     half = 0.0 if step is None else step / 2
     return _place(value, low - half, high + half)
 
@@ -115,14 +115,14 @@ def _width(distribution: BaseDistribution) -> float:
     """The logarithm of the last value over the first; 0 of what has no logarithmic scale."""
     if not isinstance(distribution, FloatDistribution | IntDistribution) or not distribution.log:
         return 0.0
-    first, last = _logarithms(distribution)
-    return last - first
+    first, last = _ends(distribution)
+    return math.log(last / first)
 
 
-def _logarithms(distribution: FloatDistribution | IntDistribution) -> tuple[float, float]:
-    """Of the ends of a range; an integer takes up half a step to either side of it."""
+def _ends(distribution: FloatDistribution | IntDistribution) -> tuple[float, float]:
+    """Of a range on a logarithmic scale: an integer takes up half a step to either side of it."""
     half = 0.5 if isinstance(distribution, IntDistribution) else 0.0
-    return math.log(distribution.low - half), math.log(distribution.high + half)
+    return distribution.low - half, distribution.high + half
 
 
 def _place(value: float, low: float, high: float) -> float:
