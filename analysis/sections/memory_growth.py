@@ -48,7 +48,9 @@ def _sentence(found: Growth) -> str:
     if found.total is None or found.interval is None:
         return f"{found.label}: undecided {span} ({found.reason})."
     low, high = map(_percent, found.interval)
-    measured = f"{_percent(found.total)}, 95 % interval {low} to {high}"
+    measured = _percent(found.total)
+    if not low == high == measured:  # peaks are often equal to the byte
+        measured += f", 95 % interval {low} to {high}"
     if found.verdict == "undecided":
         return f"{found.label}: undecided whether it grows {span} ({measured})."
     return f"{found.label}: {found.verdict} {span} ({measured})."

@@ -167,7 +167,7 @@ def test_the_grid_names_what_moves_most(page: Page) -> None:
     grid = section(page, "Grid")
     assert "3 inner_steps × 2 inner_lr, 2 training seeds" in grid.finding
     assert "inner_lr moves accuracy most: it is 10 ± " in grid.finding
-    assert "points higher at 1 than at 0.1 (95 % interval over seeds" in grid.finding
+    assert "points higher at 1 than at 0.1 (95 % interval over seeds;" in grid.finding
     quality = tables(grid)[0]
     assert [row[0] for row in quality.rows] == ["K = 1", "K = 5", "K = 20"]
     assert quality.rows[0][1].endswith("(inner_lr 1)")
@@ -243,6 +243,45 @@ def test_a_tuned_grid_says_what_its_cells_were_tuned_to(tmp_path: Path) -> None:
     report.write(build(read_trials(tmp_path / "trials.csv")), tuned_sweep(), tmp_path / "again")
     again = (tmp_path / "again" / "report.html").read_bytes()
     assert again == (tmp_path / "report.html").read_bytes()
+
+
+def algorithms_sweep(*widths: int) -> Sweep:
+    """K × N of Algorithm 1 beside an unrolled algorithm that has no N, one seed."""
+    cells = [(k, {"algorithm": "memory_reduced", "cg_steps": n}) for k in (1, 5) for n in (1, 20)]
+    cells += [(k, {"algorithm": "anil"}) for k in (5, 20)]
+    return sweep([
+        trial("grid", len(widths) * index + w, 0.5 + 0.01 * index,
+              learner={"inner_steps": k, "filters": width, **learner})
+        for w, width in enumerate(widths)
+        for index, (k, learner) in enumerate(cells)
+    ])  # fmt: skip
+
+
+def test_algorithms_without_n_stand_beside_k_by_n() -> None:
+    grid = section(build(algorithms_sweep(8)), "Grid")
+    (quality, *others) = tables(grid)
+    assert len(others) == 2  # memory and time
+    assert quality.columns == [
+        "K",
+        "memory_reduced, N = 1",
+        "memory_reduced, N = 20",
+        "anil",
+    ]
+    assert quality.rows == [
+        ["K = 1", "50", "51", "–"],
+        ["K = 5", "52", "53", "54"],
+        ["K = 20", "–", "–", "55"],
+    ]
+    assert "one training seed" in quality.caption
+    assert "(no interval with one seed" in grid.finding
+    assert "step sizes" not in quality.caption
+
+
+def test_what_does_not_fit_beside_each_other_stands_below() -> None:
+    found = tables(section(build(algorithms_sweep(8, 16, 32)), "Grid"))
+    assert len(found) == 3 * 6
+    assert found[0].columns == ["K", "N = 1", "N = 20"]
+    assert "memory_reduced, filters 8" in found[0].caption
 
 
 def only(*stages: str) -> Sweep:
