@@ -34,16 +34,17 @@ def section(sweep: Sweep) -> Section | None:
     figures = [_by_trials(sweep, steps, random)]
     if steps[-1].hours:
         figures.append(_by_hours(sweep, steps, random))
-    blocks: list[Block] = [Gallery(_CAPTION, figures), *_warnings(sweep)]
+    caption = _BEST + (_BESIDE if random else ".")
+    blocks: list[Block] = [Gallery(caption, figures), *_warnings(sweep)]
     return Section(TITLE, _finding(sweep, steps, random), blocks)
 
 
-_CAPTION = (
-    "Best validation result so far, by one training seed: explore first, then search. Beside it "
-    "a random search over the same space: the expected best of n trials, estimated from subsets "
-    "of the trials of explore, with its 10 % and 90 % quantiles up to half of their number, beyond "
-    "which subsets are too much alike to tell. It ends where explore does, since beyond that "
-    "nothing is known of it."
+_BEST = "Best validation result so far, by one training seed"
+_BESIDE = (
+    ": explore first, then search. Beside it a random search over the same space: the expected "
+    "best of n trials, estimated from subsets of the trials of explore, with its 10 % and 90 % "
+    "quantiles up to half of their number, beyond which subsets are too much alike to tell. It "
+    "ends where explore does, since beyond that nothing is known of it."
 )
 
 

@@ -201,6 +201,12 @@ def test_sensitivity_can_be_asked_of_a_part_of_the_space() -> None:
     assert alone.finding.lower() in found.finding.lower()
 
 
+def test_a_random_search_is_spoken_of_where_one_is_known() -> None:
+    beside = "Beside it a random search"
+    assert beside in words(section(build(only("explore", "search")), "Search"))
+    assert beside not in words(section(build(only("search")), "Search"))
+
+
 def tuned_sweep() -> Sweep:
     """A grid whose cells were tuned before, by trials with a fifth of the budget."""
     rates = {1: 1.0, 5: 0.3, 20: 0.1}
