@@ -74,8 +74,10 @@ def _effects(trials: Sequence[Trial], response: Response, tuned: Collection[str]
     if not effects:
         return []
     left_out = effects[0].left_out
-    seeds = "1 seed lacks" if left_out == 1 else f"{left_out} seeds lack"
-    without = f" {seeds} a cell, and count nothing." if left_out else ""
+    seeds = (
+        "1 seed lacks a cell and is" if left_out == 1 else f"{left_out} seeds lack a cell and are"
+    )
+    without = f" {seeds} left out." if left_out else ""
     intervals = (
         ", with its 95 % t-interval over training seeds. That holds what a seed does to all levels "
         "alike: levels can differ though their bars overlap"
