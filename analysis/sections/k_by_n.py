@@ -25,7 +25,13 @@ def blocks(trials: Sequence[Trial], response: Response, tuned: Collection[str]) 
         yield from (_table(response, [table], tuned) for table in found)
         return
     yield _table(response, found, tuned)
-    if len({value for table in found for value in table.rows}) > 1:
+    reached = {
+        value
+        for table in found
+        for value, cells in zip(table.rows, table.cells, strict=True)
+        if any(own.mean is not None for own in cells)
+    }
+    if len(reached) > 1:
         yield Gallery("The same as a figure.", [_lines(response, found)])
 
 
@@ -55,12 +61,12 @@ def _lines(response: Response, tables: Sequence[CellsTable]) -> Figure:
                 capsize=3,
                 label=setting,
             )
-        if response.log and data:
+        if response.log:
             values = [row[response.name] for row in data]
             style.log_axis(axes, "y", min(values), max(values))
         style.linear_axis(axes, "x", whole=True)
         axes.set(xlabel="K, inner steps", ylabel=response.label)
-        drawing.legend(loc="outside upper center", ncols=min(2, len(settings) or 1))
+        drawing.legend(loc="outside upper center", ncols=min(2, len(settings)))
     alt = f"{response.label} against the inner steps, a line for each other setting"
     return Figure(f"cells_{response.name}", "", alt, drawing, data)
 
@@ -78,7 +84,7 @@ def _table(response: Response, tables: Sequence[CellsTable], tuned: Collection[s
     columns = [heading for table in tables for heading in _columns(table, tables)]
     values = sorted({value for table in tables for value in table.rows}, key=lambda k: k or 0)
     rows = [[_heading("K", value), *_row(tables, value, response)] for value in values]
-    return Table(caption, ["K" if len(rows) > 1 else "", *columns], rows)
+    return Table(caption, ["K", *columns], rows)
 
 
 def _chosen(cells: Iterable[Cell], tuned: Collection[str]) -> str:
@@ -102,20 +108,20 @@ def _row(tables: Sequence[CellsTable], value: object, response: Response) -> Ite
 
 
 def _setting(at: Levels) -> str:
-    """Values, and of what they are unless a word says so itself."""
+    """Fields and their values; an algorithm and its kind are known by the value alone."""
     return ", ".join(
-        value if isinstance(value, str) else f"{name} {cell(value)}" for name, value in at.items()
+        str(value) if name in ("algorithm", "kind") else f"{name} {cell(value)}"
+        for name, value in at.items()
     )
 
 
 def _columns(table: CellsTable, tables: Sequence[CellsTable]) -> list[str]:
     """The headings of one table's columns among those of all."""
+    if len(tables) == 1:
+        return [_heading("N", value) for value in table.columns]
+    setting = _setting(table.at)
     return [
-        _heading("N", value)
-        if len(tables) == 1
-        else _setting(table.at)
-        if value is None
-        else f"{_setting(table.at)}, N = {cell(value)}"
+        setting if value is None else f"{setting}, {_heading('N', value)}"
         for value in table.columns
     ]
 
