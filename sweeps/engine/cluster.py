@@ -1,5 +1,6 @@
 """The Ray cluster: found, connected to, and waited for where its machines start on demand."""
 
+import gc
 import logging
 import os
 import socket
@@ -79,7 +80,12 @@ def connected(address: str | None) -> Iterator[None]:
     try:
         yield
     finally:
+        # Tune leaves references to Ray's objects in cycles, and any thread that allocates may come
+        # to collect them. Were it another one while Ray shuts down, Ray would end the process.
+        gc.disable()
+        gc.collect()
         ray.shutdown()
+        gc.enable()
 
 
 def _knock(address: str) -> None:
