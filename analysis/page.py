@@ -112,6 +112,11 @@ def cell(value: object) -> str:
     return "" if value is None else short(value)
 
 
+def sentence(text: str) -> str:
+    """`text` with a capital at its start."""
+    return text[:1].upper() + text[1:]
+
+
 def write(page: Page, folder: Path) -> list[Path]:
     """Write `report.html`, `figures/*.png` and `data/*.csv` into `folder`.
 

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from analysis import style
 from analysis.factorial import STEP_SIZES, Cell, CellsTable, Levels, cells_table
-from analysis.page import Block, Figure, Gallery, Table, cell
+from analysis.page import Block, Figure, Gallery, Table, cell, sentence
 from analysis.responses import Response
 from analysis.trials import Trial
 
@@ -78,9 +78,7 @@ def _table(response: Response, tables: Sequence[CellsTable], tuned: Collection[s
     over = "one training seed"
     if any(found.seeds > 1 for found in all_cells):
         over = "mean ± 95 % t-interval over training seeds"
-    caption = (
-        f"{response.label[0].upper()}{response.label[1:]}{at}: {over}.{_chosen(all_cells, tuned)}"
-    )
+    caption = f"{sentence(response.label)}{at}: {over}.{_chosen(all_cells, tuned)}"
     columns = [heading for table in tables for heading in _columns(table, tables)]
     values = sorted({value for table in tables for value in table.rows}, key=lambda k: k or 0)
     rows = [[_heading("K", value), *_row(tables, value, response)] for value in values]

@@ -8,7 +8,7 @@ from matplotlib.colors import LogNorm, Normalize
 from analysis import style
 from analysis.encoding import params
 from analysis.importance import Importance, importances
-from analysis.page import Block, Figure, Gallery, Heading, Section, Table
+from analysis.page import Block, Figure, Gallery, Heading, Section, Table, sentence
 from analysis.part import Within, inside, narrowed
 from analysis.responses import responses
 from analysis.sensitivity import (
@@ -59,7 +59,7 @@ def section(sweep: Sweep, within: Within) -> Section | None:
 
 def _finding(found: Sensitivity) -> str:
     title = found.response.title
-    start = f"{title[0].upper()}{title[1:]}"
+    start = sentence(title)
     if not found.supported:
         return f"{start}: {found.verdict}."
     strongest = [i for i in found.indices[:3] if i.total.value >= _WORTH_NAMING]
@@ -79,10 +79,10 @@ def _of_response(found: Sensitivity, trials: Sequence[Trial], space: Space) -> l
             f" {found.left_out} trials of explore have none, since they diverged, ran out of "
             "memory or have not ended; what is said holds where trials end well."
         )
-    start = f"{title[0].upper()}{title[1:]}"
+    start = sentence(title)
     blocks: list[Block] = [
         Heading(start),
-        f"{found.verdict[0].upper()}{found.verdict[1:]}.{left_out}",
+        f"{sentence(found.verdict)}.{left_out}",
     ]
     if found.r2 is None:
         return blocks
