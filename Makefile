@@ -3,13 +3,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart test test-kills test-cluster check clean
+.PHONY: quickstart test test-faults test-kills test-cluster check clean
 
 quickstart: .venv/.installed  ## a real sweep, in under five minutes on two cores
 	$(BIN)/python sweeps/glyphs.py --trials 12
 
 test: .venv/.installed-dev  ## all tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-faults: .venv/.installed-dev  ## sweeps whose disk, server, machine, driver or code fails
+	$(BIN)/python -m pytest -m faults -n 2 --dist worksteal
 
 test-kills: .venv/.installed-dev  ## sweeps killed at random moments, some ten minutes
 	$(BIN)/python -m pytest -m kills -s

@@ -14,7 +14,9 @@ settings.load_profile("default")
 
 @pytest.fixture(scope="session")
 def data_root(tmp_path_factory) -> Path:
-    """A data root with the glyphs cache in it."""
-    folder = tmp_path_factory.mktemp("data")
-    data.prepare("glyphs", folder)
-    return folder
+    """A data root with the glyphs cache in it, drawn once for all processes that run tests."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    data.prepare("glyphs", folder / "data")
+    return folder / "data"

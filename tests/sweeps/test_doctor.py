@@ -63,7 +63,7 @@ def test_what_is_wrong_fails_its_line_and_the_command(tmp_path):
     assert list(tmp_path.iterdir()) == [database]
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_a_cluster_is_looked_at_node_by_node(tmp_path, data_root):
     MlflowClient(default_uri(tmp_path)).create_experiment("there")
     size = {"object_store_memory": 80 * 2**20}

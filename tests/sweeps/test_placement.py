@@ -86,7 +86,7 @@ def test_trials_run_where_there_are_cpus_enough_and_a_gpu_if_any_node_has_one():
     assert trial_nodes([large, thin], cpus=2) == []
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_a_cluster_with_two_kinds_of_card_packs_by_predicted_memory(sweep):
     code, output = sweep.run(script=Path(two_cards.__file__))
     assert code == 0, output

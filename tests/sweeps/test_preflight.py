@@ -163,7 +163,7 @@ def test_another_data_set_of_the_same_name_is_said(tmp_path, data_root):
     assert preflight._data_problems(asked) == [f"{data_root}: another glyphs than the driver's"]
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_a_sweep_waits_for_a_machine_and_says_so(sweep):
     code, output = sweep.run(script=LATE_NODE)
     assert code == 0, output
@@ -173,7 +173,7 @@ def test_a_sweep_waits_for_a_machine_and_says_so(sweep):
     assert list(sweep.storage.glob("*/.nodes-*")) == []
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_nothing_runs_where_the_code_is_another(sweep, tmp_path):
     sweep.environment["LATE_PYTHONPATH"] = str(other_code(tmp_path / "other"))
     code, output = sweep.run(script=LATE_NODE)
@@ -183,7 +183,7 @@ def test_nothing_runs_where_the_code_is_another(sweep, tmp_path):
     assert not list(sweep.storage.glob("*/checkpoints"))
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_ctrl_c_ends_the_waiting(sweep):
     sweep.environment["LATE_SECONDS"] = "600"
     process = sweep.start(script=LATE_NODE)
@@ -197,6 +197,7 @@ def test_ctrl_c_ends_the_waiting(sweep):
     assert "Traceback" not in output
 
 
+@pytest.mark.faults
 def test_a_machine_that_is_too_small_is_said_at_once(sweep):
     code, output = sweep.run("--cpus-per-trial", "1000")
     assert code == 2, output

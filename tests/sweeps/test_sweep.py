@@ -115,6 +115,7 @@ def wait_for_checkpoint(sweep: Sweep) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.faults
 def test_after_a_killed_driver_the_same_command_ends_where_an_uninterrupted_one_does(
     finished, sweep
 ):
@@ -131,6 +132,7 @@ def test_after_a_killed_driver_the_same_command_ends_where_an_uninterrupted_one_
     assert [run.info.status for run in children] == ["FINISHED"] * 4
 
 
+@pytest.mark.faults
 def test_a_bug_before_the_first_step_is_not_taken_for_a_lost_machine(sweep, tmp_path):
     script = tmp_path / "broken.py"
     script.write_text(
@@ -162,6 +164,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "--lazy", folder], check=True)
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("left", [2**12, 2**16])
 def test_a_full_disk_is_one_line_and_the_same_command_goes_on(
     finished, small_disk, data_root, left
@@ -225,6 +228,7 @@ def test_trials_that_are_stopped_early_are_pruned(sweep):
     assert {run.info.status for run in children} == {"FINISHED"}
 
 
+@pytest.mark.faults
 def test_a_bug_stops_the_sweep_with_its_traceback_once(sweep):
     folder = sweep.storage / NAME
     folder.mkdir(parents=True)

@@ -124,7 +124,7 @@ def test_writing_twice_leaves_what_writing_once_leaves(tmp_path):
     assert store(uri) == once
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_metrics_of_an_outage_are_kept_and_sent_later(tmp_path, monkeypatch):
     monkeypatch.setattr(tracking, "_LONGEST_PAUSE", 0.5)
     ledger = open_ledger(tmp_path)
@@ -150,7 +150,7 @@ def test_metrics_of_an_outage_are_kept_and_sent_later(tmp_path, monkeypatch):
         }
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_a_server_that_stays_away_is_said_and_the_next_start_sends(tmp_path, monkeypatch):
     monkeypatch.setattr(tracking, "_PATIENCE", 1.0)
     ledger = open_ledger(tmp_path)

@@ -11,8 +11,8 @@ from memmeta.data import SPLITS, ImageDataset, glyphs, load, sample_episodes
 
 
 @pytest.fixture(scope="module")
-def dataset(glyphs_root: Path) -> ImageDataset:
-    return load("glyphs", glyphs_root)
+def dataset(data_root: Path) -> ImageDataset:
+    return load("glyphs", data_root)
 
 
 def test_sizes(dataset):

@@ -66,8 +66,8 @@ def test_the_digest_depends_on_every_byte_and_name(root, tmp_path):
     assert len({digest, changed, swapped}) == 3
 
 
-def test_statistics_of_glyphs_are_those_of_train(glyphs_root):
-    dataset = load("glyphs", glyphs_root)
+def test_statistics_of_glyphs_are_those_of_train(data_root):
+    dataset = load("glyphs", data_root)
     images = np.asarray(dataset.train.images)
     assert dataset.mean == pytest.approx([images.mean()])
     assert dataset.std == pytest.approx([images.std(dtype=np.float64)])
@@ -114,7 +114,7 @@ def prepare_and_report(root: Path, results: "multiprocessing.Queue[str]") -> Non
     results.put(load("glyphs", root).digest)
 
 
-def test_processes_that_start_together_make_one_cache(tmp_path, glyphs_root):
+def test_processes_that_start_together_make_one_cache(tmp_path, data_root):
     context = multiprocessing.get_context("spawn")
     results: multiprocessing.Queue[str] = context.Queue()
     processes = [
@@ -126,7 +126,7 @@ def test_processes_that_start_together_make_one_cache(tmp_path, glyphs_root):
     for process in processes:
         process.join(timeout=60)
         assert process.exitcode == 0
-    assert digests == {load("glyphs", glyphs_root).digest}
+    assert digests == {load("glyphs", data_root).digest}
     assert [path.name for path in (tmp_path / "cache").iterdir() if path.is_dir()] == ["glyphs"]
 
 
