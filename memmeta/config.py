@@ -44,6 +44,9 @@ class DataConfig(Config):
     """The data set."""
     ways: int = Field(5, validate_default=True)
     """Classes in an episode; 1 for sinusoid, which has none."""
+    train_ways: int | None = Field(None, ge=2)
+    """Classes in an episode of training; None: `ways`. More of them make harder tasks to learn from
+    (Snell et al. 2017, section 3.1). For heads that begin at 0."""
     shots: int = Field(5, ge=1)
     """Support images a class, or points of a wave."""
     queries: int = Field(5, ge=1)
@@ -55,6 +58,11 @@ class DataConfig(Config):
 
     They are turned as they are drawn: one cache serves both.
     """
+
+    @property
+    def in_training(self) -> "DataConfig":
+        """The shape of an episode of training."""
+        return self.model_copy(update={"ways": self.train_ways or self.ways})
 
     @property
     def outputs(self) -> int:
@@ -90,6 +98,13 @@ class DataConfig(Config):
                 raise ValueError("sinusoid has no classes, ways should be 1")
         elif ways < 2:
             raise ValueError("input should be greater than or equal to 2")
+        return ways
+
+    @field_validator("train_ways")
+    @classmethod
+    def _training_classes(cls, ways: int | None, info: ValidationInfo) -> int | None:
+        if ways is not None and info.data.get("name") == "sinusoid":
+            raise ValueError("sinusoid has no classes")
         return ways
 
     @field_validator("rotations")
@@ -237,8 +252,21 @@ class RunConfig(Config):
         return self
 
     @model_validator(mode="after")
+    def _heads_that_begin_at_0(self) -> Self:
+        # What another head has learned of a class, or how it begins, is for so many classes.
+        learner = self.learner
+        begins_at_0 = (
+            learner.algorithm in ("memory_reduced", "itd_bio") and learner.head == "linear"
+        )
+        if self.data.train_ways not in (None, self.data.ways) and not begins_at_0:
+            raise ValueError(
+                "data.train_ways is for algorithm memory_reduced or itd_bio with head linear"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _whole_chunks(self) -> Self:
-        chunk, data, learner = self.learner.chunk, self.data, self.learner
+        chunk, data, learner = self.learner.chunk, self.data.in_training, self.learner
         if chunk is None:
             return self
         support, query = data.ways * data.shots, data.ways * data.queries
@@ -268,7 +296,7 @@ class RunConfig(Config):
 
     def flat(self) -> dict[str, Any]:
         """All settings in one dict, under the names of their fields; the data set as `dataset`."""
-        data = self.data.model_dump()
+        data = self.data.model_dump(exclude_none=True)
         return {
             "dataset": data.pop("name"),
             **data,

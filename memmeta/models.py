@@ -109,6 +109,16 @@ def build(
     return model
 
 
+def with_outputs(model: MetaModel, outputs: int) -> MetaModel:
+    """The same backbone with a linear head that begins at 0, of so many outputs."""
+    if outputs == model.head.outputs:
+        return model
+    weight = cast(nn.Linear, model.head.top).weight
+    top = heads.linear_top(weight.shape[1], outputs).to(weight)
+    head = Head(None, top, outputs)
+    return MetaModel(model.backbone, head, model.to_input, half_precision=model.half_precision)
+
+
 def _split(network: nn.Sequential, config: LearnerConfig) -> tuple[nn.Module, nn.Module | None]:
     """What of the network is shared, and what belongs to the head."""
     if config.algorithm == "maml":

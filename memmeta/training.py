@@ -83,7 +83,10 @@ class MetaTrainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             model = models.build(
-                config.learner, dataset.input_shape, config.data.outputs, dataset.to_input
+                config.learner,
+                dataset.input_shape,
+                config.data.in_training.outputs,
+                dataset.to_input,
             )
         # Weights begin the same on every device; fake tensors, on the CPU, cannot be moved.
         self.model = model if self.device.type == "cpu" else model.to(self.device)
@@ -231,7 +234,7 @@ class MetaTrainer:
     def evaluation_batch(self) -> int:
         """Tasks that are evaluated at once: no more images than training has in the backbone."""
         data, learner = self.config.data, self.config.learner
-        task = data.ways * (data.shots + data.queries)
+        task = data.in_training.ways * (data.shots + data.queries)
         tasks = 1 if learner.algorithm == "maml" else learner.task_batch
         images = learner.chunk or tasks * task
         return max(1, images // (data.ways * (data.shots + data.eval_queries)))
@@ -239,7 +242,8 @@ class MetaTrainer:
     def score(self, split: Literal["val", "test"], indices: range) -> Tensor:
         """The metric of each of these tasks, [tasks], after adaptation to it."""
         episodes = self._episodes(split, indices)
-        scores = predict(self.model, episodes, self.config.learner)
+        model = models.with_outputs(self.model, self.config.data.outputs)
+        scores = predict(model, episodes, self.config.learner)
         if self.config.data.metric is MSE:
             return loss(scores, episodes.query_labels)
         return (scores.argmax(-1) == episodes.query_labels).float().mean(1)
@@ -249,7 +253,7 @@ class MetaTrainer:
         training = split == "train"
         sampled = self.dataset.episodes(
             split,
-            data,
+            data.in_training if training else data,
             queries=data.queries if training else data.eval_queries,
             seed=self.config.seed if training else _EVALUATION_SEED,
             indices=indices,

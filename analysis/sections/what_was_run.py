@@ -65,11 +65,12 @@ def _task(sweep: Sweep) -> str:
     config = next((t.config for t in sweep.trials if t.stage != "tune"), sweep.trials[0].config)
     data = config.data
     kind = f"{data.ways}-way {data.shots}-shot" if data.ways > 1 else f"{data.shots}-shot"
+    trained = f", trained {data.train_ways}-way" if data.train_ways else ""
     tuning = sweep.of("tune")
     fewer = f" A trial of stage tune {_budget(tuning[0].config)}." if tuning else ""
     tested = f"; trials of stage confirm see {config.training.test_tasks} test tasks, once"
     return (
-        f"{data.name}, {kind}, {data.queries} queries a class in training and "
+        f"{data.name}, {kind}{trained}, {data.queries} queries a class in training and "
         f"{data.eval_queries} in evaluation. A trial {_budget(config)}, the same for all"
         f"{tested if sweep.of('confirm') else ''}.{fewer}"
     )

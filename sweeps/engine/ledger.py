@@ -248,8 +248,7 @@ class Ledger:
         begun = book.user_attrs.get(_SETTINGS)
         if begun is None:
             book.set_user_attr(_SETTINGS, settings)
-        elif begun != json.loads(json.dumps(settings)):
-            differences = "; ".join(_differences(begun, settings))
+        elif differences := "; ".join(_differences(begun, json.loads(json.dumps(settings)))):
             raise InputError(
                 f"{folder}: stage {stage} of this sweep was begun with other settings "
                 f"({differences}). Keep them, or begin a new version with --fresh"

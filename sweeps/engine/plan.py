@@ -148,7 +148,8 @@ def _parts(study: Study, seed: int, wanted: Quotas) -> list[_Part]:
 def _episode(data: DataConfig) -> str:
     if data.metric is MSE:
         return f"{data.shots}-shot regression with {data.queries} query points"
-    return f"{data.ways}-way {data.shots}-shot with {data.queries} queries a class"
+    ways = data.in_training.ways
+    return f"{ways}-way {data.shots}-shot with {data.queries} queries a class"
 
 
 def _memory(runs: Sequence[RunConfig], device: Device, budget: int | None) -> str:

@@ -19,6 +19,16 @@ from memmeta.exported import Export, ExportedRun, read_run
         ({"data": {"ways": 1}}, "data.ways: input should be greater than or equal to 2, got 1"),
         ({"data": {"name": "sinusoid"}}, "data.ways: sinusoid has no classes, ways should be 1"),
         ({"data": {"rotations": True}}, "data.rotations: for omniglot only, got True"),
+        (
+            {"data": {"name": "sinusoid", "ways": 1, "train_ways": 5}},
+            "data.train_ways: sinusoid has",
+        ),
+        (
+            {"data": {"train_ways": 9}, "learner": {"algorithm": "anil"}},
+            "train_ways is for algorithm",
+        ),
+        ({"data": {"train_ways": 9}, "learner": {"head": "mlp"}}, "with head linear"),
+        ({"data": {"train_ways": 9}, "learner": {"chunk": 25}}, "a task of 90 images or more"),
         ({"training": {}}, "training: give either iterations or tasks"),
         ({"training": {"iterations": 1, "tasks": 1}}, "give either iterations or tasks"),
         ({"learner": {"algorithm": "maml", "kind": "naive"}}, "learner: kind naive is for itd_bio"),

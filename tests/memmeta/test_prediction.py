@@ -69,6 +69,13 @@ def test_equals_the_measurement_of_augmented_photographs(dataset):
     assert predict_peak_memory(run, dataset.input_shape) == measured(run, dataset)
 
 
+def test_equals_the_measurement_of_more_ways_in_training(dataset):
+    small = make_run(3, 4)
+    run = small.model_copy(update={"data": small.data.model_copy(update={"train_ways": 7})})
+    assert predict_peak_memory(run, dataset.input_shape) == measured(run, dataset)
+    assert predict_peak_memory(run) > predict_peak_memory(small)
+
+
 def test_equals_the_measurement_in_regression():
     run = RunConfig(
         data=DataConfig(name="sinusoid", ways=1, shots=4, queries=6),

@@ -204,6 +204,24 @@ def test_only_training_tasks_are_augmented(run, dataset):
     assert plain.step() != changed.step()
 
 
+@pytest.mark.parametrize("algorithm", ["memory_reduced", "itd_bio"])
+def test_training_may_have_more_ways_than_evaluation(run, dataset, algorithm):
+    def trainer(**shape):
+        data = run.data.model_copy(update=shape)
+        changed = with_learner(run, algorithm=algorithm).model_copy(update={"data": data})
+        return MetaTrainer(changed, dataset, "cpu")
+
+    both, many, few = trainer(ways=3, train_ways=7), trainer(ways=7), trainer(ways=3)
+    assert [both.step() for _ in range(3)] == [many.step() for _ in range(3)]
+    assert both.peak_memory == many.peak_memory
+    few.model.backbone.load_state_dict(both.model.backbone.state_dict())
+    for split in ("val", "test"):
+        assert both.evaluate(split, 5) == few.evaluate(split, 5)
+    resumed = trainer(ways=3, train_ways=7)
+    resumed.load_state_dict(both.state_dict())
+    assert resumed.step() == many.step()
+
+
 def test_learns(run, dataset):
     run = with_learner(run, inner_steps=10, outer_lr=0.01, task_batch=4)
     trainer = MetaTrainer(run, dataset, "cpu")

@@ -235,6 +235,15 @@ def test_other_settings_are_refused_with_what_differs(tmp_path):
         open_ledger(tmp_path, other)
 
 
+def test_a_sweep_goes_on_with_a_version_that_has_one_more_option(tmp_path):
+    ledger = open_ledger(tmp_path, stages=("explore",))
+    book = ledger._books["explore"]
+    begun = book.user_attrs["settings"]
+    assert begun["data"].pop("train_ways") is None
+    book.set_user_attr("settings", begun)
+    open_ledger(tmp_path, stages=("explore",))
+
+
 def test_another_objective_is_refused_once_search_has_begun(tmp_path):
     both = STUDY.changed(objective=("accuracy", "memory"))
     open_ledger(tmp_path, stages=("explore",))
