@@ -141,6 +141,23 @@ def test_what_was_run_counts_every_way_to_end(page: Page) -> None:
     assert len(trials.rows) == 58
 
 
+def test_other_ways_in_training_are_said() -> None:
+    few = [
+        measured(
+            "explore",
+            0,
+            data=DataConfig(train_ways=ways),
+            inner_lr=1.0,
+            inner_steps=5,
+            task_batch=2,
+        )
+        for ways in (None, 9)
+    ]
+    same, other = (words(section(build(sweep([t], SPACE)), "What was run")) for t in few)
+    assert "glyphs, 5-way 5-shot, 5 queries a class in training" in same
+    assert "glyphs, 5-way 5-shot, trained 9-way, 5 queries a class in training" in other
+
+
 def test_the_best_within_each_budget_keeps_to_it(page: Page) -> None:
     (budgets,) = tables(section(page, "Quality against memory"))
     for row in budgets.rows:
