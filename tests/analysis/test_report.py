@@ -142,18 +142,10 @@ def test_what_was_run_counts_every_way_to_end(page: Page) -> None:
 
 
 def test_other_ways_in_training_are_said() -> None:
-    few = [
-        measured(
-            "explore",
-            0,
-            data=DataConfig(train_ways=ways),
-            inner_lr=1.0,
-            inner_steps=5,
-            task_batch=2,
-        )
-        for ways in (None, 9)
-    ]
-    same, other = (words(section(build(sweep([t], SPACE)), "What was run")) for t in few)
+    learner = {"inner_lr": 1.0, "inner_steps": 5, "task_batch": 2}
+    shapes = DataConfig(), DataConfig(train_ways=9)
+    trials = (measured("explore", 0, data=shape, **learner) for shape in shapes)
+    same, other = (words(section(build(sweep([t], SPACE)), "What was run")) for t in trials)
     assert "glyphs, 5-way 5-shot, 5 queries a class in training" in same
     assert "glyphs, 5-way 5-shot, trained 9-way, 5 queries a class in training" in other
 
