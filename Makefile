@@ -8,7 +8,7 @@ BIN := .venv/bin
 quickstart: .venv/.installed  ## a real sweep, in under five minutes on two cores
 	$(BIN)/python sweeps/glyphs.py --trials 12
 
-test: .venv/.installed-dev  ## all tests
+test: .venv/.installed-dev  ## all tests but those of the next three
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-faults: .venv/.installed-dev  ## sweeps whose disk, server, machine, driver or code fails

@@ -166,10 +166,14 @@ class LearnerConfig(Config):
     warm_start: bool = False
     """For memory_reduced and itd_bio with a task_pool: begin where the task's last visit ended."""
 
+    @property
+    def learns_initial_head(self) -> bool:
+        """Whether phi^0 is learned, and not a fixed starting point."""
+        return self.algorithm in ("anil", "maml")
+
     @model_validator(mode="after")
     def _combination(self) -> Self:
         unrolled = self.algorithm != "memory_reduced"
-        learns_initial_head = self.algorithm in ("anil", "maml")
         pool = self.task_pool
         refusals = {
             "kind naive is for itd_bio and anil": self.kind == "naive"
@@ -189,7 +193,7 @@ class LearnerConfig(Config):
             and self.chunk is not None,
             "warm_start needs a task_pool": self.warm_start and pool is None,
             "warm_start is not for anil and maml, which learn where to start": self.warm_start
-            and learns_initial_head,
+            and self.learns_initial_head,
             "task_pool has to hold a task_batch": pool is not None and pool < self.task_batch,
         }
         for message, refused in refusals.items():
@@ -255,9 +259,7 @@ class RunConfig(Config):
     def _heads_that_begin_at_0(self) -> Self:
         # What another head has learned of a class, or how it begins, is for so many classes.
         learner = self.learner
-        begins_at_0 = (
-            learner.algorithm in ("memory_reduced", "itd_bio") and learner.head == "linear"
-        )
+        begins_at_0 = learner.head == "linear" and not learner.learns_initial_head
         if self.data.train_ways not in (None, self.data.ways) and not begins_at_0:
             raise ValueError(
                 "data.train_ways is for algorithm memory_reduced or itd_bio with head linear"

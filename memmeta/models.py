@@ -19,9 +19,6 @@ def as_stored(examples: Tensor) -> Tensor:
     return examples
 
 
-_LEARN_INITIAL_HEAD = {"anil", "maml"}
-
-
 class MetaModel(nn.Module):
     """Theta and phi^0.
 
@@ -105,7 +102,7 @@ def build(
     backbone, trunk = _split(network, config)
     half_precision = config.precision == "bfloat16"
     model = MetaModel(backbone, Head(trunk, top, outputs), to_input, half_precision=half_precision)
-    model.head.requires_grad_(config.algorithm in _LEARN_INITIAL_HEAD)
+    model.head.requires_grad_(config.learns_initial_head)
     return model
 
 
