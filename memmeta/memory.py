@@ -44,29 +44,39 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.current = 0
-        """Bytes alive now."""
         self.peak = 0
         """The most bytes that were alive at once."""
-        self._sizes: dict[int, int] = {}
+        self._current = 0
+        self._alive: dict[int, tuple[weakref.KeyedRef[int, torch.UntypedStorage], int]] = {}
+        self._released: list[weakref.KeyedRef[int, torch.UntypedStorage]] = []
+
+    @property
+    def current(self) -> int:
+        """Bytes alive now."""
+        self._forget_released()
+        return self._current
 
     def count(self, tensors: Iterable[Any]) -> None:
         """Count the storages of `tensors` (whatever is no tensor is passed over), each once."""
+        self._forget_released()  # before another storage is found at the same address
         for tensor in tensors:
             if isinstance(tensor, Tensor):
                 self._add(tensor.untyped_storage())
         self.peak = max(self.peak, self.current)
 
+    def _forget_released(self) -> None:
+        while self._released:
+            _, size = self._alive.pop(self._released.pop().key)
+            self._current -= size
+
     def _add(self, storage: torch.UntypedStorage) -> None:
         key = id(storage)
-        if key not in self._sizes:
-            # PyTorch keeps one Python object a storage for as long as the storage lives.
-            weakref.finalize(storage, self._release, key).atexit = False
-            self._sizes[key] = storage.nbytes()
-            self.current += storage.nbytes()
-
-    def _release(self, key: int) -> None:
-        self.current -= self._sizes.pop(key)
+        if key not in self._alive:
+            # PyTorch keeps one Python object a storage for as long as the storage lives. What is
+            # called then is no Python code: an interrupt in it would be lost.
+            released = weakref.KeyedRef(storage, self._released.append, key)
+            self._alive[key] = released, storage.nbytes()
+            self._current += storage.nbytes()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None

@@ -1,3 +1,6 @@
+import signal
+
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,3 +75,21 @@ def test_equals_pytorchs_own_tracker_on_a_training_step():
     with theirs:
         step(model, optimizer)
     assert ours == theirs.get_tracker_snapshot("peak")[CPU]["Total"]
+
+
+def test_no_interrupt_is_lost_while_tensors_are_released():
+    def work(steps):
+        with LiveBytes():
+            for _ in range(steps):
+                torch.ones(4) + 1
+
+    work(1)  # imports what PyTorch needs for it
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        for attempt in range(60):
+            signal.setitimer(signal.ITIMER_REAL, 0.01 + 0.0007 * attempt)
+            with pytest.raises(KeyboardInterrupt):
+                work(100_000)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
