@@ -191,7 +191,7 @@ def test_a_trial_holds_at_most_what_is_predicted_for_it(dataset, learner):
     "learner", [{}, {"norm": "group"}, {"algorithm": "anil"}, {"algorithm": "maml"}], ids=str
 )
 def test_the_estimate_from_few_tasks_is_near_what_many_hold(learner):
-    learner = LearnerConfig(filters=8, task_batch=40, inner_steps=2, cg_steps=2, **learner)
+    learner = LearnerConfig(filters=8, task_batch=16, inner_steps=2, cg_steps=2, **learner)
     run = RunConfig(data=DataConfig(ways=3, shots=2, queries=3, eval_queries=1), learner=learner)
     estimate = predict_trial_memory(run, (1, 28, 28)).step
     assert estimate == pytest.approx(predict_peak_memory(run, (1, 28, 28)), rel=0.01)
