@@ -73,7 +73,7 @@ def connected(address: str | None) -> Iterator[None]:
             include_dashboard=False,
             runtime_env={"env_vars": ALLOCATOR_ENVIRONMENT},
         )
-    except (OSError, RuntimeError, ray.exceptions.RayError) as error:
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         if not address:
             raise
         raise click.ClickException(f"{address}: no Ray cluster to use ({reason(error)})") from None

@@ -156,6 +156,8 @@ def start(
     for option in ("objective", "memory_limit", "sampler", "asha"):
         if stage == "grid" and overrides[option]:
             raise click.UsageError(f"--{option.replace('_', '-')} is not for --stage grid")
+    if fresh and stage == "confirm":
+        raise click.UsageError("--fresh begins a sweep, which has nothing to confirm yet")
     own_store = default_uri(storage)
     options = Options(
         stage=stage,

@@ -86,5 +86,5 @@ def _parse(option: str, text: str) -> tuple[str, list[Any]]:
         raise refusal
     try:
         return name.strip(), [yaml.safe_load(part) for part in parts]
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):  # YAML's dates need not be any
         raise refusal from None

@@ -15,6 +15,7 @@ import ray
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from memmeta import data, provenance
 from memmeta.errors import InputError
@@ -75,21 +76,25 @@ def show(console: Console, checks: Iterator[Check]) -> int:
     table = Table(box=box.SIMPLE, show_header=False, pad_edge=False)
     failed = False
     for check in checks:
-        colour = _COLOURS[check.state]
-        table.add_row(f"[{colour}]{check.state}[/]", check.name, check.text)
+        state = Text(check.state, style=_COLOURS[check.state])
+        table.add_row(state, check.name, Text(check.text))
         failed |= check.state == "failed"
     console.print(table)
     return int(failed)
 
 
 def _storage(storage: Path) -> Check:
-    # It is made by the first sweep.
-    there = next(path for path in (storage, *storage.parents) if path.exists())
+    there = _nearest(storage)
     if not there.is_dir() or not os.access(there, os.W_OK):
         return Check("storage", "failed", f"{storage}: cannot be written")
     free = shutil.disk_usage(there).free
     state: State = "warning" if free < _LITTLE_SPACE else "ok"
     return Check("storage", state, f"{storage}: can be written, {free / 2**30:.1f} GiB free")
+
+
+def _nearest(storage: Path) -> Path:
+    """The folder, or the nearest one above it that there is: a first sweep makes the rest."""
+    return next(path for path in (storage, *storage.parents) if path.exists())
 
 
 def found_data(data_root: Path) -> list[str]:
@@ -153,8 +158,7 @@ def _cluster(address: str, data_root: Path, storage: Path) -> Iterator[Check]:
     # A cluster that starts machines on demand may well have none.
     yield Check("cluster", "ok" if cpus else "warning", text)
     try:
-        storage.mkdir(parents=True, exist_ok=True)
-        with marked(storage) as marker:
+        with marked(_nearest(storage)) as marker:
             views = [ask(node, view_problems, software(), marker) for node in nodes]
             cards = [ask(node, list_gpus) for node in nodes]
             sets = [ask(node, found_data, data_root) for node in nodes]

@@ -1,7 +1,7 @@
 """The ledger: the one record of a sweep, from which the same command goes on."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,12 @@ _SETTINGS = "settings"
 # Of a trial: its place in its stage, its point of the space, its training seed, what it reported
 # last, and for a trial that `search` learned from `explore` its place there.
 _INDEX, _PARAMS, _SEED, _RESULT, _EXPLORED = "index", "params", "seed", "result", "explored"
+
+_RESTS_ON: Mapping[Stage, Sequence[Stage]] = {
+    "search": ["explore"],
+    "confirm": ["explore", "search"],
+}
+"""Stages, and those from whose trials theirs follow."""
 
 _SAMPLERS: dict[str, type[BaseSampler]] = {
     "tpe": optuna.samplers.TPESampler,
@@ -67,6 +73,11 @@ class Entry:
     def finished(self) -> bool:
         """Whether it has its final result."""
         return self.status in FINAL
+
+    @property
+    def refused(self) -> bool:
+        """Whether no worker has seen it, since there was too little memory for it."""
+        return self.status == "out_of_memory" and "hardware" not in (self.result or {})
 
 
 class Ticket:
@@ -120,6 +131,7 @@ class Ledger:
         self.objective = Objective(study.data.metric, study.objective, study.memory_limit)
         self._name = name or study.sweep_name(seed)
         self._live: dict[tuple[Stage, int], Ticket] = {}
+        self._reopened: set[tuple[Stage, int]] = set()
         self._runs: dict[tuple[Stage, int], RunConfig] = {}
         self._storage = _open(folder, url)
         begun = {summary.study_name for summary in optuna.get_all_study_summaries(self._storage)}
@@ -173,7 +185,8 @@ class Ledger:
         self._learn_from_explore()
         index = len(_latest(book))
         # Seeded by the trial's place, so that a restart proposes what would have come anyway.
-        book.sampler = _SAMPLERS[self.study.sampler](seed=10_000 * self.seed + index)
+        seed = (10_000 * self.seed + index) % 2**32
+        book.sampler = _SAMPLERS[self.study.sampler](seed=seed)
         trial = book.ask()
         params = space.suggest(trial, self.study.space, self.study.learner)
         trial.set_user_attr(_PARAMS, params)
@@ -211,6 +224,10 @@ class Ledger:
         """As `release`, for all that run."""
         self._live.clear()
 
+    def reopen(self, fits: Callable[[RunConfig], bool]) -> None:
+        """Have trials that were refused begun again, as far as they fit now."""
+        self._reopened = {e.place for e in self.entries() if e.refused and fits(e.run)}
+
     def ranking(self) -> list[Entry]:
         """The candidates for the best config, the best first.
 
@@ -243,16 +260,20 @@ class Ledger:
         )
 
     def _check_settings(self, stage: Stage, folder: Path) -> None:
-        book = self._books[stage]
-        settings = self.study.settings(stage, self.seed)
-        begun = book.user_attrs.get(_SETTINGS)
-        if begun is None:
-            book.set_user_attr(_SETTINGS, settings)
-        elif differences := "; ".join(_differences(begun, json.loads(json.dumps(settings)))):
-            raise InputError(
-                f"{folder}: stage {stage} of this sweep was begun with other settings "
-                f"({differences}). Keep them, or begin a new version with --fresh"
-            )
+        settings = json.loads(json.dumps(self.study.settings(stage, self.seed)))
+        for other, begun in self.settings.items():
+            wanted = settings
+            if other in _RESTS_ON.get(stage, ()):
+                begun, wanted = _shared(begun, settings)
+            elif other != stage:
+                continue
+            if differences := "; ".join(_differences(begun, wanted)):
+                raise InputError(
+                    f"{folder}: stage {other} of this sweep was begun with other settings "
+                    f"({differences}). Keep them, or begin a new version with --fresh"
+                )
+        if stage not in self.settings:
+            self._books[stage].set_user_attr(_SETTINGS, settings)
 
     def _settle(self, book: optuna.Study) -> None:
         """Close what had its final result, and give up what had none: it is to be begun again."""
@@ -275,6 +296,7 @@ class Ledger:
         run = self.study.run_config(trial.user_attrs[_PARAMS], trial.user_attrs[_SEED], stage)
         ticket = Ticket(stage, trial, run)
         self._live[ticket.place] = ticket
+        self._reopened.discard(ticket.place)
         return ticket
 
     def _entry(self, stage: Stage, trial: FrozenTrial) -> Entry:
@@ -287,14 +309,14 @@ class Ledger:
             values["learner"] |= attributes[_PARAMS]
             values["seed"] = attributes[_SEED]
             self._runs[place] = parse(RunConfig, values, self._book_name(stage))
-        result = attributes.get(_RESULT)
+        status = _status(trial, place in self._live)
         return Entry(
             stage=stage,
             index=attributes[_INDEX],
             params=attributes[_PARAMS],
             run=self._runs[place],
-            status=_status(trial, place in self._live),
-            result=result,
+            status="interrupted" if place in self._reopened else status,
+            result=attributes.get(_RESULT),
         )
 
     def _to_be_pruned(self, ticket: Ticket, result: Mapping[str, Any]) -> bool:
@@ -391,6 +413,12 @@ def _status(trial: FrozenTrial, live: bool) -> Status:
     if live:
         return "running"
     return "failed" if told == "failed" else "interrupted"
+
+
+def _shared(old: dict[str, Any], new: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What both have: stages differ in what decides their trials."""
+    names = old.keys() & new.keys()
+    return {name: old[name] for name in names}, {name: new[name] for name in names}
 
 
 def _differences(old: Any, new: Any, path: str = "") -> Iterator[str]:

@@ -90,7 +90,7 @@ class Placement:
         fitting = [
             index
             for index, (device, size) in enumerate(zip(self._devices, sizes, strict=True))
-            if size <= min(device.memory, self._budget or device.memory)
+            if self._has_room(device, size)
         ]
         if not fitting:
             return _refusal(predicted.step, min(sizes), self._most())
@@ -101,9 +101,17 @@ class Placement:
         reserved = min(int(part * device.memory), self._budget or device.memory)
         return Placed(self._resources(device, part), predicted.step, reserved, device.overhead)
 
+    def fits(self, run: RunConfig) -> bool:
+        """Whether the run would get a share."""
+        whole = predict_trial_memory(run).whole
+        return any(self._has_room(device, reservation(whole, device)) for device in self._devices)
+
     def free(self, place: tuple[Stage, int]) -> None:
         """The trial has ended."""
         self._taken.pop(place, None)
+
+    def _has_room(self, device: Device, size: int) -> bool:
+        return size <= min(device.memory, self._budget or device.memory)
 
     def _most(self) -> int:
         largest = max(device.memory for device in self._devices)

@@ -1,5 +1,6 @@
 """`--dry-run`: what a sweep would do and what it would cost."""
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,11 +13,12 @@ from rich.table import Table
 
 from memmeta.config import DataConfig, RunConfig
 from memmeta.data import Dataset
+from memmeta.errors import InputError
 from memmeta.metric import MSE
 from memmeta.prediction import predict_peak_memory, predict_trial_memory
 from memmeta.runtime import configure_process
 from memmeta.training import MetaTrainer
-from sweeps.engine import design
+from sweeps.engine import cluster, design
 from sweeps.engine.options import Options
 from sweeps.engine.placement import Device, reservation, share, this_device
 from sweeps.engine.schedule import Quotas, quotas
@@ -39,6 +41,9 @@ def show(
         options: how it would be run.
         dataset: the study's, to time steps on.
         price: of an hour of a GPU, or of a CPU where there is none.
+
+    Raises:
+        InputError: this machine has too few CPUs for a trial.
     """
     wanted = quotas(study, options.stage, study.trials)
     trials = sum(wanted.values())
@@ -50,6 +55,9 @@ def show(
     for part in parts:
         console.print(part.described)
     runs = [run for part in parts for run in part.runs]
+    cores = os.cpu_count() or 1
+    if cluster.running() is None and options.cpus_per_trial > cores:
+        raise InputError(f"--cpus-per-trial {options.cpus_per_trial}: this machine has {cores}")
     configure_process(threads=options.cpus_per_trial)
     device = this_device()
     console.print(_memory(runs, device, options.memory_budget))
@@ -66,7 +74,8 @@ def show(
     )
     if price is not None:
         # Trials that share a GPU share its price; that each is slower for it is not known here.
-        taken = sum(_share(run, device) for run in runs) / len(runs) if device.gpu else 1.0
+        shares = [_share(run, device) if device.gpu else options.cpus_per_trial for run in runs]
+        taken = sum(shares) / len(runs)
         console.print(f"price: {hours * taken * price:.2f} at {price:g} an hour of a {unit}")
 
 

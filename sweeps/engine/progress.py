@@ -46,7 +46,7 @@ class Progress:
             return
         self._shares.pop(entry.place, None)
         if not self._console.is_terminal:
-            self._console.print(self._line(entry), soft_wrap=True)
+            self._console.print(self._line(entry), soft_wrap=True, markup=False)
 
     def _view(self) -> RenderableType:
         done, total = self._schedule.done(), self._schedule.total

@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import shlex
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -57,7 +58,7 @@ def sweep(console: Console, study: Study, options: Options) -> int:
         tracker = Tracker(ledger, folder.name, *place)
         bug = None
         try:
-            if not schedule.finished:
+            if not schedule.finished or any(e.refused for e in ledger.entries(*wanted)):
                 bug = _run(console, options, ledger, schedule, tracker, folder)
         finally:
             ledger.release_all()
@@ -82,15 +83,17 @@ def _run(
 ) -> str | None:
     """Run the trials that are missing. Returns the traceback of a bug that stopped them."""
     with ThreadPoolExecutor(1) as side:
-        first = schedule.next()
-        if isinstance(first, Ticket):
+        following = schedule.next()
+        first = following if isinstance(following, Ticket) else None
+        if first:
             # While Ray starts: it takes seconds, most of them for imports, and is remembered.
             side.submit(predict_trial_memory, first.run)
         address = cluster.running()
         with _ready(address, console, options, ledger.study, folder) as trainable:
-            progress = Progress(console, ledger, schedule)
             devices = find_devices(options.cpus_per_trial)
             placement = Placement(devices, options.cpus_per_trial, options.memory_budget)
+            ledger.reopen(placement.fits)
+            progress = Progress(console, ledger, schedule)
             listeners = [tracker.send, progress.update]
             search = LedgerSearch(schedule, ledger, placement, listeners, first)
             recorder = Recorder(search, refused=lambda: tracker.refused)
@@ -187,16 +190,16 @@ _GO_ON = "; the same command goes on from here"
 
 def _folder(storage: Path, name: str, fresh: bool) -> Path:
     """The folder of the latest version of a sweep, or of a new one."""
-    versions = [1] if (storage / name).exists() else []
-    for path in storage.glob(f"{name}-v*"):
-        found = re.fullmatch(r"-v(\d+)", path.name.removeprefix(name))
-        versions += [int(found[1])] if found else []
-    version = max(versions, default=0) + 1 if fresh else max(versions, default=1)
-    folder = storage / (name if version == 1 else f"{name}-v{version}")
     try:
+        versions = [1] if (storage / name).exists() else []
+        for path in storage.glob(f"{name}-v*"):
+            found = re.fullmatch(r"-v(\d+)", path.name.removeprefix(name))
+            versions += [int(found[1])] if found else []
+        version = max(versions, default=0) + 1 if fresh else max(versions, default=1)
+        folder = storage / (name if version == 1 else f"{name}-v{version}")
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{folder}: cannot be written ({error.strerror})") from None
+        raise InputError(f"{storage}: cannot be written ({error.strerror})") from None
     return folder
 
 
@@ -229,19 +232,19 @@ def _summarise(console: Console, options: Options, ledger: Ledger, schedule: Sch
         )
     if not schedule.finished:
         console.print(f"{schedule.done()} of {schedule.total} done; the same command goes on")
-    where = ""
+    where, store = "", shlex.quote(without_credentials(options.tracking_uri))
     if options.tracking_uri != default_uri(options.storage):
-        where = f" --tracking-uri {without_credentials(options.tracking_uri)}"
+        where = f" --tracking-uri {store}"
     elif options.storage != Path("runs").resolve():
-        where = f" --storage {options.storage}"
+        where = f" --storage {shlex.quote(str(options.storage))}"
     name = ledger.study.name
     further = f"export {name} --top 3 --out best.yaml" if best else f"report {name} --out report"
     for command in (
         f"python -m analysis trials {name}{where}",
         f"python -m analysis {further}{where}",
-        f"mlflow ui --backend-store-uri {without_credentials(options.tracking_uri)}",
+        f"mlflow ui --backend-store-uri {store}",
     ):
-        console.print(command, soft_wrap=True)
+        console.print(command, soft_wrap=True, markup=False)
 
 
 _SAID = {

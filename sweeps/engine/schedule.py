@@ -36,6 +36,8 @@ def quotas(study: Study, choice: Choice, trials: int) -> Quotas:
         cells = design.grid_cells(study)
         tuning: Quotas = {"tune": sum(map(len, cells))} if study.tuned else {}
         return {**tuning, "grid": len(cells) * study.seeds}
+    if choice == "confirm":
+        return {"confirm": min(trials, _CONFIRMED * study.seeds)}
     if choice != "all":
         return {choice: trials}
     search = trials // 4

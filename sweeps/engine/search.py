@@ -37,16 +37,16 @@ class LedgerSearch(Unsaved, Searcher):
         ledger: Ledger,
         placement: Placement,
         listeners: list[Listener],
-        first: Next,
+        first: Ticket | None,
     ) -> None:
-        """Begin with `first`, which the schedule has given already."""
+        """Begin with `first`, if the schedule has given one already."""
         super().__init__()
         self._schedule = schedule
         self._ledger = ledger
         self._placement = placement
         self._listeners = listeners
         self._tickets: dict[str, Ticket] = {}
-        self._held: Next | None = first
+        self._held = first
         self._side = ThreadPoolExecutor(1, thread_name_prefix="placement")
         self._placing: tuple[Ticket, Future[Placed | Refusal]] | None = None
 

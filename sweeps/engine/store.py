@@ -71,7 +71,8 @@ def make_database(uri: str) -> None:
 
 def without_credentials(text: str) -> str:
     """`text` with the user and password cut out of every address in it."""
-    return re.sub(r"(\w://)[^/\s]*@", r"\1", text)
+    text = re.sub(r"(\w://)[^/\s]*@", r"\1", text)
+    return re.sub(r"([?&]\w*(?:pass|token|secret)\w*=)[^&\s]*", r"\1***", text, flags=re.IGNORECASE)
 
 
 def connect(uri: str) -> "MlflowClient":

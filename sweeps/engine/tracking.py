@@ -195,6 +195,8 @@ class Tracker:
         if sent and (sent.status, sent.reports) == (entry.status, _reports(entry)):
             return
         sent = sent or self._begin(entry)
+        if sent.status not in ("running", entry.status):
+            self._client.set_tag(sent.run_id, TAGS.message, "")  # of how it ended before
         if entry.status == "running" and sent.status != "running":
             self._client.update_run(sent.run_id, status="RUNNING")
         self._client.log_batch(sent.run_id, **_batch(entry, sent))

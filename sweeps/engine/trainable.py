@@ -12,6 +12,7 @@ from ray import tune
 
 from memmeta import checkpoint, data, limits, provenance
 from memmeta.config import RunConfig
+from memmeta.errors import InputError
 from memmeta.runtime import configure_process
 from memmeta.training import DivergedError, MetaTrainer
 
@@ -76,6 +77,8 @@ class MetaTrainable(tune.Trainable):
             result = self._advance()
         except DivergedError as error:
             result = self._ended("diverged", str(error))
+        except InputError as error:
+            result = self._ended("failed", error.message)
         except Exception as error:
             if limits.is_out_of_memory(error):
                 result = self._ended("out_of_memory", str(error) or type(error).__name__)
@@ -110,7 +113,10 @@ class MetaTrainable(tune.Trainable):
         dataset = data.load(self.run.data.name, self.data_root)
         trainer = MetaTrainer(self.run, dataset, self.device)
         if self.checkpoint_file.exists():
-            _, state = checkpoint.load(self.checkpoint_file)
+            try:
+                _, state = checkpoint.load(self.checkpoint_file)
+            except InputError as error:
+                raise InputError(f"{error.message}; without it the trial begins anew") from None
             trainer.load_state_dict(state)
         self.trainer = trainer
         return trainer

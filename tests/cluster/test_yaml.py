@@ -102,6 +102,11 @@ def test_no_password_in_the_git_folder_is_copied(name):
     assert "/config" in config["rsync_exclude"]
 
 
+def test_no_password_in_the_git_folder_is_in_an_image():
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    assert {".git/config", ".git/logs", "data", "runs", ".venv"} <= set(ignored)
+
+
 @LAUNCHED
 def test_servers_listen_on_the_head_alone(name):
     lines = " ".join(commands(read(name)))

@@ -1,5 +1,6 @@
 """What the command line takes and refuses, before anything runs."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,8 @@ def invoke(*words, study=STUDY):
         (["--tune", "inner_lr=0.1,1"], "tuned needs a grid"),
         (["--grid", "ridge=1", "--tune", "inner_lr"], "--tune 'inner_lr'"),
         (["--grid", "inner_stepss=1"], "inner_stepss"),
+        (["--grid", "inner_steps=2020-13-45"], "FIELD=VALUE,VALUE,... is accepted"),
+        (["--stage", "confirm", "--fresh"], "--fresh begins a sweep"),
         (["--grid", "ridge=1", "--grid", "ridge=2"], "--grid 'ridge=2': ridge is there twice"),
         (["--grid", "ridge=1", "--sampler", "gp"], "--sampler is not for --stage grid"),
         (["--grid", "ridge=1", "--memory-limit", "1GiB"], "--memory-limit is not for --stage grid"),
@@ -51,6 +54,24 @@ def test_what_is_tuned_in_a_grid_is_for_no_other_stage():
     study = STUDY.changed(grid={"cg_steps": [1]})
     result = invoke("--tune", "inner_lr=0.1,1", "--stage", "all", study=study)
     assert (result.exit_code, "--tune is not for --stage all" in result.output) == (2, True)
+
+
+def test_a_plan_for_more_cpus_than_there_are_is_refused(data_root, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    result = invoke("--dry-run", "--cpus-per-trial", "1000", "--data-root", data_root)
+    assert (result.exit_code, "1000: this machine has" in result.output) == (2, True)
+
+
+def test_a_plan_pays_for_every_cpu_of_a_trial(data_root, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    monkeypatch.setattr("sweeps.engine.plan._seconds_per_task", lambda *_: (3600.0, 0.0))
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    words = ["--dry-run", "--stage", "confirm", "--trials", "100", "--price-per-hour", "1"]
+    result = invoke(*words, "--cpus-per-trial", "2", "--data-root", data_root)
+    assert "15 trials" in result.output
+    tasks = 15 * STUDY.training.iterations * STUDY.learner.task_batch
+    price = re.search(r"price: ([\d.]+)", result.output)[1]
+    assert float(price) == 2 * tasks
 
 
 def test_a_fresh_sweep_is_a_new_version_and_the_latest_goes_on(tmp_path):

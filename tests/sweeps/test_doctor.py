@@ -70,7 +70,8 @@ def test_a_cluster_is_looked_at_node_by_node(tmp_path, data_root):
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **size})
     try:
         cluster.add_node(num_cpus=1, num_gpus=1, **size)
-        options = ("--data-root", data_root, "--storage", tmp_path)
+        options = ("--data-root", data_root, "--storage", tmp_path / "[b]" / "runs")
+        options += ("--tracking-uri", default_uri(tmp_path))
         address = cluster.address
         code, output = doctor(*options, address=address)
     finally:

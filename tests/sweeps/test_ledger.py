@@ -235,6 +235,48 @@ def test_other_settings_are_refused_with_what_differs(tmp_path):
         open_ledger(tmp_path, other)
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"space": {"ridge": {"low": 0.1, "high": 1.0}}}, "space.inner_lr was "),
+        ({"learner": LearnerConfig(filters=7)}, "learner.filters was 64, is 7"),
+        ({"training": TrainingConfig(iterations=10, evaluations=2)}, "training.evaluations was 4"),
+    ],
+)
+@pytest.mark.parametrize("stage", ["search", "confirm"])
+def test_what_follows_from_explore_is_refused_with_other_settings(tmp_path, stage, changes, said):
+    open_ledger(tmp_path, stages=("explore",))
+    with pytest.raises(InputError, match=f"stage explore of this sweep.*{said}"):
+        open_ledger(tmp_path, STUDY.changed(**changes), stages=(stage,))
+    open_ledger(tmp_path, STUDY.changed(sampler="gp", memory_limit=1), stages=(stage,))
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "nsgaii", "random"])
+def test_a_date_is_a_seed(tmp_path, sampler):
+    ledger = open_ledger(tmp_path, STUDY.changed(sampler=sampler), seed=20261124)
+    assert ledger.propose().run.seed == 20261124
+
+
+def test_what_was_refused_is_begun_again_where_it_fits(tmp_path):
+    refusal = failure("out_of_memory") | {"step": 0}
+    ledger = open_ledger(tmp_path)
+    for told in (refusal, refusal, refusal | {"hardware": "h"}):
+        ledger.report(ledger.propose(), told)
+    small, *_ = ledger.entries()
+    ledger = open_ledger(tmp_path)
+    ledger.reopen(lambda run: run == small.run)
+    again, *others = ledger.entries()
+    assert again.status == "interrupted"
+    assert [entry.status for entry in others] == ["out_of_memory"] * 2
+    ticket = ledger.begin("search", again.index, again.params, again.run.seed)
+    assert (ticket.run, ledger.entry(again.place).status) == (small.run, "running")
+    ledger.report(ticket, result(0.5))
+    assert [entry.status for entry in open_ledger(tmp_path).finished()] == [
+        "complete",
+        *["out_of_memory"] * 2,
+    ]
+
+
 def test_a_sweep_goes_on_with_a_version_that_has_one_more_option(tmp_path):
     ledger = open_ledger(tmp_path, stages=("explore",))
     book = ledger._books["explore"]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from sweeps.engine.store import default_uri, make_database
+from sweeps.engine.store import default_uri, make_database, without_credentials
 
 ROOT = Path(__file__).parents[2]
 MAKE = "import sys; from sweeps.engine.store import make_database; make_database(sys.argv[1])"
@@ -33,6 +33,12 @@ def test_options_in_the_address_are_no_part_of_the_file(tmp_path):
     make_database(f"{uri}?timeout=5")
     assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
     assert MlflowClient(f"{uri}?timeout=5").search_experiments()
+
+
+def test_secrets_among_the_options_of_an_address_are_cut_out():
+    said = "mysql://host/db?user=u&password=hunter2&sslmode=on and x://h?auth_token=hunter2"
+    shown = without_credentials(said)
+    assert shown == "mysql://host/db?user=u&password=***&sslmode=on and x://h?auth_token=***"
 
 
 def test_a_database_that_is_there_stays(tmp_path):

@@ -251,18 +251,25 @@ def test_a_second_driver_is_refused(sweep):
     assert "already running" in output
 
 
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        (["--tracking-uri", "sqlite:////proc/no/mlflow.db"], "cannot be opened as an MLflow store"),
-        (["--tracking-uri", "nonsense://x"], "cannot be opened as an MLflow store"),
-    ],
-)
-def test_bad_input_is_one_line_and_exit_code_2(sweep, options, said):
-    code, output = sweep.run(*options)
+def test_a_store_that_cannot_be_opened_is_one_line_and_exit_code_2(sweep):
+    code, output = sweep.run("--tracking-uri", "sqlite:////proc/no/mlflow.db")
     assert code == 2, output
-    assert said in output
+    assert "cannot be opened as an MLflow store" in output
     assert "Traceback" not in output
+
+
+@pytest.mark.faults
+def test_what_was_refused_runs_once_there_is_room_for_it(sweep):
+    options = "--trials", "2", "--stage", "explore"
+    code, output = sweep.run(*options, "--memory-budget", "1MiB")
+    assert code == 0, output
+    assert "2 trials ran out of memory or would have" in output
+    code, output = sweep.run(*options)
+    assert code == 0, output
+    assert "out of memory" not in output
+    _, children = runs(sweep, "trial")
+    assert [run.data.tags[TAGS.status] for run in children] == ["complete"] * 2
+    assert all(run.data.tags[TAGS.message] == "" for run in children)
 
 
 def test_dry_run_prints_a_plan_and_runs_nothing(sweep):

@@ -124,6 +124,25 @@ def test_writing_twice_leaves_what_writing_once_leaves(tmp_path):
     assert store(uri) == once
 
 
+def test_a_trial_that_ends_well_says_nothing_of_how_it_failed_before(tmp_path):
+    uri = default_uri(tmp_path)
+    ledger = open_ledger(tmp_path)
+    tracker = open_tracker(ledger, uri, tmp_path)
+    ticket = begin(ledger, tracker, 0)
+    tracker.send(ledger.report(ticket, told([0.3], "failed") | {"message": "a bug"}))
+    tracker.close(ledger.entries(), False, {})
+    ledger = open_ledger(tmp_path)
+    tracker = open_tracker(ledger, uri, tmp_path)
+    ticket = begin(ledger, tracker, 0)
+    tracker.send(ledger.report(ticket, told([0.3, 0.4], "complete")))
+    tracker.close(ledger.entries(), True, {})
+    assert store(uri) == {"explore 000": ("FINISHED", "complete", [0.3, 0.4])}
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(STUDY.name)
+    (run,) = client.search_runs([experiment.experiment_id], f"tags.`{TAGS.kind}` = 'trial'")
+    assert run.data.tags[TAGS.message] == ""
+
+
 @pytest.mark.faults
 def test_metrics_of_an_outage_are_kept_and_sent_later(tmp_path, monkeypatch):
     monkeypatch.setattr(tracking, "_LONGEST_PAUSE", 0.5)
