@@ -217,7 +217,9 @@ class MetaTrainer:
     def _cold_start(self) -> Solution:
         """phi^0 and v = 0 for every task of the pool."""
         assert self.config.learner.task_pool is not None
-        phi = self.model.initial_phi(self.config.learner.task_pool).detach().contiguous()
+        phi = self.model.initial_phi(self.config.learner.task_pool).detach()
+        # A copy even for a pool of one task, whose phi^0 is the head's own weight.
+        phi = phi.clone(memory_format=torch.contiguous_format)
         return Solution(phi, torch.zeros_like(phi))
 
     def evaluate(self, split: Literal["val", "test"], tasks: int) -> Evaluation:

@@ -61,6 +61,11 @@ def test_equals_the_measurement_to_the_byte(dataset, learner, task_batch, steps)
     assert predict_peak_memory(run, dataset.input_shape) == measured(run, dataset)
 
 
+def test_equals_the_measurement_of_a_warm_start_of_one_task(dataset):
+    run = make_run(1, 4, warm_start=True, task_pool=1)
+    assert predict_peak_memory(run, dataset.input_shape) == measured(run, dataset)
+
+
 def test_equals_the_measurement_of_augmented_photographs(dataset):
     small = make_run(3, 4)
     photographs = small.data.model_copy(update={"name": "fc100"})

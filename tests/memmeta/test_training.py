@@ -110,6 +110,15 @@ def test_a_warm_start_changes_nothing_before_a_task_comes_again(run, dataset, al
         assert continued["inner_gradient_norm"] < cold["inner_gradient_norm"]
 
 
+@pytest.mark.parametrize("head", ["linear", "mlp"])
+def test_a_warm_start_of_a_pool_of_one_leaves_the_initial_head_as_it_was(run, dataset, head):
+    run = with_learner(run, head=head, task_batch=1, task_pool=1, warm_start=True)
+    trainer = MetaTrainer(run, dataset, "cpu")
+    before = [p.clone() for p in trainer.model.head.parameters()]
+    trainer.step()
+    assert_same(before, trainer.model.head.parameters())
+
+
 def test_a_pool_of_tasks_is_trained_on_in_turn(run, dataset):
     trainer = MetaTrainer(with_learner(run, task_pool=3), dataset, "cpu")
     seen = []
