@@ -1,6 +1,8 @@
 """Command line: train one config, evaluate a checkpoint, download data."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -62,10 +64,8 @@ def train(
     path = out or Path("runs/train") / f"{config.key}.pt"
     console = Console(highlight=False)
     _resume(trainer, path, console)
-    try:
+    with _failure_in_one_line():
         train_to_end(trainer, console, lambda: checkpoint.save(path, trainer))
-    except DivergedError as error:
-        raise click.ClickException(f"{error}; a smaller inner_lr or outer_lr may help") from None
     _print_summary(console, trainer, exported)
     command = f"python -m memmeta evaluate {path} --data-root {data_root}"
     console.print(f"test it:   {command}", soft_wrap=True)
@@ -91,10 +91,11 @@ def evaluate(
     configure_process(threads)
     trainer = MetaTrainer(config, data.load(config.data.name, data_root), chosen_device(device))
     trainer.load_state_dict(state)
-    if split == "val":
-        result = trainer.evaluate("val", tasks or config.training.val_tasks)
-    else:
-        result = trainer.evaluate("test", tasks or config.training.test_tasks)
+    with _failure_in_one_line():
+        if split == "val":
+            result = trainer.evaluate("val", tasks or config.training.val_tasks)
+        else:
+            result = trainer.evaluate("test", tasks or config.training.test_tasks)
     metric = config.data.metric
     click.echo(f"{split} {metric.title} {metric.text(result.value, result.interval)}")
 
@@ -180,6 +181,15 @@ def download(name: str, data_root: Path) -> None:
     """Fetch the data set NAME into the data root, where that is possible, and prepare its cache."""
     data.download(name, data_root)
     click.echo(f"ready: {data.prepare(name, data_root)}")
+
+
+@contextmanager
+def _failure_in_one_line() -> Iterator[None]:
+    """What training may end in that is no bug: one line, and exit code 1."""
+    try:
+        yield
+    except DivergedError as error:
+        raise click.ClickException(f"{error}; a smaller inner_lr or outer_lr may help") from None
 
 
 def _override(

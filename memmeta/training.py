@@ -49,7 +49,7 @@ class Report(NamedTuple):
 
 
 class DivergedError(RuntimeError):
-    """The query loss, the hypergradient or the metric is no longer finite. A result, not a bug."""
+    """A number of training or of an evaluation is no longer finite. A result, not a bug."""
 
     def __init__(self, iteration: int) -> None:
         super().__init__(f"diverged at outer step {iteration}")
@@ -146,8 +146,6 @@ class MetaTrainer:
             on_step()
         means = {name: sum(s[name] for s in steps) / len(steps) for name in steps[0]}
         val = self.evaluate("val", self.config.training.val_tasks)
-        if not math.isfinite(val.value):
-            raise DivergedError(self.iteration)
         report = Report(self.iteration, means, val, time.time())
         self.reports.append(report)
         return report
@@ -223,12 +221,18 @@ class MetaTrainer:
         return Solution(phi, torch.zeros_like(phi))
 
     def evaluate(self, split: Literal["val", "test"], tasks: int) -> Evaluation:
-        """Adapt to each of `tasks` fixed episodes of `split` and score its query set."""
+        """Adapt to each of `tasks` fixed episodes of `split` and score its query set.
+
+        Raises:
+            DivergedError: the mean is not finite.
+        """
         batches = [
             self.score(split, range(first, min(first + self.evaluation_batch, tasks)))
             for first in range(0, tasks, self.evaluation_batch)
         ]
         values = torch.cat(batches).double()
+        if not values.mean().isfinite():
+            raise DivergedError(self.iteration)
         interval = 1.96 * values.std() / math.sqrt(tasks)
         return Evaluation(values.mean().item(), interval.item(), tasks)
 
@@ -242,13 +246,18 @@ class MetaTrainer:
         return max(1, images // (data.ways * (data.shots + data.eval_queries)))
 
     def score(self, split: Literal["val", "test"], indices: range) -> Tensor:
-        """The metric of each of these tasks, [tasks], after adaptation to it."""
+        """The metric of each of these tasks, [tasks], after adaptation to it.
+
+        Not finite where the scores are not.
+        """
         episodes = self._episodes(split, indices)
         model = models.with_outputs(self.model, self.config.data.outputs)
         scores = predict(model, episodes, self.config.learner)
         if self.config.data.metric is MSE:
             return loss(scores, episodes.query_labels)
-        return (scores.argmax(-1) == episodes.query_labels).float().mean(1)
+        accuracy = (scores.argmax(-1) == episodes.query_labels).float().mean(1)
+        # The largest of NaNs is the first: class 0, and so as good as chance.
+        return accuracy.where(scores.isfinite().flatten(1).all(1), math.nan)
 
     def _episodes(self, split: Literal["train", "val", "test"], indices: Sequence[int]) -> Episodes:
         data = self.config.data

@@ -1,6 +1,7 @@
 import re
 
 import pytest
+import torch
 import yaml
 from click.testing import CliRunner
 
@@ -141,6 +142,19 @@ def test_the_checkpoint_of_another_run_is_not_overwritten(call, tmp_path):
     code, output = call("train", config, "--out", "run.pt", "--seed", "1")
     assert code == 2
     assert "the checkpoint of another run" in output
+
+
+def test_a_checkpoint_that_predicts_nothing_is_one_line_and_exit_code_1(call, tmp_path):
+    call("train", write(tmp_path / "tiny.yaml", TINY), "--out", "run.pt")
+    content = torch.load("run.pt")
+    for parameter in content["trainer"]["model"].values():
+        parameter.fill_(float("nan"))
+    torch.save(content, "run.pt")
+    for split in ("val", "test"):
+        code, output = call("evaluate", "run.pt", "--split", split)
+        assert code == 1
+        assert "diverged at outer step 4" in output
+        assert len(output.strip().splitlines()) == 1
 
 
 def test_divergence_is_one_line_and_exit_code_1(call, tmp_path):

@@ -337,6 +337,33 @@ def test_regression_is_evaluated_by_its_mean_squared_error(regression):
     assert result.tasks == 5
 
 
+@pytest.mark.parametrize("learner", [{}, {"head": "mlp"}, {"algorithm": "maml"}])
+def test_scores_that_are_not_finite_are_divergence_and_no_guess(run, dataset, learner):
+    trainer = MetaTrainer(with_learner(run, **learner), dataset, "cpu")
+    assert trainer.score("val", range(2)).isfinite().all()
+    with torch.no_grad():
+        next(trainer.model.parameters()).fill_(math.nan)
+    assert trainer.score("val", range(2)).isnan().all()
+    for split in ("val", "test"):
+        with pytest.raises(DivergedError, match="outer step 0"):
+            trainer.evaluate(split, 4)
+
+
+def test_an_accuracy_is_unknown_only_where_scores_are_not_finite(run, dataset, monkeypatch):
+    trainer = MetaTrainer(run, dataset, "cpu")
+    before = trainer.score("val", range(2))
+
+    def broken(*inputs):
+        scores = predict(*inputs)
+        scores[1, 3, 0] = math.inf
+        return scores
+
+    monkeypatch.setattr("memmeta.training.predict", broken)
+    first, second = trainer.score("val", range(2))
+    assert first == before[0]
+    assert second.isnan()
+
+
 def test_an_error_that_is_not_finite_at_validation_is_divergence(regression, monkeypatch):
     trainer = MetaTrainer(regression, Sinusoid(), "cpu")
     trainer.train_to_evaluation()
