@@ -59,6 +59,8 @@ class DivergedError(RuntimeError):
 class MetaTrainer:
     """Trains one model as `config` says.
 
+    Making one raises InputError if the data cannot give the episodes of training and validation.
+
     Training episode number i is a function of the seed and i alone, so the state holds no
     random generator and a resumed run equals an uninterrupted one (on the CPU to the last bit,
     with the same number of threads).
@@ -80,6 +82,9 @@ class MetaTrainer:
         self._timed_seconds = 0.0
         self._timed_steps = 0
         self._algorithm = ALGORITHMS[config.learner.algorithm]
+        # Of no task: what cannot be drawn is refused now, and not after training.
+        self._episodes("train", [])
+        self._episodes("val", [])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             model = models.build(

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from memmeta.config import DataConfig
 from memmeta.data.episodes import Episodes, Split, sample_episodes, to_float
+from memmeta.errors import InputError
 
 SplitName = Literal["train", "val", "test"]
 
@@ -50,10 +51,10 @@ class Dataset(Protocol):
             config: the shape of a task.
             queries: query inputs a class, in place of the config's.
             seed: not negative; another seed gives other tasks.
-            indices: B indices, not negative.
+            indices: B indices, not negative. Even with none the split has to suffice.
 
         Raises:
-            InputError: the split is too small for tasks of this shape.
+            InputError: the split is too small for tasks of this shape. The message names it.
         """
 
     def to_input(self, stored: Tensor) -> Tensor:
@@ -100,15 +101,18 @@ class ImageDataset:
         indices: Sequence[int],
     ) -> Episodes:
         """As `Dataset.episodes`: uint8 images."""
-        return sample_episodes(
-            getattr(self, split),
-            ways=config.ways,
-            shots=config.shots,
-            queries=queries,
-            rotations=config.rotations,
-            seed=seed,
-            indices=indices,
-        )
+        try:
+            return sample_episodes(
+                getattr(self, split),
+                ways=config.ways,
+                shots=config.shots,
+                queries=queries,
+                rotations=config.rotations,
+                seed=seed,
+                indices=indices,
+            )
+        except InputError as error:
+            raise InputError(f"{self.name}, split {split}: {error.message}") from None
 
     def to_input(self, stored: Tensor) -> Tensor:
         """As `Dataset.to_input`: uint8 images normalised, channels_last in memory."""

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 import statistics
 import time
@@ -126,6 +127,32 @@ def test_a_pool_of_tasks_is_trained_on_in_turn(run, dataset):
         seen.append(trainer._training_indices())
         trainer.step()
     assert seen == [[0, 1], [2, 0], [1, 2]]
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        ({"ways": 9}, "glyphs, split train: 9 ways, but the split has 8 classes"),
+        ({"shots": 11}, "glyphs, split train: 11 shots and 2 queries are 13 images a class"),
+        ({"eval_queries": 11}, "glyphs, split val: 2 shots and 11 queries are 13 images a class"),
+    ],
+)
+def test_episodes_that_the_data_cannot_give_are_refused_before_training(run, dataset, shape, said):
+    run = run.model_copy(update={"data": run.data.model_copy(update=shape)})
+    with pytest.raises(InputError, match=said):
+        MetaTrainer(run, dataset, "cpu")
+
+
+def test_validation_classes_that_do_not_suffice_are_refused_before_training(run, dataset):
+    two = dataclasses.replace(
+        dataset.val, offsets=dataset.val.offsets[:3], class_names=dataset.val.class_names[:2]
+    )
+    with pytest.raises(InputError, match="split val: 3 ways, but the split has 2 classes"):
+        MetaTrainer(run, dataclasses.replace(dataset, val=two), "cpu")
+    # Not every run is tested.
+    untested = MetaTrainer(run, dataclasses.replace(dataset, test=two), "cpu")
+    with pytest.raises(InputError, match="split test: 3 ways, but the split has 2 classes"):
+        untested.evaluate("test", 2)
 
 
 @pytest.mark.parametrize("learner", [{"algorithm": "anil"}, {"algorithm": "maml"}, {}])
