@@ -35,7 +35,8 @@ def head_inputs(
       scaled to the given mean square norm on the support set. With that of
       `losses.input_mean_square`, 2 * ways for classes, a linear head's Hessian at phi = 0, which
       is then (I / ways - 11' / ways^2) (x) X'X / n, has no eigenvalue above 2 for any backbone
-      and any number of ways, and an inner_lr of about 1 is both stable and quick.
+      and any number of ways, and an inner_lr of about 1 is both stable and quick. Where all
+      support features coincide, as those of a single example do, they are not scaled.
     """
     if scaling == "sqrt_dim":
         scale = 1 / math.sqrt(support.shape[-1])
@@ -44,7 +45,10 @@ def head_inputs(
         mean = support.mean(-2, keepdim=True)
         support, query = support - mean, query - mean
         actual = support.square().sum(-1, keepdim=True).mean(-2, keepdim=True)
-        factor = torch.rsqrt(actual / mean_square + torch.finfo(support.dtype).tiny)
+        spread = actual / mean_square
+        # Where the features coincide there is nothing to scale, and rsqrt's derivative is infinite.
+        spread = torch.where(spread == 0, 1.0, spread + torch.finfo(spread.dtype).tiny)
+        factor = torch.rsqrt(spread)
         support, query = support * factor, query * factor
     return F.pad(support, (0, 1), value=1.0), F.pad(query, (0, 1), value=1.0)
 

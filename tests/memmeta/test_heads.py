@@ -88,9 +88,21 @@ def test_standardized_hessian_at_zero_is_at_most_two_for_any_backbone(shape, siz
             assert largest <= 2 + 1e-9
 
 
-def test_standardize_survives_identical_features():
-    x, _ = heads.head_inputs(torch.ones(1, 4, 3), torch.ones(1, 4, 3), "standardize", 4.0)
-    assert x.isfinite().all()
+def test_standardize_leaves_a_task_unscaled_whose_features_coincide():
+    generator = torch.Generator().manual_seed(0)
+    support = torch.randn(2, 4, 3, generator=generator)
+    support[0] = torch.tensor([1.0, 0.0, 2.0])
+    query = torch.randn(2, 5, 3, generator=generator)
+    support.requires_grad_()
+    query.requires_grad_()
+    x, y = heads.head_inputs(support, query, "standardize", 4.0)
+    assert torch.equal(x[0, :, :-1], torch.zeros(4, 3))
+    assert torch.equal(y[0, :, :-1], query[0] - support[0, 0])
+    (x.square().sum() + y.pow(3).sum()).backward()
+    for gradient in (support.grad, query.grad):
+        assert gradient.isfinite().all()
+        assert gradient[0].any()
+        assert gradient[1].any()
 
 
 def test_the_mlp_begins_with_a_hidden_layer_that_keeps_norms_and_an_output_of_zero():

@@ -364,6 +364,13 @@ def test_regression_is_evaluated_by_its_mean_squared_error(regression):
     assert result.tasks == 5
 
 
+@pytest.mark.parametrize("learner", [{}, {"algorithm": "itd_bio"}, {"algorithm": "maml"}])
+def test_regression_from_a_single_point_does_not_diverge(regression, learner):
+    data = regression.data.model_copy(update={"shots": 1})
+    run = with_learner(regression, inner_lr=0.01, **learner).model_copy(update={"data": data})
+    assert len(finish(MetaTrainer(run, Sinusoid(), "cpu"))) == 2
+
+
 @pytest.mark.parametrize("learner", [{}, {"head": "mlp"}, {"algorithm": "maml"}])
 def test_scores_that_are_not_finite_are_divergence_and_no_guess(run, dataset, learner):
     trainer = MetaTrainer(with_learner(run, **learner), dataset, "cpu")
