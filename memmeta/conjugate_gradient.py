@@ -19,8 +19,10 @@ def conjugate_gradient(
 
     Returns:
         The last iterate, shaped like b, and each task's relative residual ||b - A x|| / ||b||,
-        [tasks] (0 where b is 0). A task that converges early, or whose curvature p'Ap is not
-        positive (A singular or indefinite), stays at the iterate it has.
+        [tasks] (0 where b is 0). A task whose residual is 0, or whose curvature p'Ap is not
+        positive (A indefinite), stays at the iterate it has. So it does if A is singular and p
+        lies in its null space exactly; where rounding makes p'Ap of such a p a little more than 0,
+        x grows with N, and the residual tells.
     """
     x = torch.zeros_like(b) if x0 is None else x0
     r = b - matvec(x) if x0 is not None else b

@@ -72,6 +72,15 @@ def test_singular_matrix_gives_finite_numbers_and_reports_the_residual():
     assert residual.item() > 0.5
 
 
+def test_no_curvature_stops_a_task_for_good():
+    # The second direction is (0, -57, 57), along which A is 0. Going on from there, along r + p,
+    # would come to about (0, -60.2, 60.2).
+    a = torch.diag(torch.tensor([2.0, 0.0, 0.0], dtype=torch.float64)).expand(1, 3, 3)
+    b = torch.tensor([[1.0, -3.0, 3.0]], dtype=torch.float64)
+    for steps in (1, 2, 3, 10):
+        assert solve(a, b, steps)[0].tolist() == [[9.5, -28.5, 28.5]]
+
+
 def test_negative_curvature_stops_a_task_for_good():
     # At the second direction p'Ap < 0. Going on from there, along r + p, would be no CG at all.
     a = torch.diag(torch.tensor([1.0, 1.0, -2.0], dtype=torch.float64)).expand(1, 3, 3)
