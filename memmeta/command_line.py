@@ -23,7 +23,9 @@ device_option = click.option(
     "--device", default=None, help="PyTorch device; default: a GPU if there is one."
 )
 threads_option = click.option(
-    "--threads", type=click.IntRange(min=1), help="CPU threads; default: the config's, or all."
+    "--threads",
+    type=click.IntRange(min=1),
+    help="CPU threads; default: as many as an exported run states it had, else all.",
 )
 
 
@@ -31,15 +33,16 @@ def chosen_device(name: str | None) -> "torch.device":
     """The device of `--device`; by default a GPU if there is one.
 
     Raises:
-        InputError: there is no such device.
+        InputError: there is no such device, or none that computes.
     """
     # Takes seconds, and most of what is asked of a command line does not need it.
     import torch
 
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+        # Asks for a number, since a meta tensor can be made and has none.
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, ImportError) as error:
         raise InputError(f"--device {name}: {str(error).splitlines()[0]}") from None
     return device
 

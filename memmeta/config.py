@@ -147,8 +147,8 @@ class LearnerConfig(Config):
     """lambda_phi: step size of the head."""
     cg_steps: int = Field(20, ge=0)
     """N: memory_reduced's conjugate-gradient iterations (0 gives its first-order hypergradient)."""
-    outer_lr: float = Field(1e-3, gt=0, allow_inf_nan=False)
-    """lambda_theta: Adam's step size for the backbone."""
+    outer_lr: float = Field(1e-3, gt=0, le=1e6, allow_inf_nan=False)
+    """lambda_theta: Adam's step size for the backbone. Far above 1e6 Adam itself overflows."""
     schedule: Literal["constant", "cosine"] = "constant"
     """Of outer_lr: the same throughout, as in the paper, or half a cosine, down to 0 at the end."""
     weight_decay: float = Field(0.0, ge=0, allow_inf_nan=False)
@@ -234,8 +234,8 @@ class RunConfig(Config):
     data: DataConfig = DataConfig()
     learner: LearnerConfig = LearnerConfig()
     training: TrainingConfig = TrainingConfig(iterations=2000)
-    seed: int = Field(0, ge=0)
-    """Decides the initial weights and the training episodes."""
+    seed: int = Field(0, ge=0, lt=2**64)
+    """Decides the initial weights and the training episodes; as large as PyTorch takes it."""
 
     @model_validator(mode="after")
     def _right_backbone(self) -> Self:
@@ -349,7 +349,9 @@ def read_yaml(path: Path) -> object:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    # Not only YAMLError: what PyYAML makes numbers and dates with raises errors of its own, as for
+    # `2024-13-45`, and it does not expect a thousand brackets in each other.
+    except Exception as error:
         where = getattr(error, "problem_mark", None)
         line = f" (line {where.line + 1})" if where else ""
         raise InputError(f"{path}: not a YAML file{line}") from None

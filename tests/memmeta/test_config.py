@@ -45,6 +45,8 @@ from memmeta.exported import Export, ExportedRun, read_run
             "warm_start is not for anil and maml",
         ),
         ({"learner": {"task_pool": 7}}, "task_pool has to hold a task_batch"),
+        ({"learner": {"outer_lr": 1e38}}, "learner.outer_lr: input should be less than or equal"),
+        ({"seed": 2**64}, "seed: input should be less than 18446744073709551616"),
         ([1], "valid dictionary"),
         (None, "valid dictionary"),
     ],
@@ -108,6 +110,8 @@ def test_reads_plain_configs_and_exports(tmp_path):
     assert [read_run(exported, rank).config for rank in (1, 2)] == runs
     with pytest.raises(InputError, match="no run of rank 3, it has 2"):
         read_run(exported, 3)
+    with pytest.raises(InputError, match=r"plain.yaml: no run of rank 2, it is a single config"):
+        read_run(plain, 2)
 
 
 @pytest.mark.parametrize(
@@ -132,6 +136,11 @@ def test_results_hold_the_metric_of_the_data(data, metric, said):
         (b"a: [1, 2", "not a YAML file"),
         (b"\xff\xfe\x00", "not a YAML file"),
         (b"!!python/object/apply:os.system ['true']", "not a YAML file"),
+        (b"seed: 2024-13-45", "not a YAML file"),
+        (b"seed: 0x_", "not a YAML file"),
+        (b"seed: !!float ''", "not a YAML file"),
+        (b"seed: " + b"9" * 5000, "not a YAML file"),
+        (b"[" * 5000, "not a YAML file"),
         (b"", "valid dictionary"),
     ],
 )
