@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
-from memmeta import checkpoint, data, memory_table
+from memmeta import checkpoint, data, limits, memory_table
 from memmeta.command_line import (
     chosen_device,
     data_root_option,
@@ -60,11 +60,14 @@ def train(
     config = _override(exported.config, iterations, tasks, seed)
     recorded = exported.provenance.threads if exported.provenance else None
     configure_process(threads or recorded)
-    trainer = MetaTrainer(config, data.load(config.data.name, data_root), chosen_device(device))
+    dataset, place = data.load(config.data.name, data_root), chosen_device(device)
     path = out or Path("runs/train") / f"{config.key}.pt"
     console = Console(highlight=False)
-    _resume(trainer, path, console)
     with _failure_in_one_line():
+        trainer = MetaTrainer(config, dataset, place)
+        _resume(trainer, path, console)
+        if not trainer.done:
+            checkpoint.check_writable(path)
         train_to_end(trainer, console, lambda: checkpoint.save(path, trainer))
     _print_summary(console, trainer, exported)
     command = f"python -m memmeta evaluate {path} --data-root {data_root}"
@@ -89,9 +92,10 @@ def evaluate(
     """Score CHECKPOINT_FILE, which `train` wrote, on test (or validation) episodes."""
     config, state = checkpoint.load(checkpoint_file)
     configure_process(threads)
-    trainer = MetaTrainer(config, data.load(config.data.name, data_root), chosen_device(device))
-    trainer.load_state_dict(state)
+    dataset, place = data.load(config.data.name, data_root), chosen_device(device)
     with _failure_in_one_line():
+        trainer = MetaTrainer(config, dataset, place)
+        checkpoint.restore(trainer, state, checkpoint_file)
         if split == "val":
             result = trainer.evaluate("val", tasks or config.training.val_tasks)
         else:
@@ -101,7 +105,10 @@ def evaluate(
 
 
 class _ManyValues(click.Command):
-    """Takes `--option 1 5 10` for `--option 1 --option 5 --option 10`, as people type lists."""
+    """Takes `--option 1 5 10` for `--option 1 --option 5 --option 10`, as people type lists.
+
+    And `--option=1 5 10`.
+    """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         many = {o for p in self.params if getattr(p, "multiple", False) for o in p.opts}
@@ -109,7 +116,8 @@ class _ManyValues(click.Command):
         option = ""
         for word in args:
             if word.startswith("-"):
-                option = word if word in many else ""
+                name = word.partition("=")[0]
+                option = name if name in many else ""
             elif option and expanded[-1] != option:
                 expanded.append(option)
             expanded.append(word)
@@ -190,6 +198,11 @@ def _failure_in_one_line() -> Iterator[None]:
         yield
     except DivergedError as error:
         raise click.ClickException(f"{error}; a smaller inner_lr or outer_lr may help") from None
+    except (RuntimeError, MemoryError) as error:
+        if not limits.is_out_of_memory(error):
+            raise
+        message = "out of memory; a smaller task_batch, or a chunk, may help"
+        raise click.ClickException(message) from None
 
 
 def _override(
@@ -211,7 +224,7 @@ def _resume(trainer: MetaTrainer, path: Path, console: Console) -> None:
     config, state = checkpoint.load(path)
     if config != trainer.config:
         raise InputError(f"{path}: the checkpoint of another run; choose another --out")
-    trainer.load_state_dict(state)
+    checkpoint.restore(trainer, state, path)
     console.print(f"going on from {path}, step {trainer.iteration}")
 
 

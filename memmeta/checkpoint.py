@@ -1,15 +1,26 @@
 """Checkpoints: a trainer's state with the config that made it, in one file."""
 
-import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from memmeta import files
+from memmeta import files, limits
 from memmeta.config import RunConfig, parse
 from memmeta.errors import InputError
 from memmeta.training import MetaTrainer
+
+
+def check_writable(path: Path) -> None:
+    """To be called before training, which would be lost.
+
+    Raises:
+        InputError: `path` cannot be written.
+    """
+    try:
+        files.check_writable(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
 
 
 def save(path: Path, trainer: MetaTrainer) -> None:
@@ -20,7 +31,7 @@ def save(path: Path, trainer: MetaTrainer) -> None:
 
 
 def load(path: Path) -> tuple[RunConfig, dict[str, Any]]:
-    """The config, and the state for a `MetaTrainer` made with it.
+    """The config, and the state for `restore`.
 
     Raises:
         InputError: the file is missing or no checkpoint of this program.
@@ -31,6 +42,21 @@ def load(path: Path) -> tuple[RunConfig, dict[str, Any]]:
         config, state = content["config"], content["trainer"]
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError):
+    # What it raises for bytes that mean nothing depends on the bytes.
+    except Exception:
         raise InputError(f"{path}: not a memmeta checkpoint, or a damaged one") from None
     return parse(RunConfig, config, str(path)), state
+
+
+def restore(trainer: MetaTrainer, state: dict[str, Any], path: Path) -> None:
+    """Let a new trainer go on from what `load` found in `path`.
+
+    Raises:
+        InputError: that is not the state of a trainer with this config.
+    """
+    try:
+        trainer.load_state_dict(state)
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        if limits.is_out_of_memory(error):
+            raise
+        raise InputError(f"{path}: a damaged checkpoint, or one of another version") from None

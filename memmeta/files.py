@@ -22,8 +22,7 @@ def whole(path: Path) -> Iterator[BinaryIO]:
     Raises:
         OSError: it cannot be written; nothing is left of it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    partial = _partial(path)
     try:
         with partial.open("xb") as file:
             _remove_abandoned(path, partial)
@@ -33,6 +32,23 @@ def whole(path: Path) -> Iterator[BinaryIO]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def check_writable(path: Path) -> None:
+    """Try what `whole` will do, and leave nothing of it but the folders on the way.
+
+    Raises:
+        OSError: `path` cannot be written.
+    """
+    partial = _partial(path)
+    partial.touch(exist_ok=False)
+    partial.unlink()
+
+
+def _partial(path: Path) -> Path:
+    """A new name beside `path`, in a folder that exists."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
 
 
 def _remove_abandoned(path: Path, own: Path) -> None:

@@ -1,3 +1,4 @@
+import json
 import re
 
 import pytest
@@ -125,7 +126,13 @@ def test_missing_data_says_what_was_looked_for_and_how_to_get_it(call, tmp_path)
         (["train", "tiny.yaml", "--iterations", "0"], "training.iterations"),
         (["train", "tiny.yaml", "--iterations", "1", "--tasks", "1"], "either --iterations or"),
         (["train", "tiny.yaml", "--device", "warp"], "--device warp"),
+        (["train", "tiny.yaml", "--device", "meta"], "--device meta"),
+        (["train", "tiny.yaml", "--device", "hpu"], "--device hpu"),
+        (["train", "tiny.yaml", "--device", "privateuseone"], "--device privateuseone"),
         (["train", "tiny.yaml", "--seed", "-1"], "seed"),
+        (["train", "tiny.yaml", "--seed", str(2**64)], "seed: input should be less than"),
+        (["train", "tiny.yaml", "--rank", "7"], "no run of rank 7, it is a single config"),
+        (["train", "tiny.yaml", "--out", "tiny.yaml/run.pt"], "run.pt: cannot be written (File"),
     ],
 )
 def test_bad_options_are_one_line_and_exit_code_2(call, tmp_path, words, said):
@@ -134,6 +141,63 @@ def test_bad_options_are_one_line_and_exit_code_2(call, tmp_path, words, said):
     assert code == 2
     assert said in output
     assert "Traceback" not in output
+
+
+def test_a_path_that_cannot_be_written_is_found_out_before_training(call, tmp_path):
+    config = write(tmp_path / "tiny.yaml", TINY)
+    code, output = call("train", config, "--out", "n" * 250)
+    assert code == 2
+    assert output.strip().endswith("cannot be written (File name too long)")
+    assert len(output.strip().splitlines()) == 1
+
+
+def older(content):
+    content["trainer"].pop("reports")
+
+
+def of_another_width(content):
+    model = content["trainer"]["model"]
+    model |= {name: torch.zeros(7) for name in model}
+
+
+def no_state(content):
+    content["trainer"] = [1, 2]
+
+
+def no_report(content):
+    content["trainer"]["reports"] = [{"steps": 3}]
+
+
+@pytest.mark.parametrize("damage", [older, of_another_width, no_state, no_report])
+def test_a_checkpoint_that_does_not_fit_is_one_line_and_exit_code_2(call, tmp_path, damage):
+    config = write(tmp_path / "tiny.yaml", TINY)
+    call("train", config, "--out", "run.pt")
+    content = torch.load("run.pt")
+    damage(content)
+    torch.save(content, "run.pt")
+    for words in (["evaluate", "run.pt"], ["train", config, "--out", "run.pt"]):
+        code, output = call(*words)
+        assert code == 2
+        assert "run.pt: a damaged checkpoint, or one of another version" in output
+        assert len(output.strip().splitlines()) == 1
+
+
+def test_too_little_memory_is_one_line_and_exit_code_1(call, tmp_path):
+    learner = TINY["learner"] | {"filters": 10**6}
+    code, output = call("train", write(tmp_path / "m.yaml", TINY | {"learner": learner}))
+    assert code == 1
+    assert "out of memory; a smaller task_batch" in output
+    assert len(output.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "words", ["--inner-steps 1 --inner-steps 5", "--inner-steps 1 5", "--inner-steps=1 5"]
+)
+def test_an_option_takes_several_values(words):
+    options = ["--filters", "1", "--image-size", "16", "--ways", "2", "--shots", "1", "--json"]
+    result = CliRunner().invoke(main, ["memory", *words.split(), "--queries", "1", *options])
+    assert result.exit_code == 0, result.output
+    assert {row["inner_steps"] for row in json.loads(result.stdout)} == {1, 5}
 
 
 def test_the_checkpoint_of_another_run_is_not_overwritten(call, tmp_path):

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from memmeta.files import whole
+from memmeta.files import check_writable, whole
 
 SLOW_WRITER = """
 import sys
@@ -49,6 +49,28 @@ def test_the_file_appears_when_all_is_written(tmp_path):
         assert not path.exists()
     assert path.read_bytes() == b"all"
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_to_check_makes_the_folder_and_leaves_the_file_as_it_is(tmp_path):
+    path = tmp_path / "folder" / "x"
+    check_writable(path)
+    assert list(path.parent.iterdir()) == []
+    path.write_bytes(b"old")
+    check_writable(path)
+    assert path.read_bytes() == b"old"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["x/below", "n" * 250])
+def test_to_check_fails_where_writing_would(tmp_path, name):
+    (tmp_path / "x").touch()
+    with pytest.raises(OSError, match=r"Not a directory|File exists|name too long"):
+        check_writable(tmp_path / name)
+    with (
+        pytest.raises(OSError, match=r"Not a directory|File exists|name too long"),
+        whole(tmp_path / name),
+    ):
+        pass
 
 
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):

@@ -2,6 +2,7 @@ import dataclasses
 import math
 import statistics
 import time
+from contextlib import suppress
 
 import pytest
 import torch
@@ -190,6 +191,23 @@ def test_frozen_norms_begin_with_the_statistics_of_training_images(run, dataset,
     assert_same(buffers, trainer.model.buffers())
 
 
+@pytest.mark.parametrize(
+    ("seed", "learner"),
+    [
+        (2**64 - 1, {}),
+        (0, {"outer_lr": 1e6, "weight_decay": 1e308}),
+        (0, {"ridge": 1e308}),
+        (0, {"inner_lr": 1e308}),
+    ],
+)
+def test_the_largest_values_that_a_config_takes_are_numbers_of_a_run(run, dataset, seed, learner):
+    trainer = MetaTrainer(
+        with_learner(run, **learner).model_copy(update={"seed": seed}), dataset, "cpu"
+    )
+    with suppress(DivergedError):
+        finish(trainer)
+
+
 def test_same_seed_same_numbers_other_seed_other_numbers(run, dataset):
     one, same = (finish(MetaTrainer(run, dataset, "cpu")) for _ in range(2))
     other = finish(MetaTrainer(run.model_copy(update={"seed": 4}), dataset, "cpu"))
@@ -316,7 +334,9 @@ def test_divergence_is_reported_and_changes_nothing(run, dataset):
     assert trainer.iteration == 1
 
 
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04broken"])
+@pytest.mark.parametrize(
+    "content", [b"", b"not a checkpoint", b"PK\x03\x04broken", b"\x80\x02.", b"\x80\x02K\x01b."]
+)
 def test_damaged_checkpoint_is_refused(tmp_path, content):
     path = tmp_path / "x.pt"
     path.write_bytes(content)
