@@ -79,10 +79,15 @@ def _open(name: str, folder: Path) -> ImageDataset | None:
             shape = (offsets[-1], *meta["image_shape"])
             if images.dtype != np.uint8 or images.shape != shape or len(offsets) != len(names) + 1:
                 return None
+            if offsets[0] != 0 or (np.diff(offsets) <= 0).any():
+                return None
             splits[split] = Split(images, offsets, names)
         mean, std = tuple(meta["mean"]), tuple(meta["std"])
+        if not len(mean) == len(std) == meta["image_shape"][-1]:
+            return None
         return ImageDataset(name=name, **splits, mean=mean, std=std, digest=meta["digest"])
-    except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError):
+    # What NumPy and JSON raise for bytes that mean nothing depends on the bytes.
+    except Exception:
         return None
 
 

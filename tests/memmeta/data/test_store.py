@@ -7,7 +7,10 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import on_disk
@@ -78,6 +81,22 @@ def damage_version(folder: Path) -> None:
     (folder / "meta.json").write_text(json.dumps({**meta, "version": -1}))
 
 
+def changed(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    meta = json.loads((folder / "meta.json").read_text())
+    change(meta)
+    (folder / "meta.json").write_text(json.dumps(meta))
+
+
+def damage_offsets(place: int, value: int, folder: Path) -> None:
+    changed(folder, lambda meta: meta["splits"]["val"]["offsets"].__setitem__(place, value))
+
+
+def damage_header(folder: Path) -> None:
+    """One that is no Python: NumPy lets the tokenizer's error through."""
+    content = (folder / "val.npy").read_bytes()
+    (folder / "val.npy").write_bytes(content.replace(b"}", b"(", 1))
+
+
 def cut(path: Path, size: int) -> None:
     with path.open("r+b") as file:
         file.truncate(size)
@@ -92,6 +111,14 @@ def cut(path: Path, size: int) -> None:
         lambda folder: (folder / "meta.json").write_text("[]"),
         lambda folder: (folder / "meta.json").write_bytes(b"\xff"),
         lambda folder: (folder / "val.npy").unlink(),
+        lambda folder: (folder / "meta.json").write_text("[" * 100_000),
+        partial(damage_offsets, 0, 1),
+        partial(damage_offsets, 1, 0),
+        partial(damage_offsets, 1, 99),
+        lambda folder: changed(folder, lambda meta: meta["mean"].pop()),
+        lambda folder: changed(folder, lambda meta: meta["std"].append(1.0)),
+        damage_header,
+        lambda folder: (folder / "val.npy").write_bytes(b"PK\x03\x04" + bytes(99)),
         lambda folder: cut(folder / "val.npy", 0),
         lambda folder: cut(folder / "val.npy", 50),
         lambda folder: cut(folder / "val.npy", 5000),
