@@ -6,7 +6,7 @@ same counter counts their bytes, so that prediction and measurement on the CPU a
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -197,11 +197,6 @@ class ShapeDataset:
 
     def __init__(self, input_shape: tuple[int, ...]) -> None:
         self.input_shape = input_shape
-
-    @property
-    def task(self) -> Literal["classification", "regression"]:
-        """Classification of images, regression of anything else."""
-        return "classification" if self._images else "regression"
 
     @property
     def _images(self) -> bool:

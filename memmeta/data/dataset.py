@@ -21,10 +21,6 @@ class Dataset(Protocol):
         """As DataConfig has it."""
 
     @property
-    def task(self) -> Literal["classification", "regression"]:
-        """What is asked about an input: its class, or a number."""
-
-    @property
     def input_shape(self) -> tuple[int, ...]:
         """Of one input, as a backbone gets it: (C, H, W) for images."""
 
@@ -79,11 +75,6 @@ class ImageDataset:
     """Per channel, on the 0-255 scale."""
     digest: str
     """Hex SHA-256 of class names and images: the same whichever source they were read from."""
-
-    @property
-    def task(self) -> Literal["classification"]:
-        """Which class an image is of."""
-        return "classification"
 
     @property
     def input_shape(self) -> tuple[int, ...]:

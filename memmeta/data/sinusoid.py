@@ -6,7 +6,6 @@ A task is one wave, y = amplitude * sin(x - phase), seen at a few points.
 import hashlib
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import torch
@@ -29,7 +28,6 @@ class Sinusoid:
     """
 
     name = "sinusoid"
-    task: Literal["regression"] = "regression"
     input_shape = (1,)
 
     @property

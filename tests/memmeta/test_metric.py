@@ -1,13 +1,11 @@
 import pytest
 
 from memmeta.config import DataConfig
-from memmeta.data.sinusoid import Sinusoid
 from memmeta.metric import ACCURACY, MSE
 
 
 def test_regression_is_judged_by_its_error_and_classification_by_accuracy():
     assert DataConfig(name="sinusoid", ways=1).metric is MSE
-    assert Sinusoid.task == "regression"
     for name in ("glyphs", "cifar_fs", "fc100", "miniimagenet", "tieredimagenet", "omniglot"):
         assert DataConfig(name=name).metric is ACCURACY
 

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memmeta.data.augment import augment
+from memmeta.data.augment import _draw, augment
 from memmeta.data.episodes import Episodes
 
 
@@ -61,6 +61,12 @@ def test_a_task_is_changed_alike_in_any_company():
     alone = augment(Episodes(*(each[1:2] for each in episodes)), 7, [9])
     assert torch.equal(together.support[1:2], alone.support)
     assert torch.equal(together.query[1:2], alone.query)
+
+
+def test_changes_are_drawn_apart_from_the_task_itself():
+    # Else the images that were drawn would say how they are changed.
+    own = np.random.default_rng([7, 9]).integers(0, [5, 5, 2], (20, 3))
+    assert not np.array_equal(_draw(7, 9, 20, 2), own)
 
 
 @pytest.mark.parametrize(("seed", "index"), [(7, 10), (8, 9)])

@@ -20,7 +20,6 @@ def dataset(tmp_path: Path) -> Dataset:
 
 
 def test_it_needs_no_files(dataset, tmp_path):
-    assert dataset.task == "regression"
     assert dataset.input_shape == (1,)
     assert len(dataset.digest) == 64
     assert not list(tmp_path.iterdir())
