@@ -129,11 +129,13 @@ def cut(path: Path, size: int) -> None:
 )
 def test_a_damaged_cache_is_made_again(root, damage):
     before = load("fc100", root)
-    images = np.array(before.val.images)
+    images, offsets = np.array(before.val.images), before.val.offsets
     damage(prepare("fc100", root))
     after = load("fc100", root)
     assert after.digest == before.digest
     assert np.array_equal(after.val.images, images)
+    assert np.array_equal(after.val.offsets, offsets)
+    assert (after.mean, after.std) == (before.mean, before.std)
     assert [path.name for path in (root / "cache").iterdir() if path.is_dir()] == ["fc100"]
 
 
