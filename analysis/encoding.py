@@ -66,8 +66,17 @@ def cube_features(points: np.ndarray, space: Space, base: LearnerConfig) -> np.n
     return encode([at(point, space, base) for point in points.tolist()], space)
 
 
+def distances(space: Space) -> tuple[tuple[str, str, bool], ...]:
+    """Those of `_DISTANCES` of which both dimensions are there, each on a logarithmic scale."""
+    return tuple(
+        distance
+        for distance in _DISTANCES
+        if all(name in space and _width(space[name]) for name in distance[:2])
+    )
+
+
 def with_distances(features: np.ndarray, space: Space) -> np.ndarray:
-    """Features, and a column within [0, 1] for each of `_DISTANCES` whose dimensions are there.
+    """Features, and a column within [0, 1] for each of `distances`.
 
     A distance is a product or a quotient, and so on logarithmic scales a sum or a difference. It
     adds nothing that the features do not say, but a surrogate with a length for each feature sees
@@ -86,12 +95,11 @@ def with_distances(features: np.ndarray, space: Space) -> np.ndarray:
         is_choice = isinstance(distribution, CategoricalDistribution)
         place += len(distribution.choices) if is_choice else 1
     found = [features]
-    for one, other, quotient in _DISTANCES:
-        widths = [_width(space[name]) if name in space else 0.0 for name in (one, other)]
-        if all(widths):
-            near, far = features[:, columns[one]], features[:, columns[other]]
-            moved = widths[0] * near + widths[1] * (1 - far if quotient else far)
-            found.append((moved / sum(widths))[:, None])
+    for one, other, quotient in distances(space):
+        widths = _width(space[one]), _width(space[other])
+        near, far = features[:, columns[one]], features[:, columns[other]]
+        moved = widths[0] * near + widths[1] * (1 - far if quotient else far)
+        found.append((moved / sum(widths))[:, None])
     return np.hstack(found)
 
 

@@ -64,8 +64,8 @@ def importances(
         ),
         Importance(
             "fANOVA",
-            "which share of the variance over the whole space each dimension explains by itself "
-            "in a random forest (interactions left out)",
+            "which share of the variance over the space looked at each dimension explains by "
+            "itself in a random forest (interactions left out)",
             _values(study, space, forest, normalize=False),
         ),
     )

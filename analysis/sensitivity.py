@@ -5,6 +5,7 @@ and average effects are computed, but only where it predicts trials that it has 
 """
 
 import itertools
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -134,11 +135,8 @@ class Sensitivity:
     """R² of the surrogate for trials it has not seen; None without enough trials, or variance."""
     supported: bool
     """Whether that reaches `THRESHOLD`. What follows is empty otherwise."""
-    needed: int | None
-    """About how many trials of stage explore, in all, would reach it; None: already reached, or
-    there is no telling."""
     verdict: str
-    """All that in a line."""
+    """All that in a line, and where it is refused, about how many trials would do."""
     indices: tuple[Index, ...] = ()
     """One for each dimension, the greatest total first."""
     interactions: tuple[Interaction, ...] = ()
@@ -171,7 +169,6 @@ def analyse(
         left_out=len(explore) - len(measured),
         r2=None,
         supported=False,
-        needed=None,
         verdict=_refusal(space, response, values) or "",
     )
     if nothing.verdict:
@@ -181,7 +178,9 @@ def analyse(
     # The matrices are small: threads would cost several times what they save.
     with threadpool_limits(limits=1):
         r2 = cross_validated_r2(features, values, seed)
-        judged = replace(nothing, r2=r2, verdict=f"R² {r2:.2f} of {len(measured)} trials")
+        # Rounded down: what is below the threshold is not to look like it.
+        shown = math.floor(100 * r2) / 100
+        judged = replace(nothing, r2=r2, verdict=f"R² {shown:.2f} of {len(measured)} trials")
         if r2 < THRESHOLD:
             return _unsupported(judged, size_for(THRESHOLD, features, values, r2, seed))
         surrogate = fit(features, values, seed, _RESTARTS)
@@ -209,10 +208,13 @@ def _unsupported(judged: Sensitivity, measured: int | None) -> Sensitivity:
     refusal = f"{judged.verdict}: the data do not support indices"
     if measured is None:
         return replace(judged, verdict=f"{refusal}, and there is no sign that more trials would")
-    needed = round(measured * (judged.trials + judged.left_out) / judged.trials)
-    # Two digits: it is an extrapolation.
-    verdict = f"{refusal}; about {float(f'{needed:.1e}'):.0f} trials would"
-    return replace(judged, needed=needed, verdict=verdict)
+    trials = judged.trials + judged.left_out
+    needed = max(math.ceil(measured * trials / judged.trials), trials + 1)
+    # Up to two digits: it is an extrapolation.
+    unit = 10 ** max(len(str(needed)) - 2, 0)
+    return replace(
+        judged, verdict=f"{refusal}; about {math.ceil(needed / unit) * unit} trials would"
+    )
 
 
 def _supported(judged: Sensitivity, model: "_Model") -> Sensitivity:

@@ -1,16 +1,19 @@
 """Sensitivity of accuracy, peak memory and step time to every dimension of the space."""
 
+from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.colors import LogNorm, Normalize
 
 from analysis import style
-from analysis.encoding import params
+from analysis.encoding import distances, params
 from analysis.importance import Importance, importances
 from analysis.page import Block, Figure, Gallery, Heading, Section, Table, sentence
 from analysis.part import Within, inside, narrowed
-from analysis.responses import responses
+from analysis.responses import Response, responses
+from analysis.sections.what_was_run import counted
 from analysis.sensitivity import (
     THRESHOLD,
     Curve,
@@ -24,28 +27,21 @@ from analysis.trials import Sweep, Trial
 
 TITLE = "Sensitivity"
 
-_METHOD = (
-    "A Gaussian process of the dimensions, and of how far each loop moves (inner_lr times "
-    "inner_steps, outer_lr over task_batch), is fitted to the trials of stage explore, a "
-    "space-filling design, and "
-    "judged by how well it predicts trials that it has not seen (R², ten-fold cross-validation). "
-    f"From R² {THRESHOLD} on it stands for the response: its Sobol indices say which share of the "
-    "response's variance over the whole space each dimension explains by itself (first order) "
-    "and by itself and together with others (total order). Intervals are 95 % and hold both the "
-    "doubt about the surrogate and that of sampling it. Of peak memory and time it is the "
-    "logarithm that is explained, and averages are geometric."
-)
-
 
 def section(sweep: Sweep, within: Within) -> Section | None:
-    """The section, for a part of the space; None without trials of stage explore."""
+    """The section, for a part of the space; None without trials of stage explore.
+
+    Raises:
+        InputError: the part is none of the space.
+    """
+    space = narrowed(sweep.space, within)
     explored = sweep.of("explore")
     if not explored:
         return None
-    space = narrowed(sweep.space, within)
     trials = inside(explored, space, within)
     found = [analyse(trials, space, response) for response in responses(sweep.metric)]
-    blocks: list[Block] = [_METHOD]
+    fitted = any(sensitivity.r2 is not None for sensitivity in found)
+    blocks: list[Block] = [_method(space)] if fitted else []
     finding = " ".join(map(_finding, found))
     if within:
         ranges = ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in within.items())
@@ -55,6 +51,24 @@ def section(sweep: Sweep, within: Within) -> Section | None:
     for sensitivity in found:
         blocks += _of_response(sensitivity, trials, space)
     return Section(TITLE, finding, blocks)
+
+
+def _method(space: Space) -> str:
+    moved = ", ".join(
+        f"{one} {'over' if quotient else 'times'} {other}"
+        for one, other, quotient in distances(space)
+    )
+    also = f", and of how far a loop moves ({moved})," if moved else ""
+    return (
+        f"A Gaussian process of the dimensions{also} is fitted to the trials of stage explore, a "
+        "space-filling design, and judged by how well it predicts trials that it has not seen "
+        "(R², by cross-validation). "
+        f"From R² {THRESHOLD} on it stands for the response: its Sobol indices say which share of "
+        "the response's variance over the space looked at each dimension explains by itself "
+        "(first order) and by itself and together with others (total order). Intervals are 95 % "
+        "and hold both the doubt about the surrogate and that of sampling it. Of peak memory and "
+        "time it is the logarithm that is explained, and averages are geometric."
+    )
 
 
 def _finding(found: Sensitivity) -> str:
@@ -73,16 +87,10 @@ _WORTH_NAMING = 0.05
 
 def _of_response(found: Sensitivity, trials: Sequence[Trial], space: Space) -> list[Block]:
     title = found.response.title
-    left_out = ""
-    if found.left_out:
-        left_out = (
-            f" {found.left_out} trials of explore have none, since they diverged, ran out of "
-            "memory or have not ended; what is said holds where trials end well."
-        )
     start = sentence(title)
     blocks: list[Block] = [
         Heading(start),
-        f"{sentence(found.verdict)}.{left_out}",
+        f"{sentence(found.verdict)}.{_left_out(found.response, trials)}",
     ]
     if found.r2 is None:
         return blocks
@@ -101,12 +109,37 @@ def _of_response(found: Sensitivity, trials: Sequence[Trial], space: Space) -> l
         figures = [_bars(found), *(_map(found, of, space) for of in found.maps)]
         blocks.append(Gallery(caption, figures))
     curves = {curve.name: curve for curve in found.curves}
-    effects = [_effect(found, name, space, trials, curves.get(name)) for name in space]
+    effects = [
+        _effect(found, name, space, points, curves.get(name))
+        for name in space
+        if (points := _points(found.response, name, space, trials))
+    ]
     caption = f"{start} of each trial"
     if found.supported:
         caption += "; the line is its average over all other dimensions, with its 95 % band"
     optuna = importances(trials, space, found.response)
     return [*blocks, Gallery(f"{caption}.", effects), _table(found, optuna)]
+
+
+def _left_out(response: Response, trials: Sequence[Trial]) -> str:
+    without = Counter(trial.status for trial in trials if response.of(trial) is None)
+    if not without:
+        return ""
+    return (
+        f" Trials of explore without a {response.title}: {counted(without)}. What is said holds "
+        "where there is one."
+    )
+
+
+def _points(
+    response: Response, name: str, space: Space, trials: Sequence[Trial]
+) -> list[tuple[Any, float]]:
+    """The dimension's value and the response of each trial that has both."""
+    return [
+        (own[name], value)
+        for trial in trials
+        if (value := response.of(trial)) is not None and name in (own := params(trial, space))
+    ]
 
 
 def _table(found: Sensitivity, optuna: Sequence[Importance]) -> Table:
@@ -121,7 +154,7 @@ def _table(found: Sensitivity, optuna: Sequence[Importance]) -> Table:
     sobol_columns = ["first order", "total order"] if indices else []
     return Table(
         f"Importance for {found.response.title}, by several methods that answer different "
-        f"questions. Sobol indices: shares of the variance over the whole space. {methods}. "
+        f"questions. Sobol indices: shares of the variance over the space looked at. {methods}. "
         "Optuna's have no intervals.",
         ["dimension", *sobol_columns, *(of.method for of in optuna)],
         rows,
@@ -172,14 +205,13 @@ def _bars(found: Sensitivity) -> Figure:
 
 
 def _effect(
-    found: Sensitivity, name: str, space: Space, trials: Sequence[Trial], curve: Curve | None
+    found: Sensitivity,
+    name: str,
+    space: Space,
+    points: Sequence[tuple[Any, float]],
+    curve: Curve | None,
 ) -> Figure:
     response = found.response
-    points = [
-        (own[name], value)
-        for trial in trials
-        if (value := response.of(trial)) is not None and name in (own := params(trial, space))
-    ]
     data: list[dict[str, object]] = [
         {"of": "trial", name: x, response.name: value} for x, value in points
     ]

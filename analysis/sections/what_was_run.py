@@ -54,10 +54,11 @@ def _ended(trials: Sequence[Trial]) -> str:
     counts = Counter(trial.status for trial in trials)
     if counts["complete"] == len(trials):
         return "All of them ended well."
-    return f"Of them {_counted(counts)}."
+    return f"Of them {counted(counts)}."
 
 
-def _counted(counts: Mapping[Status, int]) -> str:
+def counted(counts: Mapping[Status, int]) -> str:
+    """How trials ended: `3 complete, 1 out of memory`."""
     return ", ".join(f"{counts[s]} {s.replace('_', ' ')}" for s in _STATUSES if counts.get(s))
 
 

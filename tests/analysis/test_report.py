@@ -299,6 +299,37 @@ def test_what_does_not_fit_beside_each_other_stands_below() -> None:
     assert "memory_reduced, filters 8" in found[0].caption
 
 
+def of_two_algorithms(lost: str) -> Sweep:
+    """An explore stage with a dimension that one of its algorithms is without; `lost` diverged."""
+    space = {
+        "algorithm": ["anil", "memory_reduced"],
+        "cg_steps": {"low": 1, "high": 20},
+        "task_batch": {"low": 2, "high": 32},
+    }
+    return sweep([
+        trial("explore", n, 0.5 + 0.01 * n, status="diverged" if algorithm == lost else "complete",
+              learner={"algorithm": algorithm, "cg_steps": 1 + n % 20, "task_batch": 2 + n},
+              peak_memory_bytes=(2 + n) * MIB)
+        for n, algorithm in enumerate(space["algorithm"] * 11)
+    ], space)  # fmt: skip
+
+
+def test_of_the_method_only_what_was_done_is_said() -> None:
+    fitted = words(section(build(only("explore")), "Sensitivity"))
+    assert "how far a loop moves (inner_lr times inner_steps), is fitted" in fitted
+    assert "Trials of explore without a validation accuracy: 1 diverged, 1 out of memory." in fitted
+    assert "whole space" not in fitted
+    no_distance = words(section(build(of_two_algorithms(lost="memory_reduced")), "Sensitivity"))
+    assert "A Gaussian process of the dimensions is fitted" in no_distance
+    too_few = words(section(build(sweep([trial("explore", 0, 0.5)], SPACE)), "Sensitivity"))
+    assert "fitted" not in too_few
+
+
+def test_a_part_of_no_space_is_refused_without_explore_too() -> None:
+    with pytest.raises(InputError, match="--within nonsense"):
+        build(only("search"), within={"nonsense": (1.0, 2.0)})
+
+
 def only(*stages: str) -> Sweep:
     of = whole_sweep()
     return dataclasses.replace(of, trials=of.of(*stages))
@@ -321,6 +352,7 @@ def only(*stages: str) -> Sweep:
                      learner={"backbone": "mlp", "inner_lr": 0.1 * (n + 1)}) for n in range(11)],
               {"inner_lr": SPACE["inner_lr"]}),
         sweep([trial("explore", n, 0.5 + 0.01 * n, gpus=0.25) for n in range(3)]),
+        of_two_algorithms(lost="memory_reduced"),
     ],
 )  # fmt: skip
 def test_whatever_a_sweep_lacks_there_is_a_page(of: Sweep, tmp_path: Path) -> None:

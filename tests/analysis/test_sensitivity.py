@@ -1,4 +1,5 @@
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -268,16 +269,28 @@ def test_one_dimension_is_explained_by_itself() -> None:
     assert (result.interactions, result.maps) == ((), ())
 
 
+def floored(r2: float | None) -> str:
+    assert r2 is not None
+    return f"{math.floor(100 * r2) / 100:.2f}"
+
+
+def needed(result: Sensitivity) -> int:
+    """The number of trials that a refusal asks for."""
+    found = re.search(r"about (\d+) trials would", result.verdict)
+    assert found
+    return int(found[1])
+
+
 def test_noise_is_refused_without_hope() -> None:
     trials = explore(THREE, 32, lambda _: 0.5, noise=0.1)
     result = analyse(trials, THREE, ACCURACY_RESPONSE)
     assert result.r2 is not None
     assert result.r2 < 0.3
-    assert (result.supported, result.needed) == (False, None)
+    assert not result.supported
     assert (result.indices, result.interactions, result.curves, result.maps) == ((),) * 4
     assert result.verdict == (
-        f"R² {result.r2:.2f} of 32 trials: the data do not support indices, and there is no sign "
-        "that more trials would"
+        f"R² {floored(result.r2)} of 32 trials: the data do not support indices, and there is no "
+        "sign that more trials would"
     )
 
 
@@ -290,23 +303,41 @@ def test_too_few_trials_are_told_how_many_would_do() -> None:
     lost = [trial("explore", 16 + n, None, status="diverged") for n in range(16)]
     alone, halved = (analyse(some, THREE, ACCURACY_RESPONSE) for some in (trials, trials + lost))
     assert not alone.supported
-    assert alone.needed is not None
     # 64 are enough: they give an R² of 0.88.
-    assert 16 < alone.needed <= 64
+    assert 16 < needed(alone) <= 64
     assert alone.verdict == (
-        f"R² {alone.r2:.2f} of 16 trials: the data do not support indices; about {alone.needed} "
-        "trials would"
+        f"R² {floored(alone.r2)} of 16 trials: the data do not support indices; about "
+        f"{needed(alone)} trials would"
     )
     # Where half are lost, it takes twice as many.
     assert (halved.trials, halved.left_out) == (16, 16)
-    assert halved.needed == 2 * alone.needed
+    assert needed(halved) == 2 * needed(alone)
 
 
 def test_a_noisy_linear_response_takes_some_more_trials() -> None:
     result = analyse(explore(THREE, 24, additive, 0.04, seed=3), THREE, ACCURACY_RESPONSE)
     assert not result.supported
-    assert result.needed is not None
-    assert 24 < result.needed < 240
+    assert 24 < needed(result) < 240
+
+
+@pytest.mark.parametrize(
+    ("r2", "size", "lost", "said"),
+    [
+        (0.699, 124, 0, "R² 0.69 of 124 trials: the data do not support indices; about 130 trials"),
+        (0.5, 124, 0, "about 130 trials"),
+        (0.5, 131, 0, "about 140 trials"),
+        (0.5, 248, 124, "about 500 trials"),
+        (0.5, 1001, 0, "about 1100 trials"),
+    ],
+)
+def test_more_trials_are_asked_for_than_there_are(
+    monkeypatch: pytest.MonkeyPatch, r2: float, size: int, lost: int, said: str
+) -> None:
+    monkeypatch.setattr(sensitivity, "cross_validated_r2", lambda *_: r2)
+    monkeypatch.setattr(sensitivity, "size_for", lambda *_: size)
+    trials = explore(THREE, 124, additive)
+    trials += [trial("explore", 124 + n, None, status="diverged") for n in range(lost)]
+    assert said in analyse(trials, THREE, ACCURACY_RESPONSE).verdict
 
 
 def test_nine_trials_a_constant_and_an_empty_space_are_refused() -> None:
