@@ -15,9 +15,10 @@ from memmeta.metric import ACCURACY, MSE, Metric
 
 _LEGEND = """\
 best: one seed, of explore and search, ± over validation tasks; fresh val, fresh test: mean of
-fresh seeds of the config that is best with them, ± over these (their number); tasks: ± over test
-tasks of one trained model; optimism: what one seed overstates, mean of the confirmed configs;
-peak, s/step: of the best; least: the smallest peak on the Pareto front. All at 95 %."""
+fresh seeds of the config that is best with them (of those with most seeds), ± over these (their
+number); tasks: ± over test tasks of one trained model; optimism: what one seed overstates, mean of
+the confirmed configs; peak, s/step: of the best; least: the smallest peak on the Pareto front. All
+at 95 %."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,8 @@ class Row:
     best_interval: float | None
     """Half-width of its 95 % interval over validation tasks."""
     seeds: int
-    """Fresh seeds of the confirmed config with the best mean on the validation tasks."""
+    """Fresh seeds of the confirmed config with the best mean on the validation tasks, of those
+    with most seeds."""
     val: float | None
     """That mean."""
     val_seed_interval: float | None

@@ -32,8 +32,6 @@ class ConfirmedConfig:
 
     candidate: Trial | None
     """The trial that was confirmed, if it is in the ranking still; it differs in its seed alone."""
-    rank: int | None
-    """The candidate's place in `Sweep.complete`, from 1."""
     trials: tuple[Trial, ...]
     """Those of stage confirm that ended well, one a seed."""
     incomplete: int
@@ -75,6 +73,11 @@ class SeedDeviation(NamedTuple):
     degrees_of_freedom: int
     """Different seeds less one: configs share them, and a seed does much the same to all."""
 
+    @property
+    def told_apart(self) -> float:
+        """How far two single seeds of equally good configs differ at most in 19 of 20 cases."""
+        return float(stdtrit(self.degrees_of_freedom, _UPPER)) * math.sqrt(2) * self.deviation
+
 
 def confirmed(sweep: Sweep) -> tuple[ConfirmedConfig, ...]:
     """The configs of stage confirm: those with most seeds first, and of these the best mean.
@@ -85,11 +88,11 @@ def confirmed(sweep: Sweep) -> tuple[ConfirmedConfig, ...]:
     groups: dict[RunConfig, list[Trial]] = {}
     for trial in sweep.of("confirm"):
         groups.setdefault(_without_seed(trial), []).append(trial)
-    candidates: dict[RunConfig, tuple[Trial, int]] = {}
-    for rank, trial in enumerate(sweep.complete, 1):
-        candidates.setdefault(_without_seed(trial), (trial, rank))
+    candidates: dict[RunConfig, Trial] = {}
+    for trial in sweep.complete:
+        candidates.setdefault(_without_seed(trial), trial)
     found = [
-        _confirmed(trials, *candidates.get(config, (None, None)))
+        _confirmed(trials, candidates.get(config))
         for config, trials in groups.items()
         if any(map(_ended_well, trials))
     ]
@@ -161,13 +164,10 @@ def _own_seeds(trial: Trial, sweep: Sweep) -> tuple[float, int] | None:
     return _value(trial) - overstated, 1
 
 
-def _confirmed(
-    trials: Sequence[Trial], candidate: Trial | None, rank: int | None
-) -> ConfirmedConfig:
+def _confirmed(trials: Sequence[Trial], candidate: Trial | None) -> ConfirmedConfig:
     ended = tuple(filter(_ended_well, trials))
     return ConfirmedConfig(
         candidate=candidate,
-        rank=rank,
         trials=ended,
         incomplete=len(trials) - len(ended),
         val=_over_seeds([trial.value for trial in ended if trial.value is not None]),

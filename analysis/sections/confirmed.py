@@ -1,11 +1,13 @@
 """Confirmed results: fresh training seeds and test tasks, and how far one seed overstated them."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from analysis import style
 from analysis.confirmed import ConfirmedConfig, SeedMean, confirmed, mean_optimism, seed_deviation
 from analysis.page import Block, Figure, Gallery, Section, Table, cell
 from analysis.responses import quality
+from analysis.sections.what_was_run import counted
 from analysis.trials import RANKED, Sweep
 from memmeta.metric import Metric
 
@@ -18,9 +20,7 @@ def section(sweep: Sweep) -> Section | None:
         return None
     configs = confirmed(sweep)
     if not configs:
-        return Section(
-            TITLE, "Nothing was confirmed with fresh seeds: run the sweep with --stage confirm."
-        )
+        return Section(TITLE, _nothing(sweep))
     blocks: list[Block] = [
         _table(sweep, configs),
         Gallery(
@@ -33,21 +33,42 @@ def section(sweep: Sweep) -> Section | None:
     return Section(TITLE, _finding(sweep, configs), blocks)
 
 
+def _nothing(sweep: Sweep) -> str:
+    trials = sweep.of("confirm")
+    if not trials:
+        return "Nothing was confirmed with fresh seeds: run the sweep with --stage confirm."
+    return (
+        "Nothing is confirmed: no trial with a fresh seed has a result "
+        f"({counted(Counter(trial.status for trial in trials))})."
+    )
+
+
 def _finding(sweep: Sweep, configs: Sequence[ConfirmedConfig]) -> str:
     metric, best = sweep.metric, configs[0]
     one = len(best.seeds) == 1
     seeds = "one fresh seed" if one else f"{len(best.seeds)} fresh seeds (95 % interval over seeds)"
-    chosen = "" if len(configs) == 1 else f"; the best of {len(configs)} configs on these"
     finding = (
         f"{_over_seeds(metric, best.test)} {metric.title} on test tasks over {seeds}, "
-        f"{_over_seeds(metric, best.val)} on validation tasks{chosen}"
+        f"{_over_seeds(metric, best.val)} on validation tasks{_chosen(configs)}"
     )
     optimism = mean_optimism(sweep)
     if optimism is not None:
-        finding += (
-            f". A single seed overstated validation by {_points(metric, optimism)} on average"
-        )
+        stated = "understated" if optimism < 0 else "overstated"
+        amount = _points(metric, abs(optimism))
+        finding += f". A single seed {stated} validation by {amount} on average"
     return finding + "."
+
+
+def _chosen(configs: Sequence[ConfirmedConfig]) -> str:
+    """Among which configs the first one is the best: only those with most seeds compare."""
+    if len(configs) == 1:
+        return ""
+    most = sum(len(config.seeds) == len(configs[0].seeds) for config in configs)
+    if most == len(configs):
+        return f"; the best of {most} configs on these"
+    if most == 1:
+        return f"; of {len(configs)} configs the one with most seeds"
+    return f"; the best on these of the {most} with most seeds, of {len(configs)} configs"
 
 
 def _over_seeds(metric: Metric, mean: SeedMean) -> str:
@@ -109,7 +130,7 @@ def _optimism(sweep: Sweep) -> list[str]:
     return [
         f"The standard deviation over training seeds, within a config, is "
         f"{_points(metric, deviation.deviation)} (pooled). Of two configs with one seed each, "
-        f"differences below {_points(metric, _TOLD_APART * deviation.deviation)} can be chance."
+        f"differences below {_points(metric, deviation.told_apart)} can be chance."
     ]
 
 
@@ -117,6 +138,7 @@ def _figure(metric: Metric, configs: Sequence[ConfirmedConfig]) -> Figure:
     scale = 100 if metric.unit else 1
     width, height = style.WIDE
     data: list[dict[str, object]] = []
+    chosen = [config for config in configs if config.candidate]
     with style.panel((width, max(height, 0.6 * len(configs) + 1.2))) as (drawing, axes):
         for place, config in enumerate(configs):
             fresh = [("val", place - 0.12, style.GREEN), ("test", place + 0.12, style.PURPLE)]
@@ -139,7 +161,7 @@ def _figure(metric: Metric, configs: Sequence[ConfirmedConfig]) -> Figure:
                 ]
             if config.candidate and config.candidate.value is not None:
                 single = config.candidate.value
-                label = None if place else "validation, single seed"
+                label = "validation, single seed" if config is chosen[0] else None
                 axes.scatter(
                     scale * single,
                     place - 0.12,
@@ -157,9 +179,6 @@ def _figure(metric: Metric, configs: Sequence[ConfirmedConfig]) -> Figure:
     alt = f"{len(configs)} configs: {quality(metric).title} and test, fresh seeds and single seed"
     return Figure("confirmed", "Fresh seeds", alt, drawing, data)
 
-
-_TOLD_APART = 1.96 * 2**0.5
-"""Standard deviations over seeds that two single ones differ by in one of twenty cases."""
 
 _LABELS = {"val": "validation, fresh seeds", "test": "test, fresh seeds"}
 

@@ -47,8 +47,8 @@ TRIALS = [
 
 def test_fresh_seeds_are_gathered_by_config_those_with_most_first() -> None:
     of_three, of_two = confirmed(sweep(TRIALS))
-    assert (of_two.candidate, of_two.rank) == (TRIALS[1], 2)
-    assert (of_three.candidate, of_three.rank) == (TRIALS[0], 1)
+    assert of_two.candidate == TRIALS[1]
+    assert of_three.candidate == TRIALS[0]
     assert of_three.trials == tuple(TRIALS[3:6])
     assert of_three.seeds == (1, 2, 3)
     assert of_three.val.value == pytest.approx(0.73)
@@ -116,7 +116,7 @@ def test_seeds_that_did_not_end_well_are_counted_and_no_more() -> None:
 
 def test_without_its_candidate_a_config_is_still_confirmed() -> None:
     of_three, of_two = confirmed(sweep(TRIALS[1:]))
-    assert (of_three.candidate, of_three.rank, of_three.optimism) == (None, None, None)
+    assert (of_three.candidate, of_three.optimism) == (None, None)
     assert mean_optimism(sweep(TRIALS[1:])) == of_two.optimism
     assert mean_optimism(sweep(TRIALS[3:])) is None
 
@@ -124,7 +124,7 @@ def test_without_its_candidate_a_config_is_still_confirmed() -> None:
 def test_of_a_config_that_was_proposed_twice_the_better_rank_counts() -> None:
     again = candidate(7, 0.80, steps=1)
     (config,) = confirmed(sweep([again, *TRIALS[:2], TRIALS[3]]))
-    assert (config.candidate, config.rank) == (TRIALS[0], 1)
+    assert config.candidate == TRIALS[0]
 
 
 def test_cells_of_a_grid_confirm_nothing() -> None:
@@ -154,6 +154,24 @@ def test_the_deviation_is_pooled_within_configs(groups: list[list[float]]) -> No
         assert found.deviation == pytest.approx(deviation, abs=1e-12)
         # The configs share seeds 1, 2 and so on.
         assert found.degrees_of_freedom == max(map(len, groups)) - 1
+
+
+def test_two_single_seeds_are_told_apart_as_far_as_the_deviation_is_known() -> None:
+    # Three seeds, two degrees of freedom: 4.3027.
+    found = seed_deviation(sweep(TRIALS))
+    assert found is not None
+    assert found.told_apart == pytest.approx(4.3027 * math.sqrt(2 * 0.0028 / 3), rel=1e-4)
+
+
+def test_two_seeds_of_equal_configs_are_rarely_further_apart_than_chance_is_said_to_reach() -> None:
+    rng, sweeps, apart = np.random.default_rng(0), 400, 0
+    for _ in range(sweeps):
+        confirm = [fresh(s, 0.5 + rng.normal(0, 0.02), 0.5, seed=s, steps=1) for s in range(3)]
+        found = seed_deviation(sweep(confirm))
+        assert found is not None
+        apart += abs(rng.normal(0, 0.02) - rng.normal(0, 0.02)) > found.told_apart
+    # 5 % or less, plus three standard errors of a share of 400.
+    assert apart / sweeps <= 0.05 + 0.033
 
 
 def test_one_more_seed_is_expected_where_the_own_ones_are() -> None:

@@ -168,6 +168,55 @@ def test_seeds_and_tasks_are_told_apart(page: Page) -> None:
     assert row["validation, over seeds"].endswith("± 3.8 %")
 
 
+def confirming(single: float, *seeds: tuple[int, int]) -> str:
+    """The finding on configs (inner steps, fresh seeds): of the fresh ones each gives 0.5."""
+    trials = [trial("search", k, single, learner={"inner_steps": k}) for k, _ in seeds]
+    trials += [
+        trial("confirm", 10 * k + seed, 0.5, seed=seed, learner={"inner_steps": k},
+              test_value=0.4, test_interval=0.01)
+        for k, count in seeds for seed in range(1, count + 1)
+    ]  # fmt: skip
+    return section(build(sweep(trials)), "Confirmed results").finding
+
+
+@pytest.mark.parametrize(
+    ("seeds", "said"),
+    [
+        ([(1, 2)], "on validation tasks. A"),
+        ([(1, 2), (2, 2)], "; the best of 2 configs on these."),
+        ([(1, 2), (2, 1), (3, 2)], "; the best on these of the 2 with most seeds, of 3 configs."),
+        ([(1, 2), (2, 1)], "; of 2 configs the one with most seeds."),
+    ],
+)
+def test_the_best_is_said_to_be_so_of_configs_with_as_many_seeds(
+    seeds: list[tuple[int, int]], said: str
+) -> None:
+    assert said in confirming(0.5, *seeds)
+
+
+def test_what_a_single_seed_was_off_by_is_said_with_its_direction() -> None:
+    assert "A single seed overstated validation by 3.0 points" in confirming(0.53, (1, 2))
+    assert "A single seed understated validation by 3.0 points" in confirming(0.47, (1, 2))
+
+
+def test_fresh_seeds_that_all_failed_are_said() -> None:
+    lost = [trial("confirm", n, None, seed=n, status="diverged") for n in range(1, 4)]
+    found = section(build(sweep([trial("search", 0, 0.5), *lost])), "Confirmed results").finding
+    assert found == "Nothing is confirmed: no trial with a fresh seed has a result (3 diverged)."
+
+
+def test_a_single_seed_is_in_the_legend_though_the_first_config_has_none() -> None:
+    tested = {"test_value": 0.5, "test_interval": 0.01}
+    of = sweep([
+        trial("search", 0, 0.5, learner={"inner_steps": 2}),
+        trial("confirm", 0, 0.6, seed=1, learner={"inner_steps": 1}, **tested),
+        trial("confirm", 1, 0.5, seed=1, learner={"inner_steps": 2}, **tested),
+    ])  # fmt: skip
+    (figure,) = (figure for figure in build(of).figures if figure.name == "confirmed")
+    (legend,) = figure.drawing.legends
+    assert "validation, single seed" in [text.get_text() for text in legend.get_texts()]
+
+
 def test_memory_that_does_not_grow_is_found_not_to(page: Page) -> None:
     assert "does not grow from K = 1 to 20" in section(page, "Memory against K").finding
 
