@@ -126,9 +126,10 @@ class Sweep:
 
     @property
     def memory_limit(self) -> int | None:
-        """Bytes that the peak of a feasible trial stays within, if the search had a limit."""
-        limit: int | None = self.settings.get("search", {}).get("memory_limit")
-        return limit
+        """Bytes that the peak of a feasible trial stays within, if the sweep had a limit."""
+        stages: tuple[Stage, ...] = ("search", "confirm")
+        limits = (self.settings.get(stage, {}).get("memory_limit") for stage in stages)
+        return next((limit for limit in limits if limit is not None), None)
 
     @property
     def metric(self) -> Metric:
@@ -139,11 +140,17 @@ class Sweep:
     def complete(self) -> tuple[Trial, ...]:
         """The ranking: those of explore and search that ended well, the best first.
 
-        Those over the memory limit are not in it.
+        Those over the memory limit are not in it: as in the search, by the predicted peak where
+        none was measured.
         """
         ended_well = (trial for trial in self.of(*RANKED) if trial.status == "complete")
         limit = self.memory_limit
-        return tuple(t for t in ended_well if limit is None or (t.peak_memory_bytes or 0) <= limit)
+        return tuple(
+            trial
+            for trial in ended_well
+            if limit is None
+            or (trial.peak_memory_bytes or trial.predicted_memory_bytes or 0) <= limit
+        )
 
     def of(self, *stages: Stage) -> tuple[Trial, ...]:
         """The trials of some stages."""

@@ -261,9 +261,13 @@ def test_what_is_over_the_memory_limit_of_the_search_is_not_ranked(uri: str) -> 
     sweep = read_sweep(uri, "mixed")
     peaks = [trial.peak_memory_bytes for trial in sweep.complete]
     assert peaks
-    for limit, left in ((max(peaks), sweep.complete), (min(peaks) - 1, ())):
-        settings = {**sweep.settings, "search": {"memory_limit": limit}}
-        assert dataclasses.replace(sweep, settings=settings).complete == left
+    predicted = [dataclasses.replace(trial, peak_memory_bytes=None) for trial in sweep.complete]
+    for stage in ("search", "confirm"):
+        for limit, left in ((max(peaks) + 2, sweep.complete), (min(peaks) - 1, ())):
+            limited = dataclasses.replace(sweep, settings={stage: {"memory_limit": limit}})
+            assert limited.complete == left
+            unmeasured = dataclasses.replace(limited, trials=tuple(predicted))
+            assert len(unmeasured.complete) == len(left)
 
 
 def test_the_space_is_that_of_the_study(uri: str) -> None:
