@@ -12,7 +12,6 @@ from rich.console import Console
 
 from analysis import table
 from analysis.store import attach
-from analysis.trial_table import read_trials
 from analysis.trials import Sweep, read_sweep
 from memmeta.command_line import data_root_option, device_option, threads_option
 from memmeta.errors import InputError
@@ -232,6 +231,7 @@ def report(
     # It fits models and draws, for which it needs what takes seconds to import.
     from analysis import report as reporting
     from analysis.part import parse_within
+    from analysis.trial_table import read_trials
 
     if (study is None) == (trials_csv is None):
         raise click.UsageError("give either STUDY or --trials-csv")

@@ -4,21 +4,38 @@ import csv
 import dataclasses
 import io
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from analysis.trials import Sweep, Trial, ordered
 from memmeta import files
-from memmeta.config import DataConfig, LearnerConfig, RunConfig, TrainingConfig, parse
+from memmeta.config import Config, DataConfig, LearnerConfig, RunConfig, TrainingConfig, parse
 from memmeta.errors import InputError
+from sweeps.engine.outcome import Stage
+from sweeps.engine.space import Grid, Space
 
 _FACTS = [field.name for field in dataclasses.fields(Trial) if field.name != "config"]
 
 _IN_CONFIG = ("data", "learner", "training", "seed")
 """Settings of a stage that are in the columns of the config."""
+
+_FINITE = ("value", "val_interval", "test_value", "test_interval", "seconds_per_step", "seconds")
+_POSITIVE = ("peak_memory_bytes", "seconds_per_step")
+"""What analyses count on in a complete trial, where it is there: they take logarithms of some."""
+
+
+class _StageSettings(Config):
+    """What `Study.settings` has besides the config."""
+
+    space: Space = Field(default_factory=dict)
+    objective: Sequence[str] = ()
+    memory_limit: int | None = None
+    tuned: Grid = Field(default_factory=dict)
+    tuning: TrainingConfig | None = None
 
 
 def write_trials(sweep: Sweep, path: Path) -> None:
@@ -51,15 +68,21 @@ def read_trials(path: Path) -> Sweep:
         raise InputError(f"{path}: not a CSV file") from None
     if not records:
         raise InputError(f"{path}: has no trials")
+    trials: list[Trial] = []
+    settings: dict[Stage, dict[str, Any]] = {}
     try:
-        trials = [_trial(record, f"{path} (line {n})") for n, record in enumerate(records, 2)]
-        stages = {record["stage"]: json.loads(record["stage_settings"]) for record in records}
+        for number, record in enumerate(records, 2):
+            source = f"{path} (line {number})"
+            # What csv has for a field too many, and for one too few.
+            if None in record or None in record.values():
+                raise InputError(f"{source}: has not as many fields as the first line")
+            trials.append(_trial(record, source))
+            if trials[-1].stage not in settings:
+                settings[trials[-1].stage] = _settings(record["stage_settings"], source)
         study, name = records[0]["study"], records[0]["sweep"]
     except KeyError as error:
         raise InputError(f"{path}: not a table of trials (no column {error.args[0]})") from None
-    except json.JSONDecodeError:
-        raise InputError(f"{path}: not a table of trials (stage_settings is not JSON)") from None
-    return Sweep(study, name, ordered(trials), stages, others=())
+    return Sweep(study, name, ordered(trials), settings, others=())
 
 
 def _record(trial: Trial, sweep: Sweep) -> dict[str, Any]:
@@ -90,10 +113,38 @@ def _trial(record: Mapping[str, str], source: str) -> Trial:
     config = parse(RunConfig, _config(record), source)
     facts = {name: record[name] or None for name in _FACTS} | {"config": config}
     try:
-        return TypeAdapter(Trial).validate_python(facts)
+        trial = TypeAdapter(Trial).validate_python(facts)
     except ValidationError as error:
         problem = error.errors()[0]
         raise InputError(f"{source}: {problem['loc'][0]}: {problem['msg'].lower()}") from None
+    if trial.status == "complete":
+        _check_complete(trial, source)
+    return trial
+
+
+def _check_complete(trial: Trial, source: str) -> None:
+    if trial.value is None:
+        raise InputError(f"{source}: value: a complete trial has one")
+    for names, accepted, holds in (
+        (_FINITE, "a finite number", math.isfinite),
+        (_POSITIVE, "a number above 0", lambda number: number > 0),
+    ):
+        for name in names:
+            number = getattr(trial, name)
+            if number is not None and not holds(number):
+                raise InputError(f"{source}: {name}: {accepted} is accepted, got {number}")
+
+
+def _settings(text: str, source: str) -> dict[str, Any]:
+    """The settings of a stage, as they are written."""
+    try:
+        settings = json.loads(text)
+    except json.JSONDecodeError:
+        raise InputError(f"{source}: stage_settings: not JSON") from None
+    if not isinstance(settings, dict):
+        raise InputError(f"{source}: stage_settings: an object is accepted, got {text}")
+    parse(_StageSettings, settings, f"{source}: stage_settings")
+    return settings
 
 
 def _config(record: Mapping[str, str]) -> dict[str, Any]:

@@ -1,4 +1,6 @@
+import csv
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -29,7 +31,7 @@ def test_what_is_written_is_what_is_read(storage: Path, tmp_path: Path, name: st
 
 @given(
     message=st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1),
-    value=st.floats(allow_nan=False),
+    value=st.floats(allow_nan=False, allow_infinity=False),
 )
 def test_no_digit_and_no_character_is_lost(
     mixed: Sweep, tmp_path_factory: pytest.TempPathFactory, message: str, value: float
@@ -57,4 +59,47 @@ def test_a_file_that_is_no_such_table_is_refused_in_one_line(mixed: Sweep, tmp_p
         read_trials(path)
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match="not a CSV file"):
+        read_trials(path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("stage_settings", "[]", "stage_settings: an object is accepted, got []"),
+        ("stage_settings", "{", "stage_settings: not JSON"),
+        ("stage_settings", '{"space": []}', "stage_settings: space: "),
+        ("stage_settings", '{"space": {"ridge": {"low": 1}}}', "stage_settings: space.ridge: "),
+        ("stage_settings", '{"memory_limit": "big"}', "stage_settings: memory_limit: "),
+        ("stage_settings", '{"tuned": {"ridge": 1}}', "stage_settings: tuned.ridge: "),
+        ("value", "", "value: a complete trial has one"),
+        ("value", "nan", "value: a finite number is accepted, got nan"),
+        ("seconds", "inf", "seconds: a finite number is accepted, got inf"),
+        ("peak_memory_bytes", "0", "peak_memory_bytes: a number above 0 is accepted, got 0"),
+    ],
+)
+def test_a_damaged_field_is_named(
+    mixed: Sweep, tmp_path: Path, field: str, value: str, said: str
+) -> None:
+    path = tmp_path / "trials.csv"
+    write_trials(mixed, path)
+    with path.open(newline="") as file:
+        header, first, *others = csv.reader(file)
+    first[header.index(field)] = value
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([header, first, *others])
+    with pytest.raises(InputError) as refusal:
+        read_trials(path)
+    assert refusal.value.message.startswith(f"{path} (line 2): {said}")
+    assert "\n" not in refusal.value.message
+
+
+@pytest.mark.parametrize("change", [lambda line: line.rpartition(",")[0], lambda line: line + ",1"])
+def test_a_line_with_other_fields_than_the_first_is_named(
+    mixed: Sweep, tmp_path: Path, change: Callable[[str], str]
+) -> None:
+    path = tmp_path / "trials.csv"
+    write_trials(dataclasses.replace(mixed, settings={}, trials=mixed.trials[:2]), path)
+    *lines, last = path.read_text().splitlines()
+    path.write_text("\n".join([*lines, change(last)]))
+    with pytest.raises(InputError, match=r"\(line 3\): has not as many fields as the first line"):
         read_trials(path)
