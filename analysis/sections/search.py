@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 from matplotlib.axes import Axes
+from optuna.distributions import FloatDistribution, IntDistribution
 
 from analysis import style
 from analysis.page import Block, Figure, Gallery, Section
@@ -71,7 +72,9 @@ def _finding(sweep: Sweep, steps: Sequence[Step], random: Sequence[Expected]) ->
 def _warnings(sweep: Sweep) -> list[str]:
     warnings = boundary_warnings(sweep)
     if not warnings:
-        return ["The best config lies inside the space, at no end of it."]
+        kinds = FloatDistribution, IntDistribution
+        ends = any(isinstance(dimension, kinds) for dimension in sweep.space.values())
+        return ["No end of the space that could be widened is near the best config."] * ends
     return [f"Boundary: in the best config {warning}." for warning in warnings]
 
 
@@ -79,7 +82,7 @@ def _by_trials(sweep: Sweep, steps: Sequence[Step], random: Sequence[Expected]) 
     drawing, data = _drawing(
         sweep, steps, random, "trials", lambda step: step.trials, lambda e: e.trials
     )
-    alt = "Best result so far against the number of trials, with that of a random search"
+    alt = f"Best result so far against the number of trials{_beside(random)}"
     return Figure("best_by_trials", "Best so far, by trials", alt, drawing, data)
 
 
@@ -91,8 +94,12 @@ def _by_hours(sweep: Sweep, steps: Sequence[Step], random: Sequence[Expected]) -
     drawing, data = _drawing(
         sweep, steps, random, unit, lambda step: step.hours or 0.0, lambda e: mean * e.trials
     )
-    alt = f"Best result so far against {unit}, with that of a random search"
+    alt = f"Best result so far against {unit}{_beside(random)}"
     return Figure("best_by_hours", f"Best so far, by {unit}", alt, drawing, data)
+
+
+def _beside(random: Sequence[Expected]) -> str:
+    return ", with that of a random search" if random else ""
 
 
 def _drawing(

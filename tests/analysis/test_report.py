@@ -265,6 +265,27 @@ def test_a_random_search_is_spoken_of_where_one_is_known() -> None:
     assert beside not in words(section(build(only("search")), "Search"))
 
 
+def test_only_a_random_search_that_is_drawn_is_in_the_words_beside_a_figure() -> None:
+    for stages, drawn in ((["explore", "search"], True), (["search"], False)):
+        found = build(only(*stages)).figures
+        alts = [figure.alt for figure in found if figure.name.startswith("best_by_")]
+        assert len(alts) == 2
+        assert all(("random search" in alt) == drawn for alt in alts)
+
+
+def test_ends_of_the_space_are_spoken_of_where_it_has_some() -> None:
+    inside = trial("search", 0, 0.5, learner={"inner_lr": 0.3, "inner_steps": 1})
+    ranges = {name: SPACE[name] for name in ("inner_lr", "inner_steps")}
+    # One step of K = 1 is at an end, of which the learner has something beyond: none.
+    found = words(section(build(sweep([inside], {"inner_lr": SPACE["inner_lr"]})), "Search"))
+    assert "No end of the space that could be widened is near the best config." in found
+    assert "inner_steps 1 is at the lower end" in words(
+        section(build(sweep([inside], ranges)), "Search")
+    )
+    choices = words(section(build(sweep([inside], {"norm": ["batch", "group"]})), "Search"))
+    assert "end of the space" not in choices
+
+
 def tuned_sweep() -> Sweep:
     """A grid whose cells were tuned before, by trials with a fifth of the budget."""
     rates = {1: 1.0, 5: 0.3, 20: 0.1}
