@@ -171,19 +171,22 @@ def compare(
     """Compare studies side by side.
 
     A row for each STUDY and each algorithm in it: what the best trial of explore and search gave,
-    what fresh seeds of stage confirm say, memory and time. What else the sweeps differ in is said.
+    what fresh seeds of stage confirm say, memory and time. What else the sweeps differ in is said:
+    data, learner, budget, memory limit and machine.
     """
     from analysis import compare as comparing
 
     sweeps = [_read(study, storage, tracking_uri) for study in studies]
     rows = comparing.rows(sweeps)
     differences = comparing.differences(sweeps)
+    # A terminal's lines are wrapped by Rich; what stands beside JSON is for standard error.
+    console = Console(stderr=as_json, highlight=False, markup=False, emoji=False)
     if as_json:
         click.echo(json.dumps([asdict(row) for row in rows], indent=1))
     else:
-        comparing.show(Console(highlight=False, markup=False, emoji=False), rows)
+        comparing.show(console, rows)
     if differences:
-        click.echo(differences, err=as_json)
+        console.print(differences, soft_wrap=as_json)
 
 
 @main.command()
@@ -199,7 +202,7 @@ def compare(
     type=click.Path(path_type=Path),
     default=Path("report"),
     show_default=True,
-    help="Folder; files of an earlier report are replaced.",
+    help="Folder; files of the same names are replaced, all others stay.",
 )
 @click.option(
     "--reference-memory",
@@ -241,8 +244,9 @@ def report(
         assert study is not None
         sweep = _read(study, storage, tracking_uri)
         asked = [sweep.name, *_place(storage, tracking_uri)]
-    parts = [word for text in within for word in ("--within", text)]
-    command = shlex.join(["python", "-m", "analysis", "report", *asked, *parts])
+    options = ["--reference-memory", str(reference_memory)]
+    options += [word for text in within for word in ("--within", text)]
+    command = shlex.join(["python", "-m", "analysis", "report", *asked, *options])
     errors = Console(stderr=True)
     with errors.status("reading") as status:
         page = reporting.build(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from rich.console import Console
 
 from analysis.confirmed import confirmed, mean_optimism
+from analysis.factorial import settings
 from analysis.pareto import front, hypervolume, reference
 from analysis.table import Column, mebibytes, short, tables
 from analysis.trials import RANKED, Sweep
@@ -81,11 +82,12 @@ def differences(sweeps: Sequence[Sweep]) -> str | None:
     """One line on what keeps numbers of the sweeps from being compared, if anything does."""
     facts = [_facts(sweep) for sweep in sweeps]
     names = dict.fromkeys(name for known in facts for name in known)
-    differing = [
-        f"{name} {' / '.join(str(known.get(name)) for known in facts)}"
-        for name in names
-        if any(known.get(name) != facts[0].get(name) for known in facts)
-    ]
+    differing = []
+    for name in names:
+        values = [known[name] for known in facts if name in known]
+        if any(value != values[0] for value in values):
+            shown = (known.get(name) for known in facts)
+            differing.append(f"{name} {' / '.join('–' if v is None else str(v) for v in shown)}")
     return f"the sweeps differ in {', '.join(differing)}" if differing else None
 
 
@@ -146,19 +148,39 @@ def _row(sweep: Sweep) -> Row:
 
 
 def _facts(sweep: Sweep) -> dict[str, object]:
-    """What numbers of two sweeps should share to be compared: data, budget and machine."""
+    """What numbers of two sweeps should share to be compared.
+
+    Fields of the learner that have no effect in a sweep are not among them, and the algorithm is
+    not, of which each row is.
+    """
     config = sweep.trials[0].config
     data = config.data.model_dump(exclude={"name"})
-    budget = config.training.model_dump(exclude_none=True)
+    budget = config.training.model_dump()
     digests = {trial.data_digest for trial in sweep.trials if trial.data_digest}
     machines = {trial.hardware for trial in sweep.trials if trial.hardware}
     versions = [config.data.name, *(digest[:8] for digest in sorted(digests))]
     return {
         "dataset": " ".join(versions),
         **data,
+        **_learner(sweep),
         **budget,
+        "memory limit": _limit(sweep),
         "hardware": " and ".join(sorted(machines)),
     }
+
+
+def _learner(sweep: Sweep) -> dict[str, object]:
+    """The value of each field of the learner in explore and search, or that it varies."""
+    found: dict[str, object] = {}
+    for trial in sweep.of(*RANKED):
+        for name, value in settings(trial).items():
+            found[name] = value if found.get(name, value) == value else "varied"
+    return {name: value for name, value in found.items() if name != "algorithm"}
+
+
+def _limit(sweep: Sweep) -> str | None:
+    limit = sweep.memory_limit
+    return None if limit is None else f"{mebibytes(limit)} MiB"
 
 
 def _columns(rows: Sequence[Row]) -> list[Column]:

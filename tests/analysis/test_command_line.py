@@ -297,6 +297,15 @@ def test_a_report_is_drawn_again_from_its_table_without_a_store(
         assert (first / name).read_bytes() == (again / name).read_bytes()
 
 
+def test_a_report_is_drawn_again_by_the_command_in_its_footer(
+    storage: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "report"
+    words = ["factorial", "--storage", storage, "--reference-memory", "2GiB", "--out", out]
+    assert invoke("report", *words).exit_code == 0
+    assert f"--reference-memory {2 * 2**30}. All trials" in (out / "report.html").read_text()
+
+
 @pytest.mark.parametrize("words", [[], ["mixed", "--trials-csv", "trials.csv"]])
 def test_a_report_is_of_a_study_or_of_a_table(words: list[str]) -> None:
     result = invoke("report", *words)

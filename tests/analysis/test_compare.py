@@ -117,8 +117,26 @@ def test_other_data_and_machines_are_said_too() -> None:
     )
     assert differences([other, MIXED]) == (
         "the sweeps differ in dataset glyphs 01234567 / glyphs 9e1d, shots 1 / 5, "
-        "hardware GPU, torch 2 / CPU, torch 2"
+        "inner_steps 20 / varied, hardware GPU, torch 2 / CPU, torch 2"
     )
+
+
+def test_other_learners_budgets_and_memory_limits_are_said_too() -> None:
+    def of(limit: int | None = None, **learner: Any) -> Sweep:
+        trials = (
+            trial("explore", n, 0.5, learner={"ridge": ridge, **learner})
+            for n, ridge in enumerate((0.1, 0.2))
+        )
+        return sweep(trials, memory_limit=limit)
+
+    wide, narrow = of(filters=64), of(filters=32, limit=200 * MIB)
+    assert differences([wide, narrow]) == (
+        "the sweeps differ in filters 64 / 32, memory limit – / 200.0 MiB"
+    )
+    steps = with_training(wide, tasks=None, iterations=10)
+    assert differences([steps, wide]) == "the sweeps differ in iterations 10 / –, tasks – / 100"
+    # The rows say the algorithm; of N, which ANIL has not, there is nothing to compare.
+    assert differences([of(algorithm="anil"), of(cg_steps=3)]) is None
 
 
 def printed(capsys: pytest.CaptureFixture[str], sweeps: Sequence[Sweep], width: int) -> list[str]:
