@@ -11,7 +11,7 @@ from scipy.optimize import least_squares
 from statsmodels.api import OLS
 
 from analysis.factorial import settings, varying
-from analysis.responses import PEAK_MEMORY, Response
+from analysis.responses import PEAK_MEMORY
 from analysis.trials import Trial
 
 MARGIN = 0.05
@@ -34,24 +34,22 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True)
 class Growth:
-    """How a response grows with a dimension, for one algorithm."""
+    """How peak memory grows with the inner steps, for one algorithm."""
 
     label: str
     """The algorithm and what decides how it grows: `anil naive, linear head`."""
     trials: int
     """How many it is from."""
-    lowest: int | float
-    """The least value of the dimension."""
-    highest: int | float
-    """The largest."""
+    lowest: int
+    """The fewest inner steps."""
+    highest: int
+    """The most."""
     verdict: Verdict
     """See `growth`."""
     reason: str | None = None
     """Why there are no numbers, where there are none; they are None then."""
-    per_step: float | None = None
-    """Growth per unit of the dimension, an inner step, as a share of what is at `lowest`."""
     amount_per_step: float | None = None
-    """The same in the response's unit, for the geometric mean of what is at `lowest`."""
+    """Growth per inner step, in MiB, for the geometric mean of what is at `lowest`."""
     total: float | None = None
     """Relative growth from `lowest` to `highest`."""
     interval: Interval | None = None
@@ -60,17 +58,12 @@ class Growth:
     """Its 90 % interval, which two one-sided tests at 5 % compare with `MARGIN`."""
 
 
-def growth(
-    trials: Iterable[Trial],
-    dimension: str = "inner_steps",
-    response: Response = PEAK_MEMORY,
-    tuned: Collection[str] = (),
-) -> tuple[Growth, ...]:
-    """Fit response = (1 + g x) times what the other settings make of it, for each algorithm.
+def growth(trials: Iterable[Trial], tuned: Collection[str] = ()) -> tuple[Growth, ...]:
+    """Fit memory = (1 + g x) times what the other settings make of it, for each algorithm.
 
-    x goes from 0 at the dimension's lowest value to 1 at its highest: a graph that is kept for
-    every inner step adds the same to memory for each. The fit is least squares on logarithms, and
-    intervals are those of its linearisation at the best g.
+    x goes from 0 at the fewest inner steps to 1 at the most: a graph that is kept for every one
+    adds the same to memory for each. The fit is least squares on logarithms, and intervals are
+    those of its linearisation at the best g.
 
     Algorithms are taken apart by kind, first order and head, too. Trials that differ in the seed
     alone are one observation, their mean, since equal measurements are no further evidence. The
@@ -89,27 +82,31 @@ def growth(
     Args:
         trials: those of one stage. Such as did not end well are left out: where some ran out of
             memory, the result is of the others.
-        dimension: a number among the learner's fields.
-        response: a positive one, peak memory or time.
-        tuned: fields that have their own best value at each value of the dimension and have no
-            part in the response: these are not held.
+        tuned: fields that have their own best value at each number of inner steps and have no
+            part in memory: these are not held.
 
     Returns:
         A result for each algorithm with a complete trial, in the order in which they come.
     """
     groups: dict[str, list[Trial]] = {}
     for trial in trials:
-        if response.of(trial) is not None and dimension in settings(trial):
-            groups.setdefault(_label(trial), []).append(trial)
-    free = {dimension, *tuned}
-    return tuple(_growth(label, own, dimension, response, free) for label, own in groups.items())
+        if PEAK_MEMORY.of(trial) is not None:
+            groups.setdefault(label(trial), []).append(trial)
+    free = {"inner_steps", *tuned}
+    return tuple(_growth(name, own, free) for name, own in groups.items())
 
 
-def _growth(
-    label: str, trials: Sequence[Trial], dimension: str, response: Response, free: Collection[str]
-) -> Growth:
-    others = [name for name in varying(trials) if name not in free]
-    places, logs, held = _observations(trials, dimension, others, response)
+def label(trial: Trial) -> str:
+    """The algorithm, and what decides how its memory grows."""
+    own = settings(trial)
+    order = "first order" if own.get("first_order") else None
+    words = (own["algorithm"], own.get("kind"), order)
+    return f"{' '.join(word for word in words if word)}, {own['head']} head"
+
+
+def _growth(name: str, trials: Sequence[Trial], free: Collection[str]) -> Growth:
+    others = [other for other in varying(trials) if other not in free]
+    places, logs, held = _observations(trials, others)
     in_grid = all(trial.stage == "grid" for trial in trials)
     # A basis, for terms repeat each other: so does the square of a number that has two values.
     controls = orth(_one_hot(held) if in_grid else _terms(held))
@@ -117,11 +114,11 @@ def _growth(
     span = highest - lowest
     x = (places - lowest) / (span or 1)
     terms = np.linalg.matrix_rank(np.column_stack([x, controls]))
-    start = label, len(trials), lowest, highest
+    start = name, len(trials), lowest, highest
     if not span:
-        return Growth(*start, "undecided", f"all have {dimension} {lowest}")
+        return Growth(*start, "undecided", f"all have inner_steps {lowest}")
     if terms == controls.shape[1]:
-        return Growth(*start, "undecided", f"{dimension} goes with the other settings that vary")
+        return Growth(*start, "undecided", "inner_steps goes with the other settings that vary")
     if len(logs) <= terms:
         return Growth(*start, "undecided", "too few trials for the settings that vary")
     total = _least_squares(x, logs, controls)
@@ -133,7 +130,6 @@ def _growth(
     return Growth(
         *start,
         _verdict(confident, equivalent),
-        per_step=total / span,
         amount_per_step=total / span * math.exp(at_lowest.mean()),
         total=total,
         interval=confident,
@@ -174,25 +170,18 @@ def _verdict(confident: Interval, equivalent: Interval) -> Verdict:
     return "grows" if confident.low > 0 else "undecided"
 
 
-def _label(trial: Trial) -> str:
-    own = settings(trial)
-    order = "first order" if own.get("first_order") else None
-    words = (own["algorithm"], own.get("kind"), order)
-    return f"{' '.join(word for word in words if word)}, {own['head']} head"
-
-
 def _observations(
-    trials: Iterable[Trial], dimension: str, others: Sequence[str], response: Response
+    trials: Iterable[Trial], others: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray, list[tuple[Any, ...]]]:
-    """A value of the dimension, the response's logarithm and the other settings for each config.
+    """The inner steps, the logarithm of memory and the other settings for each config.
 
     Mean logarithms over the seeds of a config; n of each.
     """
     found: dict[tuple[Any, ...], list[float]] = {}
     for trial in trials:
-        own, value = settings(trial), response.of(trial)
+        own, value = settings(trial), PEAK_MEMORY.of(trial)
         assert value is not None
-        config = own[dimension], tuple(own.get(name, _ABSENT) for name in others)
+        config = own["inner_steps"], tuple(own.get(name, _ABSENT) for name in others)
         found.setdefault(config, []).append(math.log(value))
     places, held = zip(*found, strict=True)
     return np.array(places), np.array([np.mean(logs) for logs in found.values()]), list(held)

@@ -1,10 +1,11 @@
 """Peak memory against the inner steps: slope, interval, and a test that it does not grow."""
 
+import itertools
 from collections.abc import Sequence
 
 from analysis import style
-from analysis.factorial import STEP_SIZES, settings
-from analysis.growth import MARGIN, Growth, growth
+from analysis.factorial import STEP_SIZES
+from analysis.growth import MARGIN, Growth, growth, label
 from analysis.page import Figure, Gallery, Section, Table
 from analysis.responses import PEAK_MEMORY
 from analysis.trials import Sweep, Trial
@@ -61,7 +62,8 @@ def _table(growths: Sequence[Growth]) -> Table:
         "Least squares fit of peak memory, in proportion, as a straight line in K, the other "
         "settings held; trials that differ in the seed alone are one. It does not grow if two "
         "one-sided t tests (5 % each) find the growth over the whole range of K within "
-        f"± {MARGIN:.0%}; it grows if that is not so and the 95 % interval lies above 0.",
+        f"± {MARGIN:.0%}, which is to say that its 90 % interval lies there; it grows if that is "
+        "not so and the 95 % interval lies above 0.",
         [
             "algorithm",
             "trials",
@@ -69,6 +71,7 @@ def _table(growths: Sequence[Growth]) -> Table:
             "MiB a step of K",
             "over the range",
             "95 % interval",
+            "90 % interval",
             "verdict",
         ],
         [_row(found) for found in growths],
@@ -77,11 +80,11 @@ def _table(growths: Sequence[Growth]) -> Table:
 
 def _row(found: Growth) -> list[str]:
     start = [found.label, str(found.trials), f"{found.lowest} to {found.highest}"]
-    if found.total is None or found.interval is None or found.amount_per_step is None:
-        return [*start, "", "", "", f"undecided: {found.reason}"]
-    interval = " to ".join(map(_percent, found.interval))
+    if found.total is None or found.interval is None or found.equivalence is None:
+        return [*start, "", "", "", "", f"undecided: {found.reason}"]
+    intervals = [" to ".join(map(_percent, of)) for of in (found.interval, found.equivalence)]
     slope = f"{found.amount_per_step:+.2f}"
-    return [*start, slope, _percent(found.total), interval, found.verdict]
+    return [*start, slope, _percent(found.total), *intervals, found.verdict]
 
 
 def _percent(share: float) -> str:
@@ -90,21 +93,22 @@ def _percent(share: float) -> str:
 
 
 def _figure(trials: Sequence[Trial]) -> Figure:
-    labels = list(dict.fromkeys(map(_algorithm, trials)))
+    labels = list(dict.fromkeys(map(label, trials)))
     data = [
         {
             "trial": trial.run_name,
-            "algorithm": _algorithm(trial),
+            "algorithm": label(trial),
             "inner_steps": trial.config.learner.inner_steps,
             "peak_memory_mib": PEAK_MEMORY.of(trial),
         }
         for trial in trials
     ]
     with style.panel(style.WIDE) as (drawing, axes):
-        for label, colour in zip(labels, style.SERIES, strict=False):
-            own = [row for row in data if row["algorithm"] == label]
+        looks = itertools.cycle(itertools.product("os^D", style.SERIES))
+        for name, (marker, colour) in zip(labels, looks, strict=False):
+            own = [row for row in data if row["algorithm"] == name]
             x, y = [r["inner_steps"] for r in own], [r["peak_memory_mib"] for r in own]
-            axes.scatter(x, y, s=22, color=colour, alpha=0.8, label=label)
+            axes.scatter(x, y, s=22, color=colour, marker=marker, alpha=0.8, label=name)
         peaks = [float(row["peak_memory_mib"]) for row in data]
         steps = [int(row["inner_steps"]) for row in data]
         if min(steps) > 0:
@@ -116,8 +120,3 @@ def _figure(trials: Sequence[Trial]) -> Figure:
         drawing.legend(loc="outside upper center", ncols=min(2, len(labels)))
     alt = f"Peak memory of {len(trials)} trials against the inner steps, by algorithm"
     return Figure("memory_against_k", "Peak memory against K", alt, drawing, data)
-
-
-def _algorithm(trial: Trial) -> str:
-    own = settings(trial)
-    return f"{own['algorithm']} {own.get('kind', '')}".strip()

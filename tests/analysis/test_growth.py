@@ -16,7 +16,6 @@ from scipy.optimize import curve_fit
 from scipy.stats import t
 
 from analysis.growth import MARGIN, Growth, growth
-from analysis.responses import STEP_TIME
 from analysis.trials import Trial
 from memmeta.prediction import predict_peak_memory
 from sweeps.engine.outcome import Stage
@@ -137,7 +136,6 @@ def test_an_exact_model_is_recovered(per_step: float, stage: Stage) -> None:
     (found,) = growth(trials)
     assert (found.label, found.trials) == ("memory_reduced, linear head", 9)
     assert (found.lowest, found.highest) == (1, 9)
-    assert found.per_step == pytest.approx(per_step, abs=1e-9)
     # Of task batches of 2, 4 and 8 the geometric mean is 4.
     assert found.amount_per_step == pytest.approx(4e6 * per_step, rel=1e-6, abs=1e-2)
     assert found.total == pytest.approx(8 * per_step, abs=1e-8)
@@ -247,9 +245,8 @@ def test_what_cannot_be_estimated_is_undecided_and_says_why(
 ) -> None:
     (found,) = growth(trials)
     assert (found.verdict, found.reason) == ("undecided", reason)
-    numbers = (found.per_step, found.amount_per_step, found.total, found.interval)
+    numbers = (found.amount_per_step, found.total, found.interval, found.equivalence)
     assert numbers == (None,) * 4
-    assert found.equivalence is None
 
 
 def test_an_inner_step_size_that_does_not_apply_is_held_as_well() -> None:
@@ -261,7 +258,7 @@ def test_an_inner_step_size_that_does_not_apply_is_held_as_well() -> None:
         for n, own in enumerate(learners)
     ]
     (found,) = growth(trials)
-    assert found.per_step == pytest.approx(0.1)
+    assert found.total == pytest.approx(4 * 0.1)
 
 
 def test_each_algorithm_is_taken_by_itself_and_only_complete_trials_count() -> None:
@@ -283,18 +280,6 @@ def test_each_algorithm_is_taken_by_itself_and_only_complete_trials_count() -> N
     ]
     lost = [dataclasses.replace(trials[0], status="diverged"), *trials[1:9]]
     assert growth(lost)[0].trials == 8
-
-
-def test_other_dimensions_and_responses_can_be_asked_about() -> None:
-    trials = [
-        dataclasses.replace(
-            one, seconds_per_step=0.5 * (1 + 0.5 * (one.config.learner.task_batch - 2))
-        )
-        for one in grid()
-    ]
-    (found,) = growth(trials, dimension="task_batch", response=STEP_TIME)
-    assert (found.lowest, found.highest) == (2, 8)
-    assert found.per_step == pytest.approx(0.5)
 
 
 def real(**learner: Any) -> tuple[Growth, Growth]:
