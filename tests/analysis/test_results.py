@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from analysis.pareto import MEMORY
+from analysis.report import build
 from analysis.trial_table import read_trials
 from analysis.verify import read_claim
 from sweeps.engine.outcome import FINAL
@@ -14,11 +16,16 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize(
     "path", sorted((ROOT / "docs/results").glob("*.csv")), ids=lambda path: path.stem
 )
-def test_committed_trials_can_be_reported_again(path: Path) -> None:
+def test_committed_trials_are_final_and_of_committed_code(path: Path) -> None:
     trials = read_trials(path).trials
     assert trials
     assert all(trial.status in FINAL for trial in trials)
     assert not any((trial.commit or "dirty").endswith("dirty") for trial in trials)
+
+
+def test_committed_trials_can_be_reported_again() -> None:
+    sweep = read_trials(min((ROOT / "docs/results").glob("*.csv"), key=lambda p: p.stat().st_size))
+    assert build(sweep, MEMORY, "python -m analysis report", {}).sections
 
 
 @pytest.mark.parametrize(
