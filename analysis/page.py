@@ -112,6 +112,11 @@ def cell(value: object) -> str:
     return "" if value is None else short(value)
 
 
+def digits(value: float, count: int) -> str:
+    """A measured number to so many digits; all that stand before the point, without an exponent."""
+    return f"{value:.0f}" if abs(value) >= 10**count - 0.5 else f"{value:.{count}g}"
+
+
 def sentence(text: str) -> str:
     """`text` with a capital at its start."""
     return text[:1].upper() + text[1:]

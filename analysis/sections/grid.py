@@ -5,7 +5,7 @@ from itertools import groupby
 
 from analysis import style
 from analysis.factorial import Effect, difference, main_effects, varying
-from analysis.page import Block, Figure, Gallery, Section, cell
+from analysis.page import Block, Figure, Gallery, Section, cell, digits
 from analysis.responses import Response, quality, responses
 from analysis.sections import k_by_n
 from analysis.trials import Sweep, Trial
@@ -52,12 +52,13 @@ def _finding(sweep: Sweep, trials: Sequence[Trial], tuned: Collection[str]) -> s
         return f"{finding}."
     highest, lowest, mean, interval = max(spans, key=lambda span: span[2])
     unit = "points" if sweep.metric.unit else sweep.metric.title
-    over_seeds, kind = "", "no interval with one seed"
+    over_seeds, kind = "", "from one seed: no interval"
     if interval is not None:
-        over_seeds, kind = f" ± {interval:.2g}", "95 % interval over seeds"
+        over_seeds = f" ± {digits(interval, 2)}"
+        kind = f"95 % interval over {highest.seeds} seeds"
     return (
         f"{finding}. {highest.dimension} moves {sweep.metric.title} most: it is "
-        f"{mean:.3g}{over_seeds} {unit} higher at {cell(highest.level)} than at "
+        f"{digits(mean, 3)}{over_seeds} {unit} higher at {cell(highest.level)} than at "
         f"{cell(lowest.level)} ({kind}; the largest difference there is)."
     )
 

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from analysis import style
 from analysis.factorial import STEP_SIZES, Cell, CellsTable, Levels, cells_table
-from analysis.page import Block, Figure, Gallery, Table, cell, sentence
+from analysis.page import Block, Figure, Gallery, Table, cell, digits, sentence
 from analysis.responses import Response
 from analysis.trials import Trial
 
@@ -92,8 +92,8 @@ def _chosen(cells: Iterable[Cell], tuned: Collection[str]) -> str:
     if tuned:
         return " Each cell has the values that were best in its own trials of stage tune."
     return (
-        " Each cell has the step sizes of its best mean validation result; that choice makes the "
-        "cell a little too good."
+        " Each cell has the step sizes with the best mean validation result among those that most "
+        "seeds completed; that choice makes the cell a little too good."
     )
 
 
@@ -132,7 +132,7 @@ def _cell(found: Cell, response: Response) -> str:
     if found.mean is None:
         ended = ", ".join(f"{n} {status.replace('_', ' ')}" for status, n in found.statuses.items())
         return ended or "–"
-    interval = "" if found.interval is None else f" ± {found.interval:.2g}"
+    interval = "" if found.interval is None else f" ± {digits(found.interval, 2)}"
     # Said once: the tables of memory and time are of the same trials.
     chosen = _setting(found.chosen) if response.name in ("accuracy", "mse") else ""
-    return f"{found.mean:.4g}{interval}{f' ({chosen})' if chosen else ''}"
+    return f"{digits(found.mean, 4)}{interval}{f' ({chosen})' if chosen else ''}"

@@ -28,7 +28,7 @@ def section(sweep: Sweep, reference_memory: int) -> Section | None:
     corner = f"{metric.alone(reference.value)} at {reference_memory / 2**20:g} MiB"
     return Section(
         TITLE,
-        _finding(front),
+        _finding(front, sweep.complete),
         [
             Gallery(
                 "Complete trials of explore and search, one training seed each. Those on the line "
@@ -43,10 +43,12 @@ def section(sweep: Sweep, reference_memory: int) -> Section | None:
     )
 
 
-def _finding(front: Sequence[Trial]) -> str:
+def _finding(front: Sequence[Trial], complete: Sequence[Trial]) -> str:
     least, best = front[0], front[-1]
     if least is best:
-        return f"One config is best in both: {_said(best)}."
+        measured = all(trial.peak_memory_bytes is not None for trial in complete)
+        among = "" if measured else " of those with a measured peak"
+        return f"One config{among} is best in both: {_said(best)}."
     return f"From {_said(least)} to {_said(best)}; {len(front)} configs lie on the front."
 
 

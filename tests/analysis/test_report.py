@@ -218,14 +218,60 @@ def test_a_single_seed_is_in_the_legend_though_the_first_config_has_none() -> No
 
 
 def test_memory_that_does_not_grow_is_found_not_to(page: Page) -> None:
-    assert "does not grow from K = 1 to 20" in section(page, "Memory against K").finding
+    memory = section(page, "Memory against K")
+    assert "does not grow from K = 1 to 20" in memory.finding
+    (found,) = tables(memory)
+    row = dict(zip(found.columns, found.rows[0], strict=True))
+    assert row["90 % interval"] == "0.0% to 0.0%"
+
+
+def test_heads_are_told_apart_in_the_figure_of_memory() -> None:
+    of = sweep([
+        trial("grid", n, 0.5, learner={"inner_steps": k, "head": head})
+        for n, (k, head) in enumerate((k, head) for k in (1, 5) for head in ("linear", "mlp"))
+    ])  # fmt: skip
+    (figure,) = (figure for figure in build(of).figures if figure.name == "memory_against_k")
+    named = [text.get_text() for text in figure.drawing.legends[0].get_texts()]
+    assert named == ["memory_reduced, linear head", "memory_reduced, mlp head"]
+
+
+def test_the_only_config_on_the_front_is_the_best_of_those_with_a_peak() -> None:
+    trials = [trial("search", 0, 0.5), trial("search", 1, 0.6, peak_memory_bytes=None)]
+    for some, said in (
+        (trials[:1], "One config is best in both: 50.00%"),
+        (trials, "One config of those with a measured peak is best in both: 50.00%"),
+    ):
+        finding = section(build(sweep(some)), "Quality against memory").finding
+        assert finding.startswith(said)
+
+
+def test_large_peaks_in_a_table_of_cells_have_no_exponents() -> None:
+    of = sweep([
+        trial("grid", 2 * seed + n, 0.5, seed=seed, learner={"inner_steps": k},
+              peak_memory_bytes=(12_000 + 300 * seed) * MIB)
+        for seed in range(2) for n, k in enumerate((1, 5))
+    ])  # fmt: skip
+    memory = tables(section(build(of), "Grid"))[1]
+    # Half of 300 times Student's t with one degree of freedom, 12.706.
+    assert memory.rows[0][1] == "12150 ± 1906"
+
+
+def test_a_grid_says_how_many_seeds_a_difference_is_from() -> None:
+    cells = [
+        trial("grid", 2 * seed + n, 0.5 + 0.1 * n, seed=seed, learner={"inner_steps": k})
+        for seed in range(2) for n, k in enumerate((1, 5))
+    ]  # fmt: skip
+    lost = dataclasses.replace(cells[-1], status="diverged", value=None)
+    finding = section(build(sweep([*cells[:-1], lost])), "Grid").finding
+    assert "2 training seeds." in finding
+    assert "(from one seed: no interval;" in finding
 
 
 def test_the_grid_names_what_moves_most(page: Page) -> None:
     grid = section(page, "Grid")
     assert "3 inner_steps × 2 inner_lr, 2 training seeds" in grid.finding
     assert "inner_lr moves accuracy most: it is 10 ± " in grid.finding
-    assert "points higher at 1 than at 0.1 (95 % interval over seeds;" in grid.finding
+    assert "points higher at 1 than at 0.1 (95 % interval over 2 seeds;" in grid.finding
     quality = tables(grid)[0]
     assert [row[0] for row in quality.rows] == ["K = 1", "K = 5", "K = 20"]
     assert quality.rows[0][1].endswith("(inner_lr 1)")
@@ -358,7 +404,7 @@ def test_algorithms_without_n_stand_beside_k_by_n() -> None:
         ["K = 20", "–", "–", "55"],
     ]
     assert "one training seed" in quality.caption
-    assert "(no interval with one seed" in grid.finding
+    assert "(from one seed: no interval" in grid.finding
     assert "step sizes" not in quality.caption
 
 
