@@ -178,11 +178,9 @@ def analyse(
     # The matrices are small: threads would cost several times what they save.
     with threadpool_limits(limits=1):
         r2 = cross_validated_r2(features, values, seed)
-        # Rounded down: what is below the threshold is not to look like it.
-        shown = math.floor(100 * r2) / 100
-        judged = replace(nothing, r2=r2, verdict=f"R² {shown:.2f} of {len(measured)} trials")
+        judged = replace(nothing, r2=r2, verdict=f"R² {r2:.2f} of {len(measured)} trials")
         if r2 < THRESHOLD:
-            return _unsupported(judged, size_for(THRESHOLD, features, values, r2, seed))
+            return _unsupported(judged, r2, size_for(THRESHOLD, features, values, r2, seed))
         surrogate = fit(features, values, seed, _RESTARTS)
         kernels = likely_kernels(surrogate, seed)
         learner = measured[0].config.learner
@@ -203,9 +201,11 @@ def _refusal(space: Space, response: Response, values: np.ndarray) -> str | None
     return None
 
 
-def _unsupported(judged: Sensitivity, measured: int | None) -> Sensitivity:
+def _unsupported(judged: Sensitivity, r2: float, measured: int | None) -> Sensitivity:
     """With how many trials there have to be, for so many to be measured."""
-    refusal = f"{judged.verdict}: the data do not support indices"
+    # What is below the threshold is not to look like it when it is rounded.
+    shown = min(r2, THRESHOLD - 0.01)
+    refusal = f"R² {shown:.2f} of {judged.trials} trials: the data do not support indices"
     if measured is None:
         return replace(judged, verdict=f"{refusal}, and there is no sign that more trials would")
     trials = judged.trials + judged.left_out

@@ -269,11 +269,6 @@ def test_one_dimension_is_explained_by_itself() -> None:
     assert (result.interactions, result.maps) == ((), ())
 
 
-def floored(r2: float | None) -> str:
-    assert r2 is not None
-    return f"{math.floor(100 * r2) / 100:.2f}"
-
-
 def needed(result: Sensitivity) -> int:
     """The number of trials that a refusal asks for."""
     found = re.search(r"about (\d+) trials would", result.verdict)
@@ -289,7 +284,7 @@ def test_noise_is_refused_without_hope() -> None:
     assert not result.supported
     assert (result.indices, result.interactions, result.curves, result.maps) == ((),) * 4
     assert result.verdict == (
-        f"R² {floored(result.r2)} of 32 trials: the data do not support indices, and there is no "
+        f"R² {result.r2:.2f} of 32 trials: the data do not support indices, and there is no "
         "sign that more trials would"
     )
 
@@ -303,10 +298,11 @@ def test_too_few_trials_are_told_how_many_would_do() -> None:
     lost = [trial("explore", 16 + n, None, status="diverged") for n in range(16)]
     alone, halved = (analyse(some, THREE, ACCURACY_RESPONSE) for some in (trials, trials + lost))
     assert not alone.supported
+    assert alone.r2 is not None
     # 64 are enough: they give an R² of 0.88.
     assert 16 < needed(alone) <= 64
     assert alone.verdict == (
-        f"R² {floored(alone.r2)} of 16 trials: the data do not support indices; about "
+        f"R² {alone.r2:.2f} of 16 trials: the data do not support indices; about "
         f"{needed(alone)} trials would"
     )
     # Where half are lost, it takes twice as many.
