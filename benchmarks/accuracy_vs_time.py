@@ -18,17 +18,18 @@ import torch
 from rich.progress import Progress, TaskID
 
 from memmeta import data, provenance
+from memmeta.command_line import data_root_option
 from memmeta.config import DataConfig, LearnerConfig, RunConfig, TrainingConfig
 from memmeta.data import Dataset
 from memmeta.runtime import configure_process
 from memmeta.training import Evaluation, MetaTrainer
+from shared import COLOURS, MIB, out_option
 
 LEARNERS = {
     "memory_reduced": LearnerConfig(algorithm="memory_reduced"),
     "ANIL, cached": LearnerConfig(algorithm="anil", kind="cached"),
     "ANIL, naive": LearnerConfig(algorithm="anil", kind="naive"),
 }
-COLOURS = ("#0072B2", "#E69F00", "#009E73")  # Okabe and Ito: distinct to colour-blind readers
 MARKERS = ("o", "s", "^")
 VALIDATIONS = 10
 WARM_UP_STEPS = 3  # the first allocates, and the other two are measured for memory
@@ -165,7 +166,7 @@ def row(curve: Curve) -> str:
     return (
         f"| {curve.inner_steps} | {curve.method} "
         f"| {100 * last.val.value:.1f} ± {100 * last.val.interval:.1f} "
-        f"| {last.steps} | {curve.seconds_per_step:.3f} | {curve.peak / 2**20:.0f} |"
+        f"| {last.steps} | {curve.seconds_per_step:.3f} | {curve.peak / MIB:.0f} |"
     )
 
 
@@ -185,7 +186,7 @@ def reading(curves: list[Curve]) -> str:
 
 
 @click.command()
-@click.option("--data-root", type=click.Path(path_type=Path), default=Path("data"))
+@data_root_option
 @click.option(
     "--minutes", default=10.0, show_default=True,
     help="Of training in all, divided evenly among the curves; validation comes on top.",
@@ -194,7 +195,7 @@ def reading(curves: list[Curve]) -> str:
 @click.option("--val-tasks", default=200, show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads; default: all.")
 @click.option("--seed", default=0, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), default=Path("docs"), show_default=True)
+@out_option
 def main(
     data_root: Path,
     minutes: float,

@@ -23,11 +23,11 @@ import click
 import torch
 
 from memmeta import checkpoint, data, provenance
+from memmeta.command_line import data_root_option
 from memmeta.config import DataConfig, LearnerConfig, TrainingConfig
 from memmeta.training import MetaTrainer
+from shared import MIB, out_option
 from sweeps.engine.study import Study
-
-MIB = 2**20
 
 STUDY = Study(
     name="scale",
@@ -228,10 +228,10 @@ def checkpoint_size(backbone: str, filters: int, data_root: Path) -> float:
 
 
 @click.command()
-@click.option("--data-root", type=click.Path(path_type=Path), default=Path("data"))
+@data_root_option
 @click.option("--nodes", default=16, show_default=True)
 @click.option("--trials", default=STUDY.trials, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), default=Path("docs"), show_default=True)
+@out_option
 @click.option("--storage", type=click.Path(path_type=Path), hidden=True)
 def main(data_root: Path, nodes: int, trials: int, out: Path, storage: Path | None) -> None:
     """Measure, and write the table."""

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from memmeta import provenance
 from memmeta.conjugate_gradient import conjugate_gradient
+from shared import COLOURS, out_option
 
 KAPPAS = (10, 100, 1000)
 SIZE = 128
 PROBLEMS = 50
 STEPS = range(0, 61)
 ROUNDING = 1e-12
-COLOURS = ("#0072B2", "#E69F00", "#009E73")  # Okabe and Ito: distinct to colour-blind readers
 
 TEXT = """\
 # Conjugate gradient: error against N
@@ -104,7 +104,7 @@ def draw(results: dict[int, Tensor], path: Path) -> None:
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path), default=Path("docs"), show_default=True)
+@out_option
 @click.option("--seed", default=0, show_default=True)
 def main(out: Path, seed: int) -> None:
     """Measure, draw and write."""

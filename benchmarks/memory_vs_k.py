@@ -19,6 +19,7 @@ from rich.progress import track
 from memmeta import memory_table, provenance
 from memmeta.config import DataConfig, LearnerConfig
 from memmeta.memory_table import Row
+from shared import MIB, out_option
 
 STEPS = (1, 5, 10, 15, 20)
 CHUNK = 25
@@ -118,7 +119,7 @@ def section(setting: Setting, rows: Sequence[Row], group: Sequence[Row]) -> str:
     """The table of one setting beside the published one."""
     small, anil = by_method(group)[chunked(SMALL_CHUNK)], by_method(group)["anil, cached"]
     lines = [
-        f"| {method} | {' | '.join(f'{peaks[k] / 2**20:.1f}' for k in STEPS)} |"
+        f"| {method} | {' | '.join(f'{peaks[k] / MIB:.1f}' for k in STEPS)} |"
         for method, peaks in by_method(rows).items()
     ]
     paper = [f"| {name} | {' | '.join(map(str, mb))} |" for name, mb in setting.paper.items()]
@@ -132,8 +133,8 @@ def section(setting: Setting, rows: Sequence[Row], group: Sequence[Row]) -> str:
         paper_rules="---|" * len(STEPS[1:]),
         paper_lines="\n".join(paper),
         small_chunk=SMALL_CHUNK,
-        small=f"{small[20] / 2**20:.1f}",
-        anil=f"{anil[20] / 2**20:.1f}",
+        small=f"{small[20] / MIB:.1f}",
+        anil=f"{anil[20] / MIB:.1f}",
         times=f"{anil[20] / small[20]:.2f}",
     )
 
@@ -205,7 +206,7 @@ def write_csv(path: Path, found: Sequence[tuple[Setting, list[Row], list[Row]]])
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path), default=Path("docs"), show_default=True)
+@out_option
 @click.option("--device", help="Measure on this device; default: predict.")
 def main(out: Path, device: str | None) -> None:
     """Predict or measure, draw and write."""

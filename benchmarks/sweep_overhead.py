@@ -20,7 +20,9 @@ import click
 import torch
 
 from memmeta import data, provenance
+from memmeta.command_line import data_root_option
 from memmeta.config import DataConfig, LearnerConfig, TrainingConfig
+from shared import out_option
 from sweeps.engine.study import Study
 
 STUDY = Study(
@@ -151,9 +153,9 @@ def measure(part: str, data_root: Path, trials: int) -> dict[str, Any]:
 
 
 @click.command()
-@click.option("--data-root", type=click.Path(path_type=Path), default=Path("data"))
+@data_root_option
 @click.option("--trials", default=STUDY.trials, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), default=Path("docs"), show_default=True)
+@out_option
 @click.option("--part", type=click.Choice(sorted(PARTS)), hidden=True)
 @click.option("--storage", type=click.Path(path_type=Path), hidden=True)
 def main(data_root: Path, trials: int, out: Path, part: str | None, storage: Path) -> None:

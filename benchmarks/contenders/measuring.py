@@ -17,9 +17,9 @@ from contenders import methods
 from contenders.everyone import PLAIN, Contender, everyone, from_peer
 from contenders.work import Setting
 from memmeta.memory import measure_peak
+from shared import MIB
 
 FLOOR = "floor"
-MIB = 2**20
 
 _WARM_UP = 2
 """Turns before the first that is timed."""
