@@ -229,8 +229,9 @@ def checkpoint_size(backbone: str, filters: int, data_root: Path) -> float:
 
 @click.command()
 @data_root_option
-@click.option("--nodes", default=16, show_default=True)
-@click.option("--trials", default=STUDY.trials, show_default=True)
+@click.option("--nodes", type=click.IntRange(min=1), default=16, show_default=True)
+@click.option("--trials", type=click.IntRange(min=4), default=STUDY.trials, show_default=True,
+              help="Their first and last quarters are compared.")  # fmt: skip
 @out_option
 @click.option("--storage", type=click.Path(path_type=Path), hidden=True)
 def main(data_root: Path, nodes: int, trials: int, out: Path, storage: Path | None) -> None:

@@ -17,6 +17,7 @@ import torch
 from rich.progress import track
 
 from memmeta import memory_table, provenance
+from memmeta.command_line import chosen_device
 from memmeta.config import DataConfig, LearnerConfig
 from memmeta.memory_table import Row
 from shared import MIB, out_option
@@ -210,9 +211,9 @@ def write_csv(path: Path, found: Sequence[tuple[Setting, list[Row], list[Row]]])
 @click.option("--device", help="Measure on this device; default: predict.")
 def main(out: Path, device: str | None) -> None:
     """Predict or measure, draw and write."""
+    place = chosen_device(device) if device else None
     commit = provenance.commit()  # before the files below make the tree dirty
     out.mkdir(parents=True, exist_ok=True)
-    place = torch.device(device) if device else None
     found = [
         (
             setting,

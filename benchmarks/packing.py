@@ -32,6 +32,7 @@ from rich.table import Table
 from memmeta import data, limits, provenance
 from memmeta.command_line import data_root_option
 from memmeta.config import RunConfig
+from memmeta.errors import InputError
 from memmeta.exported import read_run
 from memmeta.prediction import predict_trial_memory
 from memmeta.runtime import configure_process
@@ -70,7 +71,7 @@ class Trial(NamedTuple):
 class Row:
     """So many trials at once, measured."""
 
-    trials: int
+    at_once: int
     steps_per_second: float
     """Of one trial, median."""
     trials_per_hour: float
@@ -139,7 +140,7 @@ def _begin(
 
 
 def measure(
-    trials: int, run: RunConfig, data_root: Path, device: str, on: Card, reserved: int, steps: int
+    at_once: int, run: RunConfig, data_root: Path, device: str, on: Card, reserved: int, steps: int
 ) -> Row:
     """So many trials at once.
 
@@ -147,23 +148,23 @@ def measure(
         click.ClickException: one of them failed.
     """
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(trials, spawn, share_barrier, (spawn.Barrier(trials),)) as pool:
+    with ProcessPoolExecutor(at_once, spawn, share_barrier, (spawn.Barrier(at_once),)) as pool:
         # None ends before all have begun, so that each process takes one.
         asked = [
             pool.submit(train, run, data_root, device, reserved, on.overhead, steps)
-            for _ in range(trials)
+            for _ in range(at_once)
         ]
         errors = [error for each in asked if (error := each.exception())]
     if errors:
         told = [error for error in errors if not isinstance(error, BrokenBarrierError)]
-        raise click.ClickException(f"{trials} at once: {_reason((told or errors)[0])}")
+        raise click.ClickException(f"{at_once} at once: {_reason((told or errors)[0])}")
     results = [each.result() for each in asked]
     slowest = max(result.seconds for result in results)
     return Row(
-        trials,
+        at_once,
         steps_per_second=median(steps / result.seconds for result in results),
-        trials_per_hour=trials * steps / slowest * 3600 / TRIAL_STEPS,
-        reserved=trials * reserved / on.memory,
+        trials_per_hour=at_once * steps / slowest * 3600 / TRIAL_STEPS,
+        reserved=at_once * reserved / on.memory,
         used=max(result.used for result in results) / reserved,
         over=sum(result.used > reserved for result in results),
     )
@@ -184,14 +185,14 @@ def _reason(error: BaseException) -> str:
 def table(rows: Sequence[Row], title: str) -> Table:
     """A line a number of trials."""
     result = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0)
-    for heading in ("trials", "steps/s each", "trials/h", "÷ one", "reserved", "used", "over"):
+    for heading in ("at once", "steps/s each", "trials/h", "÷ one", "reserved", "used", "over"):
         result.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         result.add_row(
-            str(row.trials),
+            str(row.at_once),
             f"{row.steps_per_second:.2f}",
             f"{row.trials_per_hour:.1f}",
-            f"{row.trials_per_hour / rows[0].trials_per_hour:.2f}" if rows[0].trials == 1 else "",
+            f"{row.trials_per_hour / rows[0].trials_per_hour:.2f}" if rows[0].at_once == 1 else "",
             f"{row.reserved:.0%}",
             f"{row.used:.2f}",
             str(row.over),
@@ -202,8 +203,8 @@ def table(rows: Sequence[Row], title: str) -> Table:
 @click.command()
 @click.argument("config_file", type=click.Path(path_type=Path), default=CONFIG)
 @data_root_option
-@click.option("--trials", type=click.IntRange(min=1), multiple=True, default=[1, 2, 4, 8, 16],
-              show_default=True, help="At once.")  # fmt: skip
+@click.option("--at-once", type=click.IntRange(min=1), multiple=True, default=[1, 2, 4, 8, 16],
+              show_default=True, help="Trials on the GPU at the same time.")  # fmt: skip
 @click.option("--iterations", type=click.IntRange(min=1), default=100, show_default=True,
               help="Outer steps on the clock.")  # fmt: skip
 @click.option("--device", type=click.Choice(["cuda", "cpu"]), default="cuda", show_default=True,
@@ -212,14 +213,14 @@ def table(rows: Sequence[Row], title: str) -> Table:
 def main(
     config_file: Path,
     data_root: Path,
-    trials: Sequence[int],
+    at_once: Sequence[int],
     iterations: int,
     device: str,
     as_json: bool,
 ) -> None:
     """Train the run of CONFIG_FILE many times at once, on one GPU."""
     if device == "cuda" and not torch.cuda.is_available():
-        raise click.ClickException("a GPU is needed: none is visible to PyTorch")
+        raise InputError("a GPU is needed: none is visible to PyTorch")
     run = read_run(config_file, 1).config
     # What is wrong with the data is said here; the trials find it prepared.
     data.load(run.data.name, data_root)
@@ -228,8 +229,8 @@ def main(
         on = pool.submit(card, device).result()
     predicted = predict_trial_memory(run).whole
     reserved = limits.reservation(torch.device(device), predicted, on.overhead)
-    numbers = [number for number in trials if number * reserved <= on.memory]
-    for number in sorted(set(trials) - set(numbers)):
+    numbers = [number for number in at_once if number * reserved <= on.memory]
+    for number in sorted(set(at_once) - set(numbers)):
         click.echo(f"{number} at once: more than the device has room for", err=True)
     rows = []
     for number in numbers:

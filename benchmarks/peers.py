@@ -57,7 +57,7 @@ RIDGE = 0.1
 @click.option("--maml-steps", type=click.IntRange(min=0), default=1, show_default=True,
               help="K of MAML, in a table of its own; 0: without it.")  # fmt: skip
 @click.option("--repeats", type=click.IntRange(min=3), default=15, show_default=True)
-@click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True)
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads; default: all.")
 @click.option("--device", help="PyTorch device; default: a GPU if there is one.")
 @click.option("--environment", type=click.Path(path_type=Path), default=ROOT / ".venv" / "peers",
               help="Where the libraries are, or will be; default: .venv/peers.")  # fmt: skip
@@ -74,7 +74,7 @@ def main(
     cg_steps: int,
     maml_steps: int,
     repeats: int,
-    threads: int,
+    threads: int | None,
     device: str | None,
     environment: Path,
     as_json: bool,
@@ -93,6 +93,7 @@ def main(
     versions = {
         name: importlib.metadata.version(name) for name in LIBRARIES if name not in left_out
     }
+    threads = configure_process(threads)
     # In float64 a convolution is many small parallel regions, and each would wait for the cores.
     configure_process(1)
     found = compare(setting, maml_steps, left_out)

@@ -154,7 +154,7 @@ def measure(part: str, data_root: Path, trials: int) -> dict[str, Any]:
 
 @click.command()
 @data_root_option
-@click.option("--trials", default=STUDY.trials, show_default=True)
+@click.option("--trials", type=click.IntRange(min=2), default=STUDY.trials, show_default=True)
 @out_option
 @click.option("--part", type=click.Choice(sorted(PARTS)), hidden=True)
 @click.option("--storage", type=click.Path(path_type=Path), hidden=True)
