@@ -7,28 +7,32 @@ writes docs/accuracy_vs_time.md, its figure, and all points of it as a CSV file.
 
 import csv
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from statistics import fmean, median
 from typing import NamedTuple
 
 import click
 import matplotlib.pyplot as plt
+import numpy as np
 import torch
 from rich.progress import Progress, TaskID
+from scipy import stats
 
 from memmeta import data, provenance
 from memmeta.command_line import data_root_option
-from memmeta.config import DataConfig, LearnerConfig, RunConfig, TrainingConfig
+from memmeta.config import RunConfig, parse
 from memmeta.data import Dataset
 from memmeta.runtime import configure_process
 from memmeta.training import Evaluation, MetaTrainer
 from shared import COLOURS, MIB, out_option
 
+OWN = "memory_reduced"
 LEARNERS = {
-    "memory_reduced": LearnerConfig(algorithm="memory_reduced"),
-    "ANIL, cached": LearnerConfig(algorithm="anil", kind="cached"),
-    "ANIL, naive": LearnerConfig(algorithm="anil", kind="naive"),
+    OWN: {"algorithm": "memory_reduced"},
+    "ANIL, cached": {"algorithm": "anil", "kind": "cached"},
+    "ANIL, naive": {"algorithm": "anil", "kind": "naive"},
 }
 MARKERS = ("o", "s", "^")
 VALIDATIONS = 10
@@ -42,22 +46,28 @@ TEXT = """\
 {data.ways}-way {data.shots}-shot CIFAR-FS, Conv4-{learner.filters}, {learner.task_batch} tasks a
 step with {data.queries} query images a class. For all, memmeta's defaults: inner_lr
 {learner.inner_lr:g}, outer_lr {learner.outer_lr:g}, ridge {learner.ridge:g}, features
-`{learner.feature_scaling}`. For memory_reduced: N = {learner.cg_steps}, no chunks. One seed,
-{seed}: all begin with the same backbone and see the same tasks in the same order. ANIL computes
+`{learner.feature_scaling}`. For memory_reduced: N = {learner.cg_steps}, no chunks. ANIL computes
 the support features once a task (cached), or anew at every inner step (naive) as the paper's
 released baselines do.
 
-The curves are run one after another in one process (CPU threads: {threads}). Each trains for
+Every method is trained at every K with seeds {seeds}. With the same seed all begin with the same
+backbone and see the same tasks in the same order. The curves are run one after another in one
+process (CPU threads: {threads}), all of a seed before those of the next. Each trains for
 {seconds:.1f} s. Only training is on the clock: validation is not, nor are the first {warm_up}
 steps, of which two are watched for their memory. Each curve is validated at the start of the clock
-and {validations} times at even intervals, on the same {tasks} tasks; ± and the bands are the 95 %
-intervals over these tasks, which say nothing of other seeds.
+and {validations} times at even intervals, on the same {tasks} tasks whatever the seed.
 
 ![Validation accuracy against seconds of training, a panel for each K](accuracy_vs_time.png)
+
+A line is the mean over seeds, its band goes from the least to the greatest of them.
 
 | K | method | final accuracy, % | steps | s/step | peak, MiB |
 |---|---|---|---|---|---|
 {rows}
+
+Accuracy is the mean over seeds ± the half-width of its 95 % t-interval; steps and s/step are
+medians over seeds. The differences that follow are taken seed by seed, again with their mean and
+its 95 % t-interval; the ratios of steps are medians over seeds.
 
 {reading}
 
@@ -78,16 +88,29 @@ class Point(NamedTuple):
 class Curve(NamedTuple):
     """One training."""
 
-    method: str
-    inner_steps: int
+    run: RunConfig
     points: list[Point]
     peak: int
-    """Bytes of a step."""
+    """Bytes of a step, the same with every seed."""
+
+    @property
+    def accuracy(self) -> float:
+        """At the end, in per cent."""
+        return 100 * self.points[-1].val.value
+
+    @property
+    def steps(self) -> int:
+        """On the clock."""
+        return self.points[-1].steps
 
     @property
     def seconds_per_step(self) -> float:
         """Mean over the steps on the clock."""
-        return self.points[-1].seconds / self.points[-1].steps
+        return self.points[-1].seconds / self.steps
+
+
+Curves = dict[tuple[int, str], list[Curve]]
+"""By K and method: a curve for each seed, in the same order everywhere."""
 
 
 def train(
@@ -117,24 +140,23 @@ def train(
     return points, trainer.peak_memory
 
 
-def draw(curves: list[Curve], path: Path) -> None:
+def draw(curves: Curves, path: Path) -> None:
     """The figure: a panel for each K."""
-    values = sorted({curve.inner_steps for curve in curves})
+    values = sorted({k for k, _ in curves})
     figure, panels = plt.subplots(
         1, len(values), figsize=(4.5 * len(values), 4), sharey=True, squeeze=False,
         layout="constrained",
     )  # fmt: skip
-    styles = dict(zip(LEARNERS, zip(COLOURS, MARKERS, strict=True), strict=True))
     for axes, k in zip(panels[0], values, strict=True):
-        for curve in (curve for curve in curves if curve.inner_steps == k):
-            colour, marker = styles[curve.method]
-            seconds = [point.seconds for point in curve.points]
-            accuracy = [100 * point.val.value for point in curve.points]
-            low = [100 * (point.val.value - point.val.interval) for point in curve.points]
-            high = [100 * (point.val.value + point.val.interval) for point in curve.points]
-            axes.fill_between(seconds, low, high, color=colour, alpha=0.2, linewidth=0)
+        for method, colour, marker in zip(LEARNERS, COLOURS, MARKERS, strict=True):
+            points = [curve.points for curve in curves[k, method]]
+            seconds = np.mean([[point.seconds for point in seed] for seed in points], axis=0)
+            accuracy = 100 * np.array([[point.val.value for point in seed] for seed in points])
+            axes.fill_between(
+                seconds, accuracy.min(0), accuracy.max(0), color=colour, alpha=0.2, linewidth=0
+            )
             axes.plot(
-                seconds, accuracy, color=colour, marker=marker, markersize=4, label=curve.method
+                seconds, accuracy.mean(0), color=colour, marker=marker, markersize=4, label=method
             )
         axes.set(title=f"K = {k}", xlabel="training time, s", xlim=(0, None))
         axes.grid(alpha=0.3)
@@ -144,57 +166,67 @@ def draw(curves: list[Curve], path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
-def write_points(curves: list[Curve], path: Path) -> None:
-    """All points of the figure."""
+def write_points(curves: Curves, path: Path) -> None:
+    """All validations of all seeds."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(
-            ("algorithm", "kind", "inner_steps", "seconds", "steps", "val_accuracy", "val_interval")
-        )
-        for curve in curves:
-            learner = LEARNERS[curve.method]
-            for point in curve.points:
+            ("algorithm", "kind", "inner_steps", "seed", "seconds", "steps", "val_accuracy",
+             "val_interval")
+        )  # fmt: skip
+        for run, points, _ in (curve for group in curves.values() for curve in group):
+            learner = run.learner
+            for point in points:
                 writer.writerow(
-                    (learner.algorithm, learner.kind, curve.inner_steps, f"{point.seconds:.3f}",
-                     point.steps, point.val.value, point.val.interval)
+                    (learner.algorithm, learner.kind, learner.inner_steps, run.seed,
+                     f"{point.seconds:.3f}", point.steps, point.val.value, point.val.interval)
                 )  # fmt: skip
 
 
-def row(curve: Curve) -> str:
-    """A line of the table."""
-    last = curve.points[-1]
+def mean_and_interval(values: Sequence[float]) -> tuple[float, float]:
+    """The mean over seeds, and the half-width of its 95 % t-interval."""
+    return fmean(values), stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
+
+
+def row(k: int, method: str, group: Sequence[Curve]) -> str:
+    """A line of the table, of the curves of all seeds."""
+    mean, interval = mean_and_interval([curve.accuracy for curve in group])
+    steps = median(curve.steps for curve in group)
+    seconds = median(curve.seconds_per_step for curve in group)
     return (
-        f"| {curve.inner_steps} | {curve.method} "
-        f"| {100 * last.val.value:.1f} ± {100 * last.val.interval:.1f} "
-        f"| {last.steps} | {curve.seconds_per_step:.3f} | {curve.peak / MIB:.0f} |"
+        f"| {k} | {method} | {mean:.1f} ± {interval:.1f} | {steps:.0f} | {seconds:.3f} "
+        f"| {group[0].peak / MIB:.0f} |"
     )
 
 
-def reading(curves: list[Curve]) -> str:
+def reading(k: int, curves: Curves) -> str:
     """The result at one K in words."""
-    own, *others = curves
+    own = curves[k, OWN]
     sentences = []
-    for other in others:
-        difference = 100 * (own.points[-1].val.value - other.points[-1].val.value)
+    for other in list(LEARNERS)[1:]:
+        pairs = list(zip(own, curves[k, other], strict=True))
+        mean, interval = mean_and_interval([a.accuracy - b.accuracy for a, b in pairs])
+        difference = f"{mean:+.1f}".replace("-", "−")
         sentences.append(
-            f"memory_reduced ends {abs(difference):.1f} percentage points "
-            f"{'above' if difference >= 0 else 'below'} {other.method}, with "
-            f"{own.points[-1].steps / other.points[-1].steps:.2f} times as many steps and "
-            f"{own.peak / other.peak:.2f} times the peak memory."
+            f"{OWN} − {other} is {difference} ± {interval:.1f} percentage points, with "
+            f"{median(a.steps / b.steps for a, b in pairs):.2f} times as many steps and "
+            f"{own[0].peak / curves[k, other][0].peak:.2f} times the peak memory."
         )
-    return f"- K = {own.inner_steps}, one seed: " + " ".join(sentences)
+    return f"- K = {k}: " + " ".join(sentences)
 
 
 @click.command()
 @data_root_option
 @click.option(
-    "--minutes", default=10.0, show_default=True,
-    help="Of training in all, divided evenly among the curves; validation comes on top.",
+    "--minutes", type=click.FloatRange(min=0, min_open=True), default=10.0, show_default=True,
+    help="Of training in all, divided evenly among curves and seeds; validation comes on top.",
 )  # fmt: skip
-@click.option("--inner-steps", "-k", multiple=True, default=(5, 20), show_default=True)
-@click.option("--val-tasks", default=200, show_default=True)
+@click.option("--inner-steps", "-k", type=click.IntRange(min=0), multiple=True, default=(5, 20),
+              show_default=True)  # fmt: skip
+@click.option("--val-tasks", type=click.IntRange(min=2), default=200, show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads; default: all.")
-@click.option("--seed", default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), multiple=True, default=(0, 1, 2),
+              show_default=True, help="Two or more.")  # fmt: skip
 @out_option
 def main(
     data_root: Path,
@@ -202,53 +234,64 @@ def main(
     inner_steps: tuple[int, ...],
     val_tasks: int,
     threads: int | None,
-    seed: int,
+    seed: tuple[int, ...],
     out: Path,
 ) -> None:
     """Train, draw and write."""
+    values, seeds = sorted(set(inner_steps)), sorted(set(seed))
+    if len(seeds) < 2:
+        raise click.UsageError("one seed says nothing of others: give --seed twice or more")
     threads = configure_process(threads)
     dataset = data.load("cifar_fs", data_root)
     commit = provenance.commit()  # before the files below make the tree dirty
     out.mkdir(parents=True, exist_ok=True)
-    settings = [(k, method) for k in sorted(set(inner_steps)) for method in LEARNERS]
-    seconds = 60 * minutes / len(settings)
-    episodes = DataConfig(name="cifar_fs")
-    curves = []
+    curves: Curves = {(k, method): [] for k in values for method in LEARNERS}
+    seconds = 60 * minutes / (len(curves) * len(seeds))
     with Progress() as progress:
-        for k, method in settings:
-            run = RunConfig(
-                data=episodes,
-                learner=LEARNERS[method].model_copy(update={"inner_steps": k}),
-                training=TrainingConfig(iterations=1, val_tasks=val_tasks),
-                seed=seed,
-            )
-            bar = progress.add_task(f"K = {k}, {method}", total=seconds)
-            points, peak = train(run, dataset, seconds, partial(_show, progress, bar))
-            curves.append(Curve(method, k, points, peak))
-            progress.console.print(row(curves[-1]))
+        for number in seeds:
+            for (k, method), group in curves.items():
+                run = configured(method, k, val_tasks, number)
+                title = f"seed {number}, K = {k}, {method}"
+                bar = progress.add_task(title, total=seconds)
+                group.append(
+                    Curve(run, *train(run, dataset, seconds, partial(_show, progress, bar)))
+                )
+                progress.console.print(f"{title}: {group[-1].accuracy:.1f} %")
     draw(curves, out / "accuracy_vs_time.png")
     write_points(curves, out / "accuracy_vs_time.csv")
-    options = "".join(f" --inner-steps {k}" for k in inner_steps)
+    options = "".join(f" --inner-steps {k}" for k in values)
+    options += f" --val-tasks {val_tasks} --threads {threads}"
+    options += "".join(f" --seed {number}" for number in seeds)
+    first = curves[values[0], OWN][0].run
     text = TEXT.format(
-        command=f"python benchmarks/accuracy_vs_time.py --data-root data --minutes {minutes:g}"
-        f"{options} --val-tasks {val_tasks} --threads {threads} --seed {seed}",
+        command="python benchmarks/accuracy_vs_time.py --data-root data "
+        f"--minutes {minutes:g}{options}",
         hardware=provenance.hardware(torch.device("cpu")),
         commit=commit,
-        data=episodes,
-        learner=LEARNERS["memory_reduced"],
-        seed=seed,
+        data=first.data,
+        learner=first.learner,
+        seeds=", ".join(map(str, seeds)),
         threads=threads,
         seconds=seconds,
         warm_up=WARM_UP_STEPS,
         validations=VALIDATIONS,
         tasks=val_tasks,
-        rows="\n".join(map(row, curves)),
-        reading="\n".join(
-            reading(curves[i : i + len(LEARNERS)]) for i in range(0, len(curves), len(LEARNERS))
-        ),
+        rows="\n".join(row(*setting, group) for setting, group in curves.items()),
+        reading="\n".join(reading(k, curves) for k in values),
     )
     (out / "accuracy_vs_time.md").write_text(text, encoding="utf-8")
     print(f"wrote {out / 'accuracy_vs_time.md'}")
+
+
+def configured(method: str, k: int, val_tasks: int, seed: int) -> RunConfig:
+    """One training; how long it lasts is up to the clock."""
+    values = {
+        "data": {"name": "cifar_fs"},
+        "learner": {**LEARNERS[method], "inner_steps": k},
+        "training": {"iterations": 1, "val_tasks": val_tasks},
+        "seed": seed,
+    }
+    return parse(RunConfig, values, "options")
 
 
 def _show(progress: Progress, bar: TaskID, seconds: float) -> None:
