@@ -22,12 +22,19 @@ from sweeps.engine.store import default_uri, without_credentials
 def _of_store(command: Callable[..., Any]) -> Callable[..., Any]:
     """Where the results are."""
     for decorate in (
-        click.option("--tracking-uri", help="MLflow store or server, instead of the folder's."),
+        click.option(
+            "--tracking-uri",
+            envvar="MLFLOW_TRACKING_URI",
+            show_envvar=True,
+            help="MLflow store or server, instead of the folder's.",
+        ),
         click.option(
             "--storage",
             type=click.Path(path_type=Path),
             default=Path("runs"),
             show_default=True,
+            envvar="MEMMETA_STORAGE",
+            show_envvar=True,
             help="Folder of the sweep, with its mlflow.db.",
         ),
     ):

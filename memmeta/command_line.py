@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 data_root_option = click.option(
     "--data-root", type=click.Path(path_type=Path), default=Path("data"), show_default=True,
-    help="Folder with the data sets and their cache.",
+    envvar="MEMMETA_DATA_ROOT", show_envvar=True, help="Folder with the data sets and their cache.",
 )  # fmt: skip
 device_option = click.option(
     "--device", default=None, help="PyTorch device; default: a GPU if there is one."

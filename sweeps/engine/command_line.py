@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 
 from memmeta import data
+from memmeta.command_line import data_root_option
 from memmeta.sizes import Size
 from sweeps.engine import design, plan, run
 from sweeps.engine.options import Options
@@ -17,14 +18,7 @@ from sweeps.engine.store import default_uri
 from sweeps.engine.study import Study
 
 _OPTIONS = (
-    click.option(
-        "--data-root",
-        type=click.Path(path_type=Path),
-        default=Path("data"),
-        show_default=True,
-        envvar="MEMMETA_DATA_ROOT",
-        help="Folder with the data sets and their cache.",
-    ),
+    data_root_option,
     click.option(
         "--stage",
         type=click.Choice(["explore", "search", "confirm", "all", "grid"]),
@@ -70,6 +64,7 @@ _OPTIONS = (
         default=Path("runs"),
         show_default=True,
         envvar="MEMMETA_STORAGE",
+        show_envvar=True,
         help="Folder for everything of the sweep: journal, checkpoints, mlflow.db.",
     ),
     click.option("--fresh", is_flag=True, help="Begin a new version of the sweep."),
@@ -93,6 +88,7 @@ _OPTIONS = (
     click.option(
         "--tracking-uri",
         envvar="MLFLOW_TRACKING_URI",
+        show_envvar=True,
         help="MLflow store; default: mlflow.db in the storage folder.",
     ),
     click.option("--experiment", help="MLflow experiment; default: the study's name."),

@@ -115,9 +115,9 @@ class MetaTrainable(tune.Trainable):
         if self.checkpoint_file.exists():
             try:
                 _, state = checkpoint.load(self.checkpoint_file)
+                checkpoint.restore(trainer, state, self.checkpoint_file)
             except InputError as error:
                 raise InputError(f"{error.message}; without it the trial begins anew") from None
-            trainer.load_state_dict(state)
         self.trainer = trainer
         return trainer
 

@@ -53,6 +53,15 @@ def test_the_table_fits_eighty_columns(storage: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("name", ["MEMMETA_STORAGE", "MLFLOW_TRACKING_URI"])
+def test_results_are_where_the_environment_says(
+    storage: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = storage if name == "MEMMETA_STORAGE" else default_uri(storage)
+    monkeypatch.setenv(name, str(place))
+    assert invoke("trials", "mixed").stdout == invoke("trials", "mixed", "--storage", storage).stdout
+
+
 def test_each_stage_that_is_not_ranked_stands_alone(storage: Path) -> None:
     found = blocks(invoke("trials", "mixed", "--storage", storage).stdout)
     assert list(found) == ["explore and search", "confirm", "grid"]
