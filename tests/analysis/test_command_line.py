@@ -59,7 +59,8 @@ def test_results_are_where_the_environment_says(
 ) -> None:
     place = storage if name == "MEMMETA_STORAGE" else default_uri(storage)
     monkeypatch.setenv(name, str(place))
-    assert invoke("trials", "mixed").stdout == invoke("trials", "mixed", "--storage", storage).stdout
+    found = invoke("trials", "mixed")
+    assert found.stdout == invoke("trials", "mixed", "--storage", storage).stdout
 
 
 def test_each_stage_that_is_not_ranked_stands_alone(storage: Path) -> None:
