@@ -46,9 +46,9 @@ def head_inputs(
         support, query = support - mean, query - mean
         actual = support.square().sum(-1, keepdim=True).mean(-2, keepdim=True)
         spread = actual / mean_square
-        # Where the features coincide there is nothing to scale, and rsqrt's derivative is infinite.
-        spread = torch.where(spread == 0, 1.0, spread + torch.finfo(spread.dtype).tiny)
-        factor = torch.rsqrt(spread)
+        # 1 where the features coincide: there is nothing to scale, and rsqrt's derivative at 0 is
+        # infinite. A sum, since a choice would keep its mask for the backward pass.
+        factor = torch.rsqrt(spread + torch.finfo(spread.dtype).tiny + (spread == 0))
         support, query = support * factor, query * factor
     return F.pad(support, (0, 1), value=1.0), F.pad(query, (0, 1), value=1.0)
 
