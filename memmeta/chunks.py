@@ -1,6 +1,7 @@
 """The backbone, a chunk of images at a time: exact, with the activations of one chunk in memory.
 
-A chunk never divides what the norm takes together: `RunConfig` refuses such sizes.
+A chunk never divides what the norm takes together: in training `RunConfig` refuses such sizes, and
+of an evaluation, whose sets may be larger, it is a whole set.
 """
 
 import torch
@@ -35,5 +36,5 @@ def _dim(model: MetaModel) -> int:
 def _split(examples: Tensor, dim: int, size: int) -> tuple[Tensor, ...]:
     """Parts of `size` examples: [tasks', n, ...] along tasks, [1, n', ...] along images."""
     if dim == 0:
-        return torch.split(examples, size // examples.shape[1])
+        return torch.split(examples, max(1, size // examples.shape[1]))
     return torch.split(examples.flatten(0, 1)[None], size, dim=1)

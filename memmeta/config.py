@@ -160,7 +160,8 @@ class LearnerConfig(Config):
     chunk: int | None = Field(None, ge=1)
     """Images in the backbone at a time, which bounds its memory; None: all. Whole tasks cost
     little on a CPU. memory_reduced also takes less than a task, with norm batch whole sets, and
-    pays for that with about a second forward pass."""
+    pays for that with about a second forward pass. Holds in evaluation too, with norm batch as far
+    as whole sets allow."""
     task_pool: int | None = Field(None, ge=1)
     """Train on so many tasks in turn, not on a new one each time."""
     warm_start: bool = False

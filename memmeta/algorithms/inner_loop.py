@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from memmeta import problems
+from memmeta import chunks, problems
 from memmeta.config import LearnerConfig
 from memmeta.data import Episodes
 from memmeta.models import MetaModel
@@ -20,9 +20,14 @@ def adapt(problem: Problem, phi: Tensor, config: LearnerConfig) -> Tensor:
 
 @torch.no_grad()
 def predict(model: MetaModel, episodes: Episodes, config: LearnerConfig) -> Tensor:
-    """Scores of the query set after adaptation, [tasks, n, outputs]. Keeps no graph."""
-    support = model.features(episodes.support)
-    query = model.features(episodes.query)
+    """Scores of the query set after adaptation, [tasks, n, outputs]. Keeps no graph.
+
+    If `config.chunk` is less than a task, so many images are in the backbone at a time, or a set
+    where the norm takes that together.
+    """
+    chunk = config.chunk if config.chunk and config.chunk < episodes.task_size else None
+    support = chunks.features(model, episodes.support, chunk)
+    query = chunks.features(model, episodes.query, chunk)
     problem = problems.build(model, support, query, episodes, config)
     return problem.query_scores(adapt(problem, model.initial_phi(len(support)), config))
 

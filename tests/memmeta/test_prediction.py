@@ -173,6 +173,7 @@ def test_shortcuts_change_no_byte_where_they_save_most(learner, tasks, steps):
     "learner",
     [
         {},
+        {"chunk": 6},
         {"norm": "group", "chunk": 2},
         {"norm": "frozen", "chunk": 2},
         {"algorithm": "maml"},

@@ -4,9 +4,12 @@ import pytest
 import torch
 from oracle import make_episodes, make_model
 
-from memmeta.algorithms import ALGORITHMS
+from memmeta.algorithms import ALGORITHMS, predict
 from memmeta.config import DataConfig, LearnerConfig, RunConfig
+from memmeta.memory import measure_peak
 from memmeta.prediction import predict_peak_memory
+
+CPU = torch.device("cpu")
 
 WAYS, SHOTS, QUERIES = 3, 2, 4  # support sets of 6 images, query sets of 12, tasks of 18
 
@@ -37,6 +40,34 @@ def test_the_gradient_is_the_same_to_rounding(case):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
     for a, b in zip(chunked_diagnostics, diagnostics, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)  # accuracies are float32
+
+
+def predictions(batch, changes):
+    """Scores of the query sets, and the peak of memory on the way."""
+    config = LearnerConfig(filters=16, inner_steps=3, inner_lr=0.1, **changes)
+    model = make_model(config, WAYS)
+    if config.norm == "frozen":
+        model.calibrate(batch.support.flatten(0, 1))
+    return measure_peak(
+        lambda: predict(model, batch, config), lambda: [*model.parameters(), *batch], CPU
+    )
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("tasks", [1, 5])
+def test_predictions_are_the_same_to_rounding(case, tasks):
+    batch = make_episodes(tasks, WAYS, SHOTS, 2 * QUERIES, seed=1)  # sets larger than a chunk
+    whole, _ = predictions(batch, {name: v for name, v in case.items() if name != "chunk"})
+    chunked, _ = predictions(batch, case)
+    torch.testing.assert_close(chunked, whole, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("norm", ["group", "frozen"])
+def test_a_chunk_bounds_the_memory_of_predictions(norm):
+    batch = make_episodes(1, WAYS, SHOTS, 20, seed=1)
+    _, whole = predictions(batch, {"norm": norm})
+    _, chunked = predictions(batch, {"norm": norm, "chunk": 6})
+    assert chunked < 0.5 * whole
 
 
 def peak(tasks, shots, chunk, norm="group"):
