@@ -136,7 +136,7 @@ class MetaTrainer:
     def train_to_evaluation(self, on_step: Callable[[], None] = lambda: None) -> Report:
         """Train to the next of the config's validation points and validate there.
 
-        The report is added to `reports`.
+        The report is added to `reports`. Not to be called once the trainer is `done`.
 
         Args:
             on_step: called after every outer step.
@@ -243,7 +243,10 @@ class MetaTrainer:
 
     @property
     def evaluation_batch(self) -> int:
-        """Tasks that are evaluated at once: no more images than training has in the backbone."""
+        """Tasks that are evaluated at once: one at least, and no more images than in training.
+
+        Where a single task is more than a chunk, `predict` takes it in parts.
+        """
         data, learner = self.config.data, self.config.learner
         task = data.in_training.ways * (data.shots + data.queries)
         tasks = 1 if learner.algorithm == "maml" else learner.task_batch
@@ -284,7 +287,11 @@ class MetaTrainer:
         return [*parameters, *self.model.buffers(), *gradients, *state, *(self._warm or ())]
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a later `load_state_dict` needs to go on to the same numbers."""
+        """All that a later `load_state_dict` needs to go on to the same numbers.
+
+        Saved between two validations, the next report's diagnostics lack the steps before: they
+        are means over those since. Saved at a validation, all is equal.
+        """
         return {
             "iteration": self.iteration,
             "reports": [_plain(report) for report in self.reports],
