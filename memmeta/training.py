@@ -70,6 +70,7 @@ class MetaTrainer:
         reports: of every validation so far, the first one first; those before an interruption too.
         peak_memory: the most bytes held in the measured steps (the second and the third); None
             before.
+        seconds: wall time from validation to validation, those before an interruption too.
     """
 
     def __init__(self, config: RunConfig, dataset: Dataset, device: str | torch.device) -> None:
@@ -79,6 +80,7 @@ class MetaTrainer:
         self.iteration = 0
         self.reports: list[Report] = []
         self.peak_memory: int | None = None
+        self.seconds = 0.0
         self._timed_seconds = 0.0
         self._timed_steps = 0
         self._algorithm = ALGORITHMS[config.learner.algorithm]
@@ -144,6 +146,7 @@ class MetaTrainer:
         Raises:
             DivergedError: as `step`.
         """
+        start = time.perf_counter()
         steps = []
         target = self._next_evaluation()
         while self.iteration < target:
@@ -153,6 +156,7 @@ class MetaTrainer:
         val = self.evaluate("val", self.config.training.val_tasks)
         report = Report(self.iteration, means, val, time.time())
         self.reports.append(report)
+        self.seconds += time.perf_counter() - start
         return report
 
     def _next_evaluation(self) -> int:
@@ -296,6 +300,7 @@ class MetaTrainer:
             "iteration": self.iteration,
             "reports": [_plain(report) for report in self.reports],
             "peak_memory": self.peak_memory,
+            "seconds": self.seconds,
             "timed_seconds": self._timed_seconds,
             "timed_steps": self._timed_steps,
             "model": self.model.state_dict(),
@@ -308,6 +313,7 @@ class MetaTrainer:
         self.iteration = state["iteration"]
         self.reports = [_report(plain) for plain in state["reports"]]
         self.peak_memory = state["peak_memory"]
+        self.seconds = state["seconds"]
         self._timed_seconds = state["timed_seconds"]
         self._timed_steps = state["timed_steps"]
         self.model.load_state_dict(state["model"])

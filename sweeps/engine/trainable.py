@@ -116,6 +116,7 @@ class MetaTrainable(tune.Trainable):
             try:
                 _, state = checkpoint.load(self.checkpoint_file)
                 checkpoint.restore(trainer, state, self.checkpoint_file)
+                self.seconds = trainer.seconds
             except InputError as error:
                 raise InputError(f"{error.message}; without it the trial begins anew") from None
         self.trainer = trainer
