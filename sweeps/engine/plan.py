@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +18,7 @@ from memmeta.errors import InputError
 from memmeta.metric import MSE
 from memmeta.prediction import predict_peak_memory, predict_trial_memory
 from memmeta.runtime import configure_process
-from memmeta.training import MetaTrainer
+from memmeta.training import DivergedError, MetaTrainer
 from sweeps.engine import cluster, design
 from sweeps.engine.options import Options
 from sweeps.engine.placement import Device, reservation, share, this_device
@@ -61,7 +62,7 @@ def show(
     configure_process(threads=options.cpus_per_trial)
     device = this_device()
     console.print(_memory(runs, device, options.memory_budget))
-    train, validate = _seconds_per_task(runs[0], dataset, device)
+    train, validate = _first_that_trains(runs, dataset, device)
     validated = sum(part.trials * part.validation_tasks for part in parts)
     validated += wanted.get("confirm", 0) * study.training.test_tasks
     trained = sum(part.trials * part.tasks for part in parts)
@@ -180,6 +181,15 @@ def _memory(runs: Sequence[RunConfig], device: Device, budget: int | None) -> st
 
 def _share(run: RunConfig, device: Device) -> float:
     return share(reservation(predict_trial_memory(run).whole, device), device)
+
+
+def _first_that_trains(
+    runs: Sequence[RunConfig], dataset: Dataset, device: Device
+) -> tuple[float, float]:
+    for run in runs:
+        with suppress(DivergedError):
+            return _seconds_per_task(run, dataset, device)
+    raise InputError(f"all of {len(runs)} configs of this space diverge in their first steps")
 
 
 def _seconds_per_task(run: RunConfig, dataset: Dataset, device: Device) -> tuple[float, float]:

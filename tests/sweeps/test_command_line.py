@@ -62,6 +62,16 @@ def test_a_plan_for_more_cpus_than_there_are_is_refused(data_root, monkeypatch):
     assert (result.exit_code, "1000: this machine has" in result.output) == (2, True)
 
 
+def test_a_plan_is_timed_on_a_config_that_trains(data_root, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    study = STUDY.changed(grid={"inner_lr": [1e30, 0.1]}, seeds=1)
+    result = invoke("--dry-run", "--data-root", data_root, study=study)
+    assert (result.exit_code, "predicted: " in result.output) == (0, True)
+    study = STUDY.changed(grid={"inner_lr": [1e30]}, seeds=1)
+    result = invoke("--dry-run", "--data-root", data_root, study=study)
+    assert (result.exit_code, "all of 1 configs" in result.output) == (2, True)
+
+
 def test_a_plan_pays_for_every_cpu_of_a_trial(data_root, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "local")
     monkeypatch.setattr("sweeps.engine.plan._seconds_per_task", lambda *_: (3600.0, 0.0))
