@@ -151,9 +151,9 @@ def test_processes_that_start_together_make_one_cache(tmp_path, data_root):
     ]
     for process in processes:
         process.start()
-    digests = {results.get(timeout=60) for _ in processes}
+    digests = {results.get(timeout=180) for _ in processes}
     for process in processes:
-        process.join(timeout=60)
+        process.join(timeout=180)
         assert process.exitcode == 0
     assert digests == {load("glyphs", data_root).digest}
     assert [path.name for path in (tmp_path / "cache").iterdir() if path.is_dir()] == ["glyphs"]
