@@ -11,7 +11,7 @@ quickstart: .venv/.installed  ## a real sweep, in under five minutes on two core
 test: .venv/.installed-dev  ## all tests but those of the next three
 	$(BIN)/python -m pytest -n 3 --dist worksteal  # of two cores much is idle while Ray starts
 
-test-faults: .venv/.installed-dev  ## sweeps whose disk, server, machine, driver or code fails
+test-faults: .venv/.installed-dev  ## sweeps that are stopped, or whose disk, server, machine, driver or code fails
 	$(BIN)/python -m pytest -m faults -n 2 --dist worksteal
 
 test-kills: .venv/.installed-dev  ## sweeps killed at random moments, some ten minutes

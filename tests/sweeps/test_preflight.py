@@ -71,7 +71,7 @@ def nodes(tmp_path_factory):
         running.shutdown()
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.usefixtures("nodes")
 def test_every_node_with_which_something_is_wrong_is_a_line(tmp_path, data_root):
     console = Console(quiet=True)
@@ -87,7 +87,7 @@ def test_every_node_with_which_something_is_wrong_is_a_line(tmp_path, data_root)
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_data_is_asked_of_the_nodes_that_run_trials(nodes, tmp_path, data_root, monkeypatch):
     sound = [n for n in cluster.alive_nodes() if n["NodeID"] in (nodes["head"], nodes["good"])]
     assert len(sound) == 2
@@ -103,7 +103,7 @@ def test_data_is_asked_of_the_nodes_that_run_trials(nodes, tmp_path, data_root, 
     assert "miniimagenet: no data found" in lines[1]
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.usefixtures("nodes")
 def test_a_node_with_storage_of_its_own_is_a_line(tmp_path, data_root, monkeypatch):
     if subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode:
@@ -204,7 +204,7 @@ def test_a_machine_that_is_too_small_is_said_at_once(sweep):
     assert "--cpus-per-trial 1000: this machine has" in output
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_a_node_that_joins_later_is_asked_before_it_trains(nodes, tmp_path, data_root):
     folder = tmp_path / "sweep"
     folder.mkdir()

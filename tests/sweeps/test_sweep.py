@@ -185,6 +185,7 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(
     assert table(sweep) == table(finished[0])
 
 
+@pytest.mark.faults
 def test_ctrl_c_stops_in_good_order(sweep):
     process = sweep.start()
     wait_for_checkpoint(sweep)
@@ -197,6 +198,7 @@ def test_ctrl_c_stops_in_good_order(sweep):
     assert parent.info.status == "KILLED"
 
 
+@pytest.mark.faults
 def test_divergence_is_a_result(sweep, tmp_path):
     script = tmp_path / "diverging.py"
     script.write_text(
@@ -251,6 +253,7 @@ def test_a_second_driver_is_refused(sweep):
     assert "already running" in output
 
 
+@pytest.mark.faults
 def test_a_store_that_cannot_be_opened_is_one_line_and_exit_code_2(sweep):
     code, output = sweep.run("--tracking-uri", "sqlite:////proc/no/mlflow.db")
     assert code == 2, output
