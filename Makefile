@@ -8,8 +8,9 @@ BIN := .venv/bin
 quickstart: .venv/.installed  ## a real sweep, in under five minutes on two cores
 	$(BIN)/python sweeps/glyphs.py --trials 12
 
+# In three processes, since much of two cores is idle while Ray starts.
 test: .venv/.installed-dev  ## all tests but those of the next three
-	$(BIN)/python -m pytest -n 3 --dist worksteal  # of two cores much is idle while Ray starts
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 test-faults: .venv/.installed-dev  ## sweeps that are stopped, or whose disk, server, machine, driver or code fails
 	$(BIN)/python -m pytest -m faults -n 2 --dist worksteal

@@ -105,10 +105,7 @@ def evaluate(
 
 
 class _ManyValues(click.Command):
-    """Takes `--option 1 5 10` for `--option 1 --option 5 --option 10`, as people type lists.
-
-    And `--option=1 5 10`.
-    """
+    """Takes lists as people type them: `--option 1 5` or `--option=1 5` for each value apart."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         many = {o for p in self.params if getattr(p, "multiple", False) for o in p.opts}

@@ -62,7 +62,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for tensor in tensors:
             if isinstance(tensor, Tensor):
                 self._add(tensor.untyped_storage())
-        self.peak = max(self.peak, self.current)
+        self.peak = max(self.peak, self._current)
 
     def _forget_released(self) -> None:
         while self._released:

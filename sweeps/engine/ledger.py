@@ -260,19 +260,18 @@ class Ledger:
         )
 
     def _check_settings(self, stage: Stage, folder: Path) -> None:
+        begun = self.settings
         settings = json.loads(json.dumps(self.study.settings(stage, self.seed)))
-        for other, begun in self.settings.items():
-            wanted = settings
-            if other in _RESTS_ON.get(stage, ()):
-                begun, wanted = _shared(begun, settings)
-            elif other != stage:
-                continue
-            if differences := "; ".join(_differences(begun, wanted)):
+        for other in (*_RESTS_ON.get(stage, ()), stage):
+            old, new = begun.get(other, settings), settings
+            if other != stage:
+                old, new = _shared(old, new)
+            if differences := "; ".join(_differences(old, new)):
                 raise InputError(
                     f"{folder}: stage {other} of this sweep was begun with other settings "
                     f"({differences}). Keep them, or begin a new version with --fresh"
                 )
-        if stage not in self.settings:
+        if stage not in begun:
             self._books[stage].set_user_attr(_SETTINGS, settings)
 
     def _settle(self, book: optuna.Study) -> None:

@@ -90,32 +90,29 @@ class Placement:
         fitting = [
             index
             for index, (device, size) in enumerate(zip(self._devices, sizes, strict=True))
-            if self._has_room(device, size)
+            if size <= self._limit(device)
         ]
         if not fitting:
-            return _refusal(predicted.step, min(sizes), self._most())
+            return _refusal(predicted.step, min(sizes), max(map(self._limit, self._devices)))
         parts = {index: share(sizes[index], self._devices[index]) for index in fitting}
         best = min(fitting, key=lambda index: self._load(index, parts[index]))
         device, part = self._devices[best], parts[best]
         self._taken[place] = best, part
-        reserved = min(int(part * device.memory), self._budget or device.memory)
+        reserved = min(int(part * device.memory), self._limit(device))
         return Placed(self._resources(device, part), predicted.step, reserved, device.overhead)
 
     def fits(self, run: RunConfig) -> bool:
         """Whether the run would get a share."""
         whole = predict_trial_memory(run).whole
-        return any(self._has_room(device, reservation(whole, device)) for device in self._devices)
+        return any(reservation(whole, device) <= self._limit(device) for device in self._devices)
 
     def free(self, place: tuple[Stage, int]) -> None:
         """The trial has ended."""
         self._taken.pop(place, None)
 
-    def _has_room(self, device: Device, size: int) -> bool:
-        return size <= min(device.memory, self._budget or device.memory)
-
-    def _most(self) -> int:
-        largest = max(device.memory for device in self._devices)
-        return min(largest, self._budget or largest)
+    def _limit(self, device: Device) -> int:
+        """Bytes that a trial may have of it."""
+        return min(device.memory, self._budget or device.memory)
 
     def _load(self, index: int, part: float) -> float:
         taken = sum(other for at, other in list(self._taken.values()) if at == index)
