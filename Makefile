@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+# Modules are compiled when they are first imported: to compile all takes as long as the rest.
+INSTALL := $(BIN)/python -m pip install --quiet --no-compile -c cluster/constraints.txt
 
 .PHONY: quickstart test test-faults test-kills test-cluster check clean
 
@@ -33,14 +35,14 @@ clean:  ## the environment and caches, but no results
 	$(PYTHON) -m venv .venv
 
 .venv/.installed: .venv/bin/python pyproject.toml cluster/constraints.txt
-	$(BIN)/python -m pip install --quiet -c cluster/constraints.txt -e .
+	$(INSTALL) -e .
 	touch $@
 
 .venv/.installed-dev: .venv/.installed
-	$(BIN)/python -m pip install --quiet -c cluster/constraints.txt -e '.[dev]'
+	$(INSTALL) -e '.[dev]'
 	touch $@
 
 # What hosts have besides: in a folder of its own, since it makes every start of Ray slower.
 .venv/.installed-hosts: .venv/.installed-dev
-	$(BIN)/python -m pip install --quiet -c cluster/constraints.txt --prefix .venv/hosts 'ray[default]'
+	$(INSTALL) --prefix .venv/hosts 'ray[default]'
 	touch $@

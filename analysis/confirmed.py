@@ -12,18 +12,10 @@ from analysis.trials import Sweep, Trial
 from memmeta.config import RunConfig
 from memmeta.exported import FreshSeed
 from memmeta.metric import ACCURACY, Metric
+from sweeps.engine.seeds import SeedMean, over_seeds
 
 _UPPER = 0.975
 """Quantile of the upper end of a 95 % interval."""
-
-
-class SeedMean(NamedTuple):
-    """A metric over training seeds."""
-
-    value: float
-    """Its mean."""
-    interval: float | None
-    """Half-width of the mean's 95 % t-interval over training seeds; None of a single seed."""
 
 
 @dataclass(frozen=True)
@@ -170,8 +162,8 @@ def _confirmed(trials: Sequence[Trial], candidate: Trial | None) -> ConfirmedCon
         candidate=candidate,
         trials=ended,
         incomplete=len(trials) - len(ended),
-        val=_over_seeds([trial.value for trial in ended if trial.value is not None]),
-        test=_over_seeds([trial.test_value for trial in ended if trial.test_value is not None]),
+        val=over_seeds([trial.value for trial in ended if trial.value is not None]),
+        test=over_seeds([trial.test_value for trial in ended if trial.test_value is not None]),
         task_interval=statistics.fmean(trial.test_interval or 0.0 for trial in ended),
     )
 
@@ -179,14 +171,6 @@ def _confirmed(trials: Sequence[Trial], candidate: Trial | None) -> ConfirmedCon
 def _ended_well(trial: Trial) -> bool:
     measured = (trial.value, trial.test_value, trial.test_interval)
     return trial.status == "complete" and None not in measured
-
-
-def _over_seeds(values: Sequence[float]) -> SeedMean:
-    mean = statistics.fmean(values)
-    if len(values) == 1:
-        return SeedMean(mean, None)
-    error = statistics.stdev(values) / math.sqrt(len(values))
-    return SeedMean(mean, float(stdtrit(len(values) - 1, _UPPER)) * error)
 
 
 def _without_seed(trial: Trial) -> RunConfig:

@@ -10,11 +10,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scipy.stats import t
-
 from analysis.responses import Response, quality
 from analysis.trials import Trial
 from sweeps.engine.outcome import Status
+from sweeps.engine.seeds import over_seeds
 from sweeps.engine.space import applies
 
 STEP_SIZES = ("inner_lr", "outer_lr")
@@ -232,13 +231,7 @@ def _cell(trial: Trial, dimensions: Iterable[str]) -> tuple[tuple[str, Any], ...
 
 def _mean(values: Sequence[float]) -> tuple[float | None, float | None]:
     """Mean and half-width of its 95 % interval."""
-    if not values:
-        return None, None
-    mean = statistics.fmean(values)
-    if len(values) == 1:
-        return mean, None
-    error = statistics.stdev(values) / math.sqrt(len(values))
-    return mean, float(t.ppf(0.975, len(values) - 1)) * error
+    return over_seeds(values) if values else (None, None)
 
 
 def _sorted(values: Iterable[Any]) -> tuple[Any, ...]:

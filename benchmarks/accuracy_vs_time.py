@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from statistics import fmean, median
+from statistics import median
 from typing import NamedTuple
 
 import click
@@ -18,7 +18,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from rich.progress import Progress, TaskID
-from scipy import stats
 
 from memmeta import data, provenance
 from memmeta.command_line import data_root_option
@@ -27,6 +26,7 @@ from memmeta.data import Dataset
 from memmeta.runtime import configure_process
 from memmeta.training import Evaluation, MetaTrainer
 from shared import COLOURS, MIB, out_option
+from sweeps.engine.seeds import over_seeds
 
 OWN = "memory_reduced"
 LEARNERS = {
@@ -183,14 +183,9 @@ def write_points(curves: Curves, path: Path) -> None:
                 )  # fmt: skip
 
 
-def mean_and_interval(values: Sequence[float]) -> tuple[float, float]:
-    """The mean over seeds, and the half-width of its 95 % t-interval."""
-    return fmean(values), stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
-
-
 def row(k: int, method: str, group: Sequence[Curve]) -> str:
     """A line of the table, of the curves of all seeds."""
-    mean, interval = mean_and_interval([curve.accuracy for curve in group])
+    mean, interval = over_seeds([curve.accuracy for curve in group])
     steps = median(curve.steps for curve in group)
     seconds = median(curve.seconds_per_step for curve in group)
     return (
@@ -205,7 +200,7 @@ def reading(k: int, curves: Curves) -> str:
     sentences = []
     for other in list(LEARNERS)[1:]:
         pairs = list(zip(own, curves[k, other], strict=True))
-        mean, interval = mean_and_interval([a.accuracy - b.accuracy for a, b in pairs])
+        mean, interval = over_seeds([a.accuracy - b.accuracy for a, b in pairs])
         difference = f"{mean:+.1f}".replace("-", "−")
         sentences.append(
             f"{OWN} − {other} is {difference} ± {interval:.1f} percentage points, with "

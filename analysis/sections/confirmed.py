@@ -4,12 +4,13 @@ from collections import Counter
 from collections.abc import Sequence
 
 from analysis import style
-from analysis.confirmed import ConfirmedConfig, SeedMean, confirmed, mean_optimism, seed_deviation
+from analysis.confirmed import ConfirmedConfig, confirmed, mean_optimism, seed_deviation
 from analysis.page import Block, Figure, Gallery, Section, Table, cell
 from analysis.responses import quality
 from analysis.sections.what_was_run import counted
 from analysis.trials import RANKED, Sweep
 from memmeta.metric import Metric
+from sweeps.engine.seeds import SeedMean
 
 TITLE = "Confirmed results"
 
@@ -48,8 +49,8 @@ def _finding(sweep: Sweep, configs: Sequence[ConfirmedConfig]) -> str:
     one = len(best.seeds) == 1
     seeds = "one fresh seed" if one else f"{len(best.seeds)} fresh seeds (95 % interval over seeds)"
     finding = (
-        f"{_over_seeds(metric, best.test)} {metric.title} on test tasks over {seeds}, "
-        f"{_over_seeds(metric, best.val)} on validation tasks{_chosen(configs)}"
+        f"{best.test.text(metric)} {metric.title} on test tasks over {seeds}, "
+        f"{best.val.text(metric)} on validation tasks{_chosen(configs)}"
     )
     optimism = mean_optimism(sweep)
     if optimism is not None:
@@ -69,12 +70,6 @@ def _chosen(configs: Sequence[ConfirmedConfig]) -> str:
     if most == 1:
         return f"; of {len(configs)} configs the one with most seeds"
     return f"; the best on these of the {most} with most seeds, of {len(configs)} configs"
-
-
-def _over_seeds(metric: Metric, mean: SeedMean) -> str:
-    if mean.interval is None:
-        return metric.alone(mean.value)
-    return metric.text(mean.value, mean.interval, decimals=1)
 
 
 def _points(metric: Metric, difference: float) -> str:
@@ -114,9 +109,9 @@ def _row(metric: Metric, config: ConfirmedConfig, names: Sequence[str]) -> list[
     return [
         candidate.run_name if candidate else "not in the ranking",
         f"{len(config.seeds)}{lost}",
-        _over_seeds(metric, config.test),
+        config.test.text(metric),
         f"± {100 * tasks:.1f} %" if metric.unit else f"± {tasks:.2g}",
-        _over_seeds(metric, config.val),
+        config.val.text(metric),
         single,
         optimism,
         *(cell(settings.get(name)) for name in names),

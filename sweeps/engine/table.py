@@ -1,7 +1,5 @@
 """Finished trials for human eyes."""
 
-import math
-import statistics
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +8,7 @@ from rich.table import Table
 
 from memmeta.metric import Metric
 from sweeps.engine.ledger import Entry
+from sweeps.engine.seeds import over_seeds
 
 
 def best_table(metric: Metric, best: Sequence[Entry], confirmed: Sequence[Entry] = ()) -> Table:
@@ -33,7 +32,7 @@ def best_table(metric: Metric, best: Sequence[Entry], confirmed: Sequence[Entry]
         table.add_section()
         for split in ("val", "test"):
             title = f"fresh seeds, {'validation' if split == 'val' else 'test'}"
-            table.add_row(title, *(_over_seeds(metric, split, entries) for entries in seeds))
+            table.add_row(title, *(_of_seeds(metric, split, entries) for entries in seeds))
     return table
 
 
@@ -56,21 +55,13 @@ def short(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _over_seeds(metric: Metric, split: str, entries: Sequence[Entry]) -> str:
+def _of_seeds(metric: Metric, split: str, entries: Sequence[Entry]) -> str:
     """Mean over training seeds, the half-width of its 95 % interval, and their number."""
     key = f"{split}_{metric.name}"
     values = [_metrics(entry)[key] for entry in entries if entry.status == "complete"]
     if not values:
         return ""
-    mean = statistics.fmean(values)
-    if len(values) == 1:
-        return f"{metric.alone(mean)} (1)"
-    # Seeds are few. Takes half a second to import, once at the end of a sweep.
-    from scipy.stats import t
-
-    error = statistics.stdev(values) / math.sqrt(len(values))
-    interval = float(t.ppf(0.975, len(values) - 1)) * error
-    return f"{metric.text(mean, interval, decimals=1)} ({len(values)})"
+    return f"{over_seeds(values).text(metric)} ({len(values)})"
 
 
 def _metrics(entry: Entry) -> dict[str, Any]:

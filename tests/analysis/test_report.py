@@ -10,6 +10,7 @@ import pytest
 from analysis import report
 from analysis.page import Gallery, Heading, Page, Section, Table
 from analysis.part import Within
+from analysis.sections import search, sensitivity
 from analysis.trial_table import read_trials
 from analysis.trials import Sweep, Trial
 from memmeta.config import DataConfig
@@ -293,28 +294,32 @@ def test_what_is_drawn_is_in_the_data(written: Path) -> None:
 def test_sensitivity_can_be_asked_of_a_part_of_the_space() -> None:
     of = only("explore")
     inside = [t for t in of.trials if t.config.learner.inner_lr <= 1.0]
-    found = section(build(of, within={"inner_lr": (0.03, 1.0)}), "Sensitivity")
+    found = sensitivity.section(of, {"inner_lr": (0.03, 1.0)})
+    assert found
     counted = f"Within inner_lr 0.03 to 1 ({len(inside)} of {len(of.trials)} trials"
     assert found.finding.startswith(f"{counted} of stage explore): validation accuracy")
     part = dataclasses.replace(
         of, trials=tuple(inside), settings={"explore": {"space": {**SPACE, "inner_lr":
             {"low": 0.03, "high": 1.0, "log": True}}}}
     )  # fmt: skip
-    alone = section(build(part), "Sensitivity")
+    alone = sensitivity.section(part, {})
+    assert alone
     assert tables(found) == tables(alone)
     assert alone.finding.lower() in found.finding.lower()
 
 
 def test_a_random_search_is_spoken_of_where_one_is_known() -> None:
-    beside = "Beside it a random search"
-    assert beside in words(section(build(only("explore", "search")), "Search"))
-    assert beside not in words(section(build(only("search")), "Search"))
+    for stages, known in ((["explore", "search"], True), (["search"], False)):
+        found = search.section(only(*stages))
+        assert found
+        assert ("Beside it a random search" in words(found)) == known
 
 
 def test_only_a_random_search_that_is_drawn_is_in_the_words_beside_a_figure() -> None:
     for stages, drawn in ((["explore", "search"], True), (["search"], False)):
-        found = build(only(*stages)).figures
-        alts = [figure.alt for figure in found if figure.name.startswith("best_by_")]
+        found = search.section(only(*stages))
+        assert found
+        alts = [figure.alt for figure in Page("", "", [found], "").figures]
         assert len(alts) == 2
         assert all(("random search" in alt) == drawn for alt in alts)
 
@@ -431,13 +436,18 @@ def of_two_algorithms(lost: str) -> Sweep:
 
 
 def test_of_the_method_only_what_was_done_is_said() -> None:
-    fitted = words(section(build(only("explore")), "Sensitivity"))
+    def said(of: Sweep) -> str:
+        found = sensitivity.section(of, {})
+        assert found
+        return words(found)
+
+    fitted = said(only("explore"))
     assert "how far a loop moves (inner_lr times inner_steps), is fitted" in fitted
     assert "Trials of explore without a validation accuracy: 1 diverged, 1 out of memory." in fitted
     assert "whole space" not in fitted
-    no_distance = words(section(build(of_two_algorithms(lost="memory_reduced")), "Sensitivity"))
+    no_distance = said(of_two_algorithms(lost="memory_reduced"))
     assert "A Gaussian process of the dimensions is fitted" in no_distance
-    too_few = words(section(build(sweep([trial("explore", 0, 0.5)], SPACE)), "Sensitivity"))
+    too_few = said(sweep([trial("explore", 0, 0.5)], SPACE))
     assert "fitted" not in too_few
 
 

@@ -1,0 +1,35 @@
+"""What several training seeds say together."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from memmeta.metric import Metric
+
+
+class SeedMean(NamedTuple):
+    """A metric over training seeds."""
+
+    value: float
+    """Its mean."""
+    interval: float | None
+    """Half-width of the mean's 95 % t-interval over training seeds; None of a single seed."""
+
+    def text(self, metric: Metric) -> str:
+        """`61.2 ± 0.8 %`; of a single seed `61.20%`."""
+        if self.interval is None:
+            return metric.alone(self.value)
+        return metric.text(self.value, self.interval, decimals=1)
+
+
+def over_seeds(values: Sequence[float]) -> SeedMean:
+    """The mean of one value a seed, of which there is at least one."""
+    mean = statistics.fmean(values)
+    if len(values) == 1:
+        return SeedMean(mean, None)
+    # Takes half a second to import, and nothing of a sweep but its end needs it.
+    from scipy.special import stdtrit
+
+    error = statistics.stdev(values) / math.sqrt(len(values))
+    return SeedMean(mean, float(stdtrit(len(values) - 1, 0.975)) * error)
