@@ -68,7 +68,7 @@ def train(
         _resume(trainer, path, console)
         if not trainer.done:
             checkpoint.check_writable(path)
-        train_to_end(trainer, console, lambda: checkpoint.save(path, trainer))
+        train_to_end(trainer, console, lambda: _save(path, trainer))
     _print_summary(console, trainer, exported)
     command = f"python -m memmeta evaluate {path} --data-root {data_root}"
     console.print(f"test it:   {command}", soft_wrap=True)
@@ -223,6 +223,14 @@ def _resume(trainer: MetaTrainer, path: Path, console: Console) -> None:
         raise InputError(f"{path}: the checkpoint of another run; choose another --out")
     checkpoint.restore(trainer, state, path)
     console.print(f"going on from {path}, step {trainer.iteration}")
+
+
+def _save(path: Path, trainer: MetaTrainer) -> None:
+    try:
+        checkpoint.save(path, trainer)
+    except OSError as error:
+        message = f"{path}: cannot be written ({error.strerror}); the same command goes on"
+        raise click.ClickException(message) from None
 
 
 def _print_summary(console: Console, trainer: MetaTrainer, exported: ExportedRun) -> None:

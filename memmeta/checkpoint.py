@@ -24,10 +24,20 @@ def check_writable(path: Path) -> None:
 
 
 def save(path: Path, trainer: MetaTrainer) -> None:
-    """Write `path`, whole or not at all: one killed half-way leaves the old file."""
+    """Write `path`, whole or not at all: one killed half-way leaves the old file.
+
+    Raises:
+        OSError: it cannot be written, as on a full disk.
+    """
     state = {"config": trainer.config.model_dump(), "trainer": trainer.state_dict()}
-    with files.whole(path) as file:
-        torch.save(state, file)
+    try:
+        with files.whole(path) as file:
+            torch.save(state, file)
+    except RuntimeError as error:
+        # PyTorch has an error of its own for what the disk said.
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
 
 
 def load(path: Path) -> tuple[RunConfig, dict[str, Any]]:

@@ -1,5 +1,6 @@
 import json
 import re
+import resource
 
 import pytest
 import torch
@@ -54,6 +55,24 @@ def test_train_evaluate_and_train_again(call, tmp_path):
     code, evaluated = call("evaluate", "run.pt", "--split", "val")
     assert code == 0, evaluated
     assert final_accuracy(output) in evaluated
+
+
+def test_a_disk_that_fills_up_is_one_line_and_the_same_command_goes_on(call, tmp_path):
+    """A limit on the size of files stands in for it: writes fail half-way in the same manner."""
+    config = write(tmp_path / "tiny.yaml", TINY)
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, unlimited[1]))
+    try:
+        code, output = call("train", config, "--out", "run.pt")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    assert code == 1
+    assert output == (
+        "Error: run.pt: cannot be written (File too large); the same command goes on\n"
+    )
+    assert not [*tmp_path.glob("*run.pt*")]
+    code, output = call("train", config, "--out", "run.pt")
+    assert code == 0, output
 
 
 def test_options_replace_the_configs_values(call, tmp_path):
