@@ -7,7 +7,7 @@ from rich.console import Console
 
 from memmeta import data, provenance
 from memmeta.command_line import chosen_device, train_to_end
-from memmeta.config import RunConfig
+from memmeta.config import RunConfig, parse
 from memmeta.data import Dataset
 from memmeta.errors import InputError
 from memmeta.exported import FreshSeed, Provenance, read_run
@@ -109,13 +109,13 @@ def with_fresh_seed(claim: Claim, seed: int | None) -> RunConfig:
     """The run with `seed`, by default one more than the largest that the claim stands on.
 
     Raises:
-        InputError: the claim stands on that seed.
+        InputError: the claim stands on that seed, or it is none.
     """
     if seed in claim.used_seeds:
         used = ", ".join(map(str, sorted(claim.used_seeds)))
         raise InputError(f"--seed {seed}: not a fresh one, what is stated stands on {used}")
     fresh = max(claim.used_seeds) + 1 if seed is None else seed
-    return claim.config.model_copy(update={"seed": fresh})
+    return parse(RunConfig, claim.config.model_dump() | {"seed": fresh}, "command line")
 
 
 def value_complaint(metric: Metric, stated: FreshSeed, value: float) -> str | None:

@@ -173,6 +173,7 @@ def test_divergence_is_a_failure(write: Write, invoke: Callable[..., Result]) ->
         ({"results": {"peak_memory_bytes": None}}, [], "no peak memory to verify"),
         ({}, ["--seed", "2"], "--seed 2: not a fresh one, what is stated stands on 0, 1, 2"),
         ({}, ["--seed", "0"], "--seed 0: not a fresh one"),
+        ({}, ["--seed", str(2**64)], "command line: seed: input should be less than"),
         ({}, ["--rank", "2"], "no run of rank 2"),
         ({}, ["--device", "warp"], "--device warp"),
     ],
