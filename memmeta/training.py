@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 from memmeta import models
 from memmeta.algorithms import ALGORITHMS, Solution, predict
 from memmeta.config import RunConfig
-from memmeta.data import Dataset, Episodes
+from memmeta.data import Dataset, Episodes, SplitName
 from memmeta.data.augment import augment
 from memmeta.losses import loss
 from memmeta.memory import measure_peak
@@ -59,7 +59,7 @@ class DivergedError(RuntimeError):
 class MetaTrainer:
     """Trains one model as `config` says.
 
-    Making one raises InputError if the data cannot give the episodes of training and validation.
+    Making one raises InputError if a split of the data cannot give its episodes.
 
     Training episode number i is a function of the seed and i alone, so the state holds no
     random generator and a resumed run equals an uninterrupted one (on the CPU to the last bit,
@@ -85,8 +85,8 @@ class MetaTrainer:
         self._timed_steps = 0
         self._algorithm = ALGORITHMS[config.learner.algorithm]
         # Of no task: what cannot be drawn is refused now, and not after training.
-        self._episodes("train", [])
-        self._episodes("val", [])
+        for split in get_args(SplitName):
+            self._episodes(split, [])
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             model = models.build(
@@ -271,7 +271,7 @@ class MetaTrainer:
         # The largest of NaNs is the first: class 0, and so as good as chance.
         return accuracy.where(scores.isfinite().flatten(1).all(1), math.nan)
 
-    def _episodes(self, split: Literal["train", "val", "test"], indices: Sequence[int]) -> Episodes:
+    def _episodes(self, split: SplitName, indices: Sequence[int]) -> Episodes:
         data = self.config.data
         training = split == "train"
         sampled = self.dataset.episodes(
