@@ -2,12 +2,14 @@
 
 import csv
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from analysis import report
+import analysis.sensitivity
+from analysis import report, surrogate
 from analysis.page import Gallery, Heading, Page, Section, Table
 from analysis.part import Within
 from analysis.sections import search, sensitivity
@@ -96,6 +98,22 @@ def words(section: Section) -> str:
 
 def tables(section: Section) -> list[Table]:
     return [block for block in section.blocks if isinstance(block, Table)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def coarse() -> Iterator[None]:
+    """What is computed at fewer places, and from fewer kernels, is computed as it is elsewhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {
+            "_POINTS": 256,
+            "_POINTS_OF_DRAWS": 256,
+            "_CURVE": 9,
+            "_MAP": 7,
+        }.items():
+            patch.setattr(analysis.sensitivity, name, value)
+        patch.setattr(surrogate, "_FOLDS", 4)
+        patch.setattr(surrogate, "_KERNELS", 12)
+        yield
 
 
 @pytest.fixture(scope="module")

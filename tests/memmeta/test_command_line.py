@@ -210,13 +210,13 @@ def test_too_little_memory_is_one_line_and_exit_code_1(call, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "words", ["--inner-steps 1 --inner-steps 5", "--inner-steps 1 5", "--inner-steps=1 5"]
+    "words", ["--inner-steps 1 --inner-steps 2", "--inner-steps 1 2", "--inner-steps=1 2"]
 )
 def test_an_option_takes_several_values(words):
     options = ["--filters", "1", "--image-size", "16", "--ways", "2", "--shots", "1", "--json"]
     result = CliRunner().invoke(main, ["memory", *words.split(), "--queries", "1", *options])
     assert result.exit_code == 0, result.output
-    assert {row["inner_steps"] for row in json.loads(result.stdout)} == {1, 5}
+    assert {row["inner_steps"] for row in json.loads(result.stdout)} == {1, 2}
 
 
 def test_the_checkpoint_of_another_run_is_not_overwritten(call, tmp_path):

@@ -111,9 +111,9 @@ except RuntimeError as error:
 
 HONEST = [
     {"filters": 16, "task_batch": 4},
-    {"algorithm": "maml", "filters": 8, "task_batch": 2, "inner_steps": 5, "inner_lr": 0.01},
-    {"norm": "group", "chunk": 5, "filters": 8, "task_batch": 4},
-    {"algorithm": "anil", "kind": "naive", "filters": 16, "task_batch": 2, "inner_steps": 5},
+    {"algorithm": "maml", "filters": 8, "task_batch": 2, "inner_steps": 3, "inner_lr": 0.01},
+    {"norm": "group", "chunk": 25, "filters": 8, "task_batch": 4},
+    {"algorithm": "anil", "kind": "naive", "filters": 16, "task_batch": 2, "inner_steps": 3},
 ]
 
 
@@ -124,7 +124,7 @@ def test_honest_trials_stay_within_their_reservations_one_after_the_other(data_r
 taken = []
 for learner in json.loads(sys.argv[2]):
     run = RunConfig.model_validate({
-        "learner": learner, "training": {"iterations": 3, "evaluations": 1, "val_tasks": 4},
+        "learner": learner, "training": {"iterations": 2, "evaluations": 1, "val_tasks": 2},
     })
     reserved = limits.reservation(CPU, predict_trial_memory(run).whole, overhead)
     limits.cap(CPU, reserved, overhead)

@@ -174,8 +174,8 @@ def test_shortcuts_change_no_byte_where_they_save_most(learner, tasks, steps):
     [
         {},
         {"chunk": 6},
-        {"norm": "group", "chunk": 2},
-        {"norm": "frozen", "chunk": 2},
+        {"norm": "group", "chunk": 4},
+        {"norm": "frozen", "chunk": 4},
         {"algorithm": "maml"},
         {"algorithm": "anil", "kind": "naive", "inner_steps": 6},
         {"task_pool": 5, "warm_start": True, "head": "mlp"},

@@ -9,6 +9,7 @@ import time
 import zipfile
 from collections.abc import Callable
 from functools import partial
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -139,15 +140,16 @@ def test_a_damaged_cache_is_made_again(root, damage):
     assert [path.name for path in (root / "cache").iterdir() if path.is_dir()] == ["fc100"]
 
 
-def prepare_and_report(root: Path, results: "multiprocessing.Queue[str]") -> None:
-    results.put(load("glyphs", root).digest)
+def prepare_and_report(root: Path, start: Barrier, results: "multiprocessing.Queue[str]") -> None:
+    start.wait()
+    results.put(load("fc100", root).digest)
 
 
-def test_processes_that_start_together_make_one_cache(tmp_path, data_root):
+def test_processes_that_start_together_make_one_cache(root):
     context = multiprocessing.get_context("spawn")
-    results: multiprocessing.Queue[str] = context.Queue()
+    start, results = context.Barrier(2), context.Queue()
     processes = [
-        context.Process(target=prepare_and_report, args=(tmp_path, results)) for _ in range(2)
+        context.Process(target=prepare_and_report, args=(root, start, results)) for _ in range(2)
     ]
     for process in processes:
         process.start()
@@ -155,8 +157,9 @@ def test_processes_that_start_together_make_one_cache(tmp_path, data_root):
     for process in processes:
         process.join(timeout=180)
         assert process.exitcode == 0
-    assert digests == {load("glyphs", data_root).digest}
-    assert [path.name for path in (tmp_path / "cache").iterdir() if path.is_dir()] == ["glyphs"]
+    assert [path.name for path in (root / "cache").iterdir() if path.is_dir()] == ["fc100"]
+    shutil.rmtree(root / "cache")
+    assert digests == {load("fc100", root).digest}
 
 
 def test_a_process_killed_half_way_leaves_nothing_broken(root):
