@@ -1,6 +1,7 @@
 """The ledger: the one record of a sweep, from which the same command goes on."""
 
 import json
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from memmeta.config import RunConfig, parse
 from memmeta.errors import InputError
+from memmeta.files import whole
 from sweeps.engine import space
 from sweeps.engine.objective import Objective
 from sweeps.engine.outcome import FINAL, Stage, Status
@@ -29,6 +31,8 @@ _SETTINGS = "settings"
 # Of a trial: its place in its stage, its point of the space, its training seed, what it reported
 # last, and for a trial that `search` learned from `explore` its place there.
 _INDEX, _PARAMS, _SEED, _RESULT, _EXPLORED = "index", "params", "seed", "result", "explored"
+# Of a stage in a database: the identity of the sweep's folder, and the file there that has it too.
+_FOLDER, _IDENTITY = "folder", "ledger.id"
 
 _RESTS_ON: Mapping[Stage, Sequence[Stage]] = {
     "search": ["explore"],
@@ -124,7 +128,8 @@ class Ledger:
             name: of the sweep; the study's for this seed by default.
 
         Raises:
-            InputError: the sweep was begun with other settings, or the record cannot be read.
+            InputError: the sweep was begun with other settings, its record is not the one that
+                belongs to `folder`, or cannot be read.
         """
         self.study = study
         self.seed = seed
@@ -134,7 +139,15 @@ class Ledger:
         self._reopened: set[tuple[Stage, int]] = set()
         self._runs: dict[tuple[Stage, int], RunConfig] = {}
         self._storage = _open(folder, url)
-        begun = {summary.study_name for summary in optuna.get_all_study_summaries(self._storage)}
+        summaries = optuna.get_all_study_summaries(self._storage)
+        begun = {summary.study_name: summary.user_attrs for summary in summaries}
+        owner = None if url is None else _identity(folder)
+        for stage in STAGES:
+            if begun.get(self._book_name(stage), {}).get(_FOLDER, owner) != owner:
+                raise InputError(
+                    f"--ledger: {self._name} in this database is the record of another folder than "
+                    f"{folder}. Name that one's --storage, or another database"
+                )
         self._books = {
             stage: self._open_book(stage)
             for stage in STAGES
@@ -142,7 +155,12 @@ class Ledger:
         }
         for stage in stages:
             self._check_settings(stage, folder)
+        if owner:
+            with whole(folder / _IDENTITY) as file:
+                file.write(owner.encode())
         for book in self._books.values():
+            if owner:
+                book.set_user_attr(_FOLDER, owner)
             self._settle(book)
 
     @property
@@ -371,15 +389,26 @@ def only_one(folder: Path) -> Iterator[None]:
 
 
 def _open(folder: Path, url: str | None) -> BaseStorage:
+    """The record that belongs to a folder: in another one all would run again."""
+    journal = folder / "journal.log"
     if url is not None:
+        if journal.exists() and journal.stat().st_size:
+            raise InputError(f"--ledger: the record of this sweep is {journal}; leave --ledger out")
         with explained(url, "the record of a sweep"):
             return RDBStorage(url)
-    journal = folder / "journal.log"
+    if (folder / _IDENTITY).exists():
+        raise InputError(f"{folder}: the record of this sweep is in a database; name its --ledger")
     try:
         _mend(journal)
         return JournalStorage(JournalFileBackend(str(journal)))
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{journal}: no readable journal ({error})") from None
+
+
+def _identity(folder: Path) -> str:
+    """Tells the folder of a sweep from others in a database, also when it was moved."""
+    path = folder / _IDENTITY
+    return path.read_text() if path.exists() else uuid.uuid4().hex
 
 
 def _mend(journal: Path) -> None:

@@ -57,6 +57,34 @@ def test_a_database_keeps_what_a_journal_keeps(tmp_path):
     assert not (tmp_path / "journal.log").exists()
 
 
+def test_a_database_belongs_to_the_folder_whose_checkpoints_it_knows(tmp_path):
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    ours.mkdir()
+    theirs.mkdir()
+    open_ledger(ours, url=url, stages=("search",)).propose()
+    with pytest.raises(InputError, match="the record of another folder than"):
+        open_ledger(theirs, url=url)
+    # What was refused has taken nothing.
+    (open_,) = open_ledger(ours.rename(tmp_path / "moved"), url=url).entries()
+    assert open_.status == "interrupted"
+    assert open_ledger(theirs).entries() == []
+
+
+def test_a_sweep_has_one_record(tmp_path):
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    for name, first, second, said in (
+        ("journal", None, url, "leave --ledger out"),
+        ("database", url, None, "name its --ledger"),
+    ):
+        folder = tmp_path / name
+        folder.mkdir()
+        open_ledger(folder, url=first)
+        with pytest.raises(InputError, match=said):
+            open_ledger(folder, url=second)
+        open_ledger(folder, url=first)
+
+
 def test_trials_of_a_stage_keep_the_settings_that_it_was_begun_with(tmp_path):
     ledger = open_ledger(tmp_path, stages=("explore",))
     ticket = ledger.begin("explore", 0, {"inner_lr": 0.5}, seed=4)
