@@ -5,14 +5,17 @@ BIN := .venv/bin
 # Modules are compiled when they are first imported: to compile all takes as long as the rest.
 INSTALL := $(BIN)/python -m pip install --quiet --no-compile -c cluster/constraints.txt
 
-.PHONY: quickstart test test-faults test-kills test-cluster check clean
+.PHONY: quickstart test test-thorough test-faults test-kills test-cluster check clean
 
 quickstart: .venv/.installed  ## a real sweep, in under five minutes on two cores
 	$(BIN)/python sweeps/glyphs.py --trials 12
 
 # In three processes, since much of two cores is idle while Ray starts.
-test: .venv/.installed-dev  ## all tests but those of the next three
+test: .venv/.installed-dev  ## all tests but those of the next four
 	$(BIN)/python -m pytest -n 3 --dist worksteal
+
+test-thorough: .venv/.installed-dev  ## many draws, and the slow ways that shortcuts have to agree with
+	$(BIN)/python -m pytest -m thorough -n 2 --dist worksteal
 
 test-faults: .venv/.installed-dev  ## sweeps that are stopped, or whose disk, server, machine, driver or code fails
 	$(BIN)/python -m pytest -m faults -n 2 --dist worksteal
@@ -38,9 +41,9 @@ clean:  ## the environment and caches, but no results
 	$(INSTALL) -e .
 	touch $@
 
-.venv/.installed-dev: .venv/.installed
+.venv/.installed-dev: .venv/bin/python pyproject.toml cluster/constraints.txt
 	$(INSTALL) -e '.[dev]'
-	touch $@
+	touch .venv/.installed $@
 
 # What hosts have besides: in a folder of its own, since it makes every start of Ray slower.
 .venv/.installed-hosts: .venv/.installed-dev

@@ -207,6 +207,7 @@ def test_where_no_config_had_two_seeds_nothing_is_expected() -> None:
     assert fresh_seed_interval(TRIALS[0], sweep(single)) is None
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("seeds", "configs"), [(2, 3), (3, 5)])
 @pytest.mark.parametrize("shared", [0.0, 0.74, 0.95])
 def test_in_95_of_100_sweeps_one_more_seed_lies_in_the_interval(

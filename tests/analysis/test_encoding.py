@@ -59,6 +59,7 @@ def spaces(draw: st.DrawFn) -> dict[str, BaseDistribution]:
     return {name: dimension(name, draw(of[name])) for name in chosen}
 
 
+@pytest.mark.thorough
 @given(spaces(), st.data())
 def test_a_share_is_where_the_design_has_the_value(
     space: dict[str, BaseDistribution], data: st.DataObject
@@ -75,6 +76,7 @@ def test_a_share_is_where_the_design_has_the_value(
         assert again[name] == (pytest.approx(value) if isinstance(value, float) else value)
 
 
+@pytest.mark.thorough
 @given(spaces(), st.data())
 def test_configs_are_told_apart_exactly_by_their_features(
     space: dict[str, BaseDistribution], data: st.DataObject

@@ -200,6 +200,7 @@ def test_all_images_at_a_time_is_a_level_like_others() -> None:
     assert varying(trials) == {"chunk": (None, 25, 50)}
 
 
+@pytest.mark.thorough
 def test_intervals_of_effects_cover_the_truth_as_often_as_they_say() -> None:
     # Seeds move all cells together: an interval over all trials would be far too narrow.
     rng = np.random.default_rng(0)
@@ -219,6 +220,7 @@ def test_intervals_of_effects_cover_the_truth_as_often_as_they_say() -> None:
     assert 0.93 <= np.mean(covered) <= 0.97
 
 
+@pytest.mark.thorough
 def test_intervals_of_cells_cover_the_truth_as_often_as_they_say() -> None:
     rng = np.random.default_rng(0)
     # Each cell is a replicate of its own.

@@ -196,6 +196,7 @@ def with_noise(trials: list[Trial], total: float, noise: float, seed: int) -> It
         )[0]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("trials", [grid(), design(np.random.default_rng(1), count=20)])
 def test_growth_by_the_margin_is_called_none_in_one_of_twenty_studies(trials: list[Trial]) -> None:
     verdicts, covered = [], []

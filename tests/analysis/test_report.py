@@ -479,6 +479,7 @@ def only(*stages: str) -> Sweep:
     return dataclasses.replace(of, trials=of.of(*stages))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "of",
     [

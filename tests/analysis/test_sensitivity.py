@@ -167,6 +167,7 @@ def test_the_map_of_step_size_and_steps_is_there_whatever_their_index() -> None:
     }
 
 
+@pytest.mark.thorough
 def test_intervals_and_bands_cover_the_truth_as_often_as_they_say(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

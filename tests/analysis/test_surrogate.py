@@ -75,6 +75,7 @@ def test_draws_of_one_seed_are_the_same_functions_wherever_they_are_evaluated() 
     assert posterior_draws(surrogate, kernels, points[4:9], seed=5) == pytest.approx(together[4:9])
 
 
+@pytest.mark.thorough
 def test_kernels_are_drawn_from_their_posterior() -> None:
     points = design(8, 1)
     surrogate = fit(points, wavy(np.hstack([points, points])) + 2 * noise(8))

@@ -117,6 +117,7 @@ HONEST = [
 ]
 
 
+@pytest.mark.thorough
 @linux_only
 def test_honest_trials_stay_within_their_reservations_one_after_the_other(data_root):
     found = in_a_process(

@@ -143,6 +143,7 @@ def runs(draw, algorithm, backbone):
     return run
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("backbone", ["conv4", "mlp"])
 @pytest.mark.parametrize("algorithm", ["memory_reduced", "anil", "itd_bio", "maml"])
 @settings(max_examples=2)
@@ -153,6 +154,7 @@ def test_shortcuts_change_no_byte(algorithm, backbone, examples):
     assert predict_peak_memory(run, shape) == walked(run, shape)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("learner", "tasks", "steps"),
     [
@@ -169,6 +171,7 @@ def test_shortcuts_change_no_byte_where_they_save_most(learner, tasks, steps):
     assert predict_peak_memory(run, (1, 16, 16)) == walked(run, (1, 16, 16))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "learner",
     [
@@ -193,6 +196,7 @@ def test_a_trial_holds_at_most_what_is_predicted_for_it(dataset, learner):
     assert live.peak - others <= predicted <= live.peak + others
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "learner", [{}, {"norm": "group"}, {"algorithm": "anil"}, {"algorithm": "maml"}], ids=str
 )
@@ -203,6 +207,7 @@ def test_the_estimate_from_few_tasks_is_near_what_many_hold(learner):
     assert estimate == pytest.approx(predict_peak_memory(run, (1, 28, 28)), rel=0.01)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("norm", ["batch", "frozen"])
 def test_a_validation_of_many_tasks_is_told_from_few(norm):
     learner = LearnerConfig(filters=2, task_batch=50, inner_steps=2, norm=norm)

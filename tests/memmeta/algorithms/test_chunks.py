@@ -92,6 +92,7 @@ def test_maml_takes_a_task_at_a_time():
         LearnerConfig(algorithm="maml", chunk=6)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("norm", "chunk"), [("batch", 25), ("group", 10)])
 def test_the_peak_hardly_grows_with_task_batch(norm, chunk):
     # What is left to grow are the features and the head of each task.
@@ -99,11 +100,13 @@ def test_the_peak_hardly_grows_with_task_batch(norm, chunk):
     assert peak(4, 5, None, norm) > 3 * peak(1, 5, None, norm)
 
 
+@pytest.mark.thorough
 def test_the_peak_hardly_grows_with_shots():
     assert peak(1, 20, 10) < 1.2 * peak(1, 1, 10)
     assert peak(1, 20, None) > 3 * peak(1, 1, None)
 
 
+@pytest.mark.thorough
 def test_the_peak_goes_with_the_chunk():
     whole, half, tenth = (peak(2, 5, chunk) for chunk in (None, 25, 10))
     assert half < 0.5 * whole
