@@ -14,7 +14,7 @@ quickstart: .venv/.installed  ## a real sweep, in under five minutes on two core
 test: .venv/.installed-dev  ## all tests but those of the next four
 	$(BIN)/python -m pytest -n 3 --dist worksteal
 
-test-thorough: .venv/.installed-dev  ## many draws, and the slow ways that shortcuts have to agree with
+test-thorough: .venv/.installed-dev  ## many draws, slow ways that shortcuts have to agree with, sweeps of further kinds
 	$(BIN)/python -m pytest -m thorough -n 2 --dist worksteal
 
 test-faults: .venv/.installed-dev  ## sweeps that are stopped, or whose disk, server, machine, driver or code fails

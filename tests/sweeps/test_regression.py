@@ -57,6 +57,7 @@ def python(folder: Path, *words: object) -> str:
     return done.stdout
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_from_the_first_trial_to_the_best_trained_again(sweep, tmp_path):
     code, output = sweep.run(script=Path(tiny_regression.__file__))

@@ -215,6 +215,7 @@ def test_divergence_is_a_result(sweep, tmp_path):
     assert [run.data.tags[TAGS.status] for run in children] == ["diverged"] * 2
 
 
+@pytest.mark.thorough
 def test_trials_that_are_stopped_early_are_pruned(sweep):
     code, output = sweep.run("--stage", "search", "--asha", "--trials", "6")
     assert code == 0, output
