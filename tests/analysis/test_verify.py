@@ -22,6 +22,7 @@ from memmeta.exported import FreshSeed
 from memmeta.metric import ACCURACY, MSE
 from memmeta.runtime import configure_process
 from memmeta.training import MetaTrainer
+from tests.interrupts import heed_ctrl_c
 
 TINY: dict[str, Any] = {
     "data": {"name": "glyphs", "shots": 1, "queries": 1, "eval_queries": 2},
@@ -241,8 +242,7 @@ def test_ctrl_c_ends_it_in_one_line(write: Write, data_root: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # What a shell runs in the background, such as these tests, ignores it from the beginning.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=heed_ctrl_c,
     )
     try:
         assert process.stdout is not None

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.interrupts import heed_ctrl_c
+
 TINY = Path(__file__).with_name("tiny.py")
 
 
@@ -26,6 +28,7 @@ class Sweep:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
+            preexec_fn=heed_ctrl_c,
         )
 
     def run(self, *options: str, script: Path = TINY) -> tuple[int, str]:
