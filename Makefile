@@ -45,7 +45,8 @@ clean:  ## the environment and caches, but no results
 	$(INSTALL) -e '.[dev]'
 	touch .venv/.installed $@
 
-# What hosts have besides: in a folder of its own, since it makes every start of Ray slower.
+# What hosts have besides: in a folder of its own, since it makes every start of Ray slower. Compiled,
+# since several hosts start at once.
 .venv/.installed-hosts: .venv/.installed-dev
-	$(INSTALL) --prefix .venv/hosts 'ray[default]'
+	$(INSTALL) --compile --prefix .venv/hosts 'ray[default]'
 	touch $@
