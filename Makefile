@@ -20,7 +20,7 @@ test-thorough: .venv/.installed-dev  ## many draws, slow ways that shortcuts hav
 test-faults: .venv/.installed-dev  ## sweeps that are stopped, or whose disk, server, machine, driver or code fails
 	$(BIN)/python -m pytest -m faults -n 2 --dist worksteal
 
-test-kills: .venv/.installed-dev  ## sweeps killed at random moments, some ten minutes
+test-kills: .venv/.installed-dev  ## sweeps killed at random moments, some six minutes
 	$(BIN)/python -m pytest -m kills -s
 
 test-cluster: .venv/.installed-hosts  ## ray up, ray submit and lost machines on hosts made here, as root
