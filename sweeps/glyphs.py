@@ -8,7 +8,8 @@ STUDY = Study(
     name="glyphs",
     data=DataConfig(name="glyphs", shots=1),
     learner=LearnerConfig(filters=32),
-    training=TrainingConfig(tasks=800, evaluations=2),
+    # So that the quickstart takes minutes also on slow cores: more tasks give better learners.
+    training=TrainingConfig(tasks=400, evaluations=2, val_tasks=100, test_tasks=300),
     trials=16,
 )
 
