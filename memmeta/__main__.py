@@ -54,7 +54,8 @@ def train(
 ) -> None:
     """Train the run of CONFIG_FILE, a YAML config or one written by `analysis export`.
 
-    Stopped by Ctrl-C, the same command goes on from the last validation.
+    Stopped by Ctrl-C, the same command goes on: from the last validation, or from where it was
+    five minutes ago.
     """
     exported = read_run(config_file, rank)
     config = _override(exported.config, iterations, tasks, seed)

@@ -1,5 +1,7 @@
 """Checkpoints: a trainer's state with the config that made it, in one file."""
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,9 @@ from memmeta import files, limits
 from memmeta.config import RunConfig, parse
 from memmeta.errors import InputError
 from memmeta.training import MetaTrainer
+
+BETWEEN_SAVES = 300.0
+"""Seconds of training that a lost process costs at most, where validations are further apart."""
 
 
 def check_writable(path: Path) -> None:
@@ -38,6 +43,19 @@ def save(path: Path, trainer: MetaTrainer) -> None:
         if isinstance(error.__context__, OSError):
             raise error.__context__ from None
         raise
+
+
+def now_and_then(save: Callable[[], None]) -> Callable[[], None]:
+    """What calls `save` if `BETWEEN_SAVES` have passed since it last did, or since it was made."""
+    last = time.monotonic()
+
+    def maybe_save() -> None:
+        nonlocal last
+        if time.monotonic() - last >= BETWEEN_SAVES:
+            save()
+            last = time.monotonic()
+
+    return maybe_save
 
 
 def load(path: Path) -> tuple[RunConfig, dict[str, Any]]:

@@ -48,26 +48,31 @@ def chosen_device(name: str | None) -> "torch.device":
 
 
 def train_to_end(
-    trainer: "MetaTrainer", console: Console, on_validation: Callable[[], None] = lambda: None
+    trainer: "MetaTrainer", console: Console, save: Callable[[], None] = lambda: None
 ) -> None:
     """Train to the end of the budget: a progress bar on a terminal, a line every validation.
 
     Args:
         trainer: new, or where it was interrupted.
         console: where to print.
-        on_validation: called after every validation, before its line.
+        save: called after every validation, before its line, and now and then between two.
 
     Raises:
         DivergedError: as `MetaTrainer.step`.
     """
+    # Takes seconds: see above.
+    from memmeta import checkpoint
+
     metric = trainer.config.data.metric
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task(
             "outer steps", total=trainer.config.iterations, completed=trainer.iteration
         )
         while not trainer.done:
-            report = trainer.train_to_evaluation(on_step=lambda: progress.advance(bar))
-            on_validation()
+            report = trainer.train_to_evaluation(
+                on_step=lambda: progress.advance(bar), between_steps=checkpoint.now_and_then(save)
+            )
+            save()
             progress.console.print(
                 f"step {report.iteration:>6}   "
                 f"val {metric.title} {metric.text(report.val.value, report.val.interval)}   "

@@ -70,7 +70,7 @@ class MetaTrainer:
         reports: of every validation so far, the first one first; those before an interruption too.
         peak_memory: the most bytes held in the measured steps (the second and the third); None
             before.
-        seconds: wall time from validation to validation, those before an interruption too.
+        seconds: wall time of `train_to_evaluation`, that before an interruption too.
     """
 
     def __init__(self, config: RunConfig, dataset: Dataset, device: str | torch.device) -> None:
@@ -81,6 +81,7 @@ class MetaTrainer:
         self.reports: list[Report] = []
         self.peak_memory: int | None = None
         self.seconds = 0.0
+        self._since_report: list[dict[str, float]] = []  # what the steps returned
         self._timed_seconds = 0.0
         self._timed_steps = 0
         self._algorithm = ALGORITHMS[config.learner.algorithm]
@@ -135,29 +136,42 @@ class MetaTrainer:
         self.iteration += 1
         return metrics
 
-    def train_to_evaluation(self, on_step: Callable[[], None] = lambda: None) -> Report:
+    def train_to_evaluation(
+        self,
+        on_step: Callable[[], None] = lambda: None,
+        between_steps: Callable[[], None] = lambda: None,
+    ) -> Report:
         """Train to the next of the config's validation points and validate there.
 
         The report is added to `reports`. Not to be called once the trainer is `done`.
 
         Args:
             on_step: called after every outer step.
+            between_steps: called after every outer step but that before the validation: where the
+                state can be saved.
 
         Raises:
             DivergedError: as `step`.
         """
-        start = time.perf_counter()
-        steps = []
-        target = self._next_evaluation()
+        target, start = self._next_evaluation(), time.perf_counter()
         while self.iteration < target:
-            steps.append(self.step())
+            self._since_report.append(self.step())
             on_step()
+            if self.iteration < target:
+                start = self._count_time(start)
+                between_steps()
+        steps, self._since_report = self._since_report, []
         means = {name: sum(s[name] for s in steps) / len(steps) for name in steps[0]}
         val = self.evaluate("val", self.config.training.val_tasks)
         report = Report(self.iteration, means, val, time.time())
         self.reports.append(report)
-        self.seconds += time.perf_counter() - start
+        self._count_time(start)
         return report
+
+    def _count_time(self, since: float) -> float:
+        now = time.perf_counter()
+        self.seconds += now - since
+        return now
 
     def _next_evaluation(self) -> int:
         evaluations = self.config.training.evaluations
@@ -291,16 +305,13 @@ class MetaTrainer:
         return [*parameters, *self.model.buffers(), *gradients, *state, *(self._warm or ())]
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a later `load_state_dict` needs to go on to the same numbers.
-
-        Saved between two validations, the next report's diagnostics lack the steps before: they
-        are means over those since. Saved at a validation, all is equal.
-        """
+        """All that a later `load_state_dict` needs to go on to the same numbers."""
         return {
             "iteration": self.iteration,
             "reports": [_plain(report) for report in self.reports],
             "peak_memory": self.peak_memory,
             "seconds": self.seconds,
+            "since_report": list(self._since_report),
             "timed_seconds": self._timed_seconds,
             "timed_steps": self._timed_steps,
             "model": self.model.state_dict(),
@@ -314,6 +325,7 @@ class MetaTrainer:
         self.reports = [_report(plain) for plain in state["reports"]]
         self.peak_memory = state["peak_memory"]
         self.seconds = state["seconds"]
+        self._since_report = list(state["since_report"])
         self._timed_seconds = state["timed_seconds"]
         self._timed_steps = state["timed_steps"]
         self.model.load_state_dict(state["model"])

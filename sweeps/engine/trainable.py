@@ -4,6 +4,7 @@ import errno
 import gc
 import time
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,8 @@ STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTA
 class MetaTrainable(tune.Trainable):
     """Trains the `RunConfig` that its Tune config holds, as a dict, under "run".
 
-    Every step leaves a checkpoint in a folder named by the run's key, and a trial starts from
-    what it finds there: after a lost worker and after a lost driver alike.
+    Every step leaves a checkpoint in a folder named by the run's key, a long one others on the way,
+    and a trial starts from what it finds there: after a lost worker and after a lost driver alike.
     """
 
     @classmethod
@@ -93,8 +94,9 @@ class MetaTrainable(tune.Trainable):
         trainer = self.trainer or self._begin()
         # One that was interrupted after its last checkpoint has nothing left to train.
         if not trainer.done:
-            trainer.train_to_evaluation()
-            checkpoint.save(self.checkpoint_file, trainer)
+            save = partial(checkpoint.save, self.checkpoint_file, trainer)
+            trainer.train_to_evaluation(between_steps=checkpoint.now_and_then(save))
+            save()
         metrics = _metrics(trainer, -1)
         if trainer.done and self.test:
             test = trainer.evaluate("test", self.run.training.test_tasks)

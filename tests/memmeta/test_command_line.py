@@ -57,6 +57,25 @@ def test_train_evaluate_and_train_again(call, tmp_path):
     assert final_accuracy(output) in evaluated
 
 
+def test_stopped_between_validations_goes_on_from_there(call, tmp_path, monkeypatch):
+    config = write(tmp_path / "tiny.yaml", TINY)
+    _, whole = call("train", config, "--out", "whole.pt")
+    monkeypatch.setattr("memmeta.checkpoint.BETWEEN_SAVES", 0.0)
+    step = MetaTrainer.step
+    monkeypatch.setattr(
+        MetaTrainer, "step", lambda self: step(self) if not self.iteration else stop()
+    )
+    assert call("train", config, "--out", "run.pt") == (1, "\nAborted!\n")
+    monkeypatch.setattr(MetaTrainer, "step", step)
+    _, again = call("train", config, "--out", "run.pt")
+    assert "going on from run.pt, step 1" in again
+    assert final_accuracy(again) == final_accuracy(whole)
+
+
+def stop():
+    raise KeyboardInterrupt
+
+
 def test_a_disk_that_fills_up_is_one_line_and_the_same_command_goes_on(call, tmp_path):
     """A limit on the size of files stands in for it: writes fail half-way in the same manner."""
     config = write(tmp_path / "tiny.yaml", TINY)

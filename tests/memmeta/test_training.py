@@ -93,6 +93,38 @@ def test_a_resumed_run_reports_as_an_uninterrupted_one(run, dataset, tmp_path, v
     assert without_times(resumed) == without_times(whole)
 
 
+@pytest.mark.parametrize("step", [1, 2, 4, 5])
+def test_a_run_saved_between_validations_reports_as_an_uninterrupted_one(
+    run, dataset, tmp_path, step
+):
+    whole = finish(MetaTrainer(run, dataset, "cpu"))
+
+    first, path, seen = MetaTrainer(run, dataset, "cpu"), tmp_path / "trainer.pt", []
+
+    def between_steps():
+        seen.append(first.iteration)
+        if first.iteration == step:
+            checkpoint.save(path, first)
+
+    while not first.done:
+        first.train_to_evaluation(between_steps=between_steps)
+    assert seen == [1, 2, 4, 5]  # validations are after 3 and 6
+    second = MetaTrainer(run, dataset, "cpu")
+    second.load_state_dict(checkpoint.load(path)[1])
+    assert second.iteration == step
+    assert 0 < second.seconds < first.seconds
+    assert without_times(finish(second)) == without_times(whole)
+
+
+def test_saves_now_and_then(monkeypatch):
+    clock, saved = [0.0], []
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    maybe_save = checkpoint.now_and_then(lambda: saved.append(clock[0]))
+    for clock[0] in (1.0, 299.0, 300.0, 301.0, 599.0, 700.0, 999.0, 1000.0):
+        maybe_save()
+    assert saved == [300.0, 700.0, 1000.0]
+
+
 def test_a_report_says_when_it_was_made(run, dataset):
     start = time.time()
     first, second = finish(MetaTrainer(run, dataset, "cpu"))

@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+import pytest
+
+from memmeta.training import MetaTrainer
 from sweeps.engine.trainable import MetaTrainable
 from tests.sweeps.tiny import STUDY
 
@@ -31,6 +34,28 @@ def test_the_time_of_a_trial_is_that_of_all_its_lives(data_root, tmp_path, monke
     assert first["seconds"] > 0
     assert third["seconds"] > second["seconds"] > 0
     assert third["seconds"] > 1  # of a clock that goes by the second, saved with the second life
+
+
+def test_a_long_step_goes_on_from_within(data_root, tmp_path, monkeypatch):
+    monkeypatch.setattr("sweeps.engine.trainable.limits.cap", lambda *_: None)
+    whole = begun(data_root, tmp_path / "whole").step()
+    monkeypatch.setattr("memmeta.checkpoint.BETWEEN_SAVES", 0.0)
+    taken, step = [], MetaTrainer.step
+
+    def interrupted(trainer):
+        if len(taken) == 1:
+            taken.append(None)
+            raise KeyboardInterrupt
+        taken.append(trainer.iteration)
+        return step(trainer)
+
+    monkeypatch.setattr(MetaTrainer, "step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        begun(data_root, tmp_path / "lost").step()
+    again = begun(data_root, tmp_path / "lost").step()
+    assert taken == [0, None, 1]
+    assert again["metrics"] == whole["metrics"]
+    assert again["step"] == whole["step"] == 2
 
 
 def test_a_damaged_checkpoint_is_one_line_that_says_what_to_do(data_root, tmp_path, monkeypatch):
