@@ -13,7 +13,7 @@ from memmeta.errors import InputError
 from memmeta.training import MetaTrainer
 
 BETWEEN_SAVES = 300.0
-"""Seconds of training that a lost process costs at most, where validations are further apart."""
+"""Seconds after which a trainer is saved between two steps, where validations are further apart."""
 
 
 def check_writable(path: Path) -> None:
