@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -24,6 +25,22 @@ class Config(BaseModel):
     """Base of all configs: immutable, and a key that no field has is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    def explicit(self) -> dict[str, Any]:
+        """All fields, with None replaced where it stands for a value that other fields decide."""
+        return self.model_dump()
+
+
+@dataclass(frozen=True)
+class Before:
+    """Marks a field that version 0.1.0 did not have: `Annotated[type, Before(value)] = default`.
+
+    Records (ledgers, checkpoints, exports, tables of trials) hold every field of the version that
+    wrote them, so a field is missing exactly when the record is older than the field.
+    """
+
+    value: Any
+    """What runs did before the field existed. It may differ from the field's default."""
 
 
 Scaling = Literal["none", "sqrt_dim", "standardize"]
@@ -310,9 +327,47 @@ class RunConfig(Config):
 
     @property
     def key(self) -> str:
-        """Twelve hex digits that name this run: equal exactly when every setting is."""
-        text = json.dumps(self.model_dump(), sort_keys=True)
+        """Twelve hex digits that name this run: equal exactly when every setting is.
+
+        It stays the same in later versions: a later field counts only if the run does something
+        that was not possible before (see `Before`).
+        """
+        values: dict[str, Any] = self.model_dump()
+        for part in ("data", "learner", "training"):
+            config: Config = getattr(self, part)
+            old = values_before(type(config)).items()
+            values[part] = {k: v for k, v in config.explicit().items() if (k, v) not in old}
+        text = json.dumps(values, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def values_before(model: type[Config]) -> dict[str, Any]:
+    """The fields of `model` that older records lack, each with what runs did before it existed."""
+    return {
+        name: mark.value
+        for name, field in model.model_fields.items()
+        for mark in field.metadata
+        if isinstance(mark, Before)
+    }
+
+
+def completed(model: type[Config], record: Any) -> Any:
+    """A record's values for `model`, with what the fields that it lacks meant when it was written.
+
+    Configs within configs are completed too. What is no dict is returned as it is.
+
+    Example:
+        >>> completed(RunConfig, {"seed": 3, "learner": {"ridge": 0.1}})["learner"]["ridge"]
+        0.1
+    """
+    if not isinstance(record, dict):
+        return record
+    values = values_before(model) | record
+    for name, field in model.model_fields.items():
+        part = field.annotation
+        if name in record and isinstance(part, type) and issubclass(part, Config):
+            values[name] = completed(part, record[name])
+    return values
 
 
 C = TypeVar("C", bound=Config)

@@ -1,9 +1,19 @@
+from typing import Annotated
+
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memmeta.config import DataConfig, LearnerConfig, RunConfig, TrainingConfig, parse
+from memmeta.config import (
+    Before,
+    DataConfig,
+    LearnerConfig,
+    RunConfig,
+    TrainingConfig,
+    completed,
+    parse,
+)
 from memmeta.data.sinusoid import Sinusoid
 from memmeta.errors import InputError
 from memmeta.exported import Export, ExportedRun, read_run
@@ -90,6 +100,49 @@ def test_key_tells_runs_apart_and_survives_yaml():
     for run in runs:
         again = RunConfig.model_validate(yaml.safe_load(yaml.safe_dump(run.model_dump())))
         assert again.key == run.key
+
+
+class _LaterLearner(LearnerConfig):
+    curvature: Annotated[str | None, Before("hessian")] = None
+
+    def explicit(self):
+        return super().explicit() | {"curvature": self.curvature or f"best for {self.head}"}
+
+
+class _LaterRun(RunConfig):
+    learner: _LaterLearner = _LaterLearner()
+
+
+def test_a_later_field_changes_the_key_of_runs_that_use_it_alone():
+    old = RunConfig()
+    as_before = _LaterRun(learner=_LaterLearner(curvature="hessian"))
+    default, spelled_out = (
+        _LaterRun(learner=_LaterLearner(curvature=curvature))
+        for curvature in (None, "best for linear")
+    )
+    assert as_before.key == old.key != default.key == spelled_out.key
+
+
+def test_a_record_without_a_field_has_what_runs_did_before_it():
+    record = RunConfig(seed=3, learner=LearnerConfig(ridge=0.5)).model_dump()
+    run = parse(_LaterRun, completed(_LaterRun, record), "ledger")
+    assert (run.learner.curvature, run.learner.ridge, run.seed) == ("hessian", 0.5, 3)
+    assert completed(_LaterRun, run.model_dump()) == run.model_dump()
+    assert completed(_LaterRun, [1]) == [1]
+
+
+def test_keys_are_those_of_version_1():
+    """A changed key orphans the checkpoints of every sweep. These are of commit 178167f."""
+    runs = {
+        "6996b8450088": RunConfig(),
+        "6139b767ca35": RunConfig(
+            data=DataConfig(name="sinusoid", ways=1),
+            learner=LearnerConfig(backbone="mlp", inner_lr=0.1, task_pool=9, algorithm="anil"),
+            training=TrainingConfig(tasks=100),
+            seed=7,
+        ),
+    }
+    assert {key: run.key for key, run in runs.items()} == {key: key for key in runs}
 
 
 def test_flat_holds_every_setting_under_a_name_of_its_own():
