@@ -66,7 +66,8 @@ def train(
     console = Console(highlight=False)
     with _failure_in_one_line():
         trainer = MetaTrainer(config, dataset, place)
-        _resume(trainer, path, console)
+        if path.exists():
+            trainer = _resumed(trainer, path, console, may_set_aside=out is None)
         if not trainer.done:
             checkpoint.check_writable(path)
         train_to_end(trainer, console, lambda: _save(path, trainer))
@@ -91,12 +92,13 @@ def evaluate(
     threads: int | None,
 ) -> None:
     """Score CHECKPOINT_FILE, which `train` wrote, on test (or validation) episodes."""
-    config, state = checkpoint.load(checkpoint_file)
+    saved = checkpoint.load(checkpoint_file)
+    config = saved.config
     configure_process(threads)
     dataset, place = data.load(config.data.name, data_root), chosen_device(device)
     with _failure_in_one_line():
         trainer = MetaTrainer(config, dataset, place)
-        checkpoint.restore(trainer, state, checkpoint_file)
+        checkpoint.restore(trainer, saved, checkpoint_file)
         if split == "val":
             result = trainer.evaluate("val", tasks or config.training.val_tasks)
         else:
@@ -216,14 +218,25 @@ def _override(
     return parse(RunConfig, values, "command line")
 
 
-def _resume(trainer: MetaTrainer, path: Path, console: Console) -> None:
-    if not path.exists():
-        return
-    config, state = checkpoint.load(path)
-    if config != trainer.config:
-        raise InputError(f"{path}: the checkpoint of another run; choose another --out")
-    checkpoint.restore(trainer, state, path)
-    console.print(f"going on from {path}, step {trainer.iteration}")
+def _resumed(
+    trainer: MetaTrainer, path: Path, console: Console, may_set_aside: bool
+) -> MetaTrainer:
+    """The trainer as the checkpoint left it, or a new one if that is damaged.
+
+    A file that the user named with `--out` may be anything, and is not touched.
+    """
+    try:
+        checkpoint.resume(trainer, path)
+    except checkpoint.OtherRunError as error:
+        raise InputError(f"{error.message}; choose another --out") from None
+    except checkpoint.DamagedError as error:
+        if not may_set_aside:
+            raise InputError(f"{error.message}; choose another --out") from None
+        aside = checkpoint.set_aside(path)
+        console.print(f"{error.message}; now {aside.name}. Training begins anew", soft_wrap=True)
+        return MetaTrainer(trainer.config, trainer.dataset, trainer.device)
+    console.print(f"going on from {path}, step {trainer.iteration}", soft_wrap=True)
+    return trainer
 
 
 def _save(path: Path, trainer: MetaTrainer) -> None:

@@ -1,19 +1,41 @@
 """Checkpoints: a trainer's state with the config that made it, in one file."""
 
+import io
+import itertools
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from memmeta import files, limits
-from memmeta.config import RunConfig, parse
+from memmeta.config import RECORD_VERSION, RunConfig, check_version, completed, parse
 from memmeta.errors import InputError
 from memmeta.training import MetaTrainer
 
 BETWEEN_SAVES = 300.0
 """Seconds after which a trainer is saved between two steps, where validations are further apart."""
+
+
+class DamagedError(InputError):
+    """A file or folder in a checkpoint's place that no run can continue from."""
+
+
+class OtherRunError(DamagedError):
+    """A checkpoint of a run with another config."""
+
+
+class Saved(NamedTuple):
+    """The content of a checkpoint."""
+
+    config: RunConfig
+    """Of the run."""
+    state: dict[str, Any]
+    """`MetaTrainer.state_dict()`."""
+    data_digest: str | None
+    """SHA-256 of the data that the run was trained on; None in checkpoints of version 1."""
 
 
 def check_writable(path: Path) -> None:
@@ -34,10 +56,15 @@ def save(path: Path, trainer: MetaTrainer) -> None:
     Raises:
         OSError: it cannot be written, as on a full disk.
     """
-    state = {"config": trainer.config.model_dump(), "trainer": trainer.state_dict()}
+    content = {
+        "version": RECORD_VERSION,
+        "config": trainer.config.model_dump(),
+        "data_digest": trainer.dataset.digest,
+        "trainer": trainer.state_dict(),
+    }
     try:
         with files.whole(path) as file:
-            torch.save(state, file)
+            torch.save(content, file)
     except RuntimeError as error:
         # PyTorch has an error of its own for what the disk said.
         if isinstance(error.__context__, OSError):
@@ -58,33 +85,86 @@ def now_and_then(save: Callable[[], None]) -> Callable[[], None]:
     return maybe_save
 
 
-def load(path: Path) -> tuple[RunConfig, dict[str, Any]]:
-    """The config, and the state for `restore`.
+def load(path: Path) -> Saved:
+    """What `save` wrote.
 
     Raises:
-        InputError: the file is missing or no checkpoint of this program.
+        DamagedError: the file is damaged, or no checkpoint.
+        InputError: it is missing, cannot be read, or a later version of memmeta wrote it.
     """
     try:
-        # weights_only: a checkpoint from somewhere else cannot run code.
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        config, state = content["config"], content["trainer"]
+        content = path.read_bytes()
+    except IsADirectoryError:
+        raise DamagedError(f"{path}: not a checkpoint but a folder") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    # What it raises for bytes that mean nothing depends on the bytes.
+    try:
+        _check_sums(content)
+        # weights_only: a checkpoint from somewhere else cannot run code.
+        values = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        check_version(values, str(path))
+        config, state = values["config"], values["trainer"]
+    except InputError:
+        raise
+    # The type of the error depends on the bytes.
     except Exception:
-        raise InputError(f"{path}: not a memmeta checkpoint, or a damaged one") from None
-    return parse(RunConfig, config, str(path)), state
+        raise DamagedError(f"{path}: not a memmeta checkpoint, or a damaged one") from None
+    run = parse(RunConfig, completed(RunConfig, config), str(path))
+    return Saved(run, state, values.get("data_digest"))
 
 
-def restore(trainer: MetaTrainer, state: dict[str, Any], path: Path) -> None:
-    """Let a new trainer go on from what `load` found in `path`.
+def _check_sums(content: bytes) -> None:
+    """Compare every part of a checkpoint with its CRC-32, which PyTorch writes but does not read.
 
     Raises:
-        InputError: that is not the state of a trainer with this config.
+        Exception: the content is damaged, no ZIP file, or larger in memory than on disk.
+    """
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
+            raise ValueError("PyTorch does not compress")
+        if archive.testzip():
+            raise ValueError("a checksum does not match")
+
+
+def restore(trainer: MetaTrainer, saved: Saved, path: Path) -> None:
+    """Put a new trainer into the state that `load` found in `path`.
+
+    Raises:
+        DamagedError: the state is not that of a trainer with this config.
     """
     try:
-        trainer.load_state_dict(state)
+        trainer.load_state_dict(saved.state)
     except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         if limits.is_out_of_memory(error):
             raise
-        raise InputError(f"{path}: a damaged checkpoint, or one of another version") from None
+        raise DamagedError(f"{path}: a damaged checkpoint, or one of another version") from None
+
+
+def resume(trainer: MetaTrainer, path: Path) -> None:
+    """Let a new trainer continue from the checkpoint in `path`.
+
+    Raises:
+        OtherRunError: the checkpoint has another config.
+        DamagedError: the file is damaged, or no checkpoint.
+        InputError: it cannot be read, or its run was trained on other data.
+    """
+    saved = load(path)
+    if saved.config.key != trainer.config.key:
+        raise OtherRunError(f"{path}: the checkpoint of another run")
+    digest = trainer.dataset.digest
+    if saved.data_digest not in (None, digest):
+        raise InputError(
+            f"{path}: was trained on other data ({trainer.config.data.name} had the digest "
+            f"{saved.data_digest[:12]}, and has {digest[:12]}). Bring the old data back, or remove "
+            "the file to train again"
+        )
+    restore(trainer, saved, path)
+
+
+def set_aside(path: Path) -> Path:
+    """Rename an unusable checkpoint so that its run can begin anew. Returns the new path."""
+    numbers = itertools.count(1)
+    names = (path.with_name(f"{path.name}.damaged-{number}") for number in numbers)
+    aside = next(name for name in names if not name.exists())
+    path.rename(aside)
+    return aside

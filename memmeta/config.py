@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
@@ -29,6 +30,11 @@ class Config(BaseModel):
     def explicit(self) -> dict[str, Any]:
         """All fields, with None replaced where it stands for a value that other fields decide."""
         return self.model_dump()
+
+
+RECORD_VERSION = 2
+"""Version of the records that this program writes: raised whenever older programs would misread
+them. Records of all versions up to this one are read; those of version 1 have no number."""
 
 
 @dataclass(frozen=True)
@@ -368,6 +374,20 @@ def completed(model: type[Config], record: Any) -> Any:
         if name in record and isinstance(part, type) and issubclass(part, Config):
             values[name] = completed(part, record[name])
     return values
+
+
+def check_version(record: Mapping[str, Any], source: str) -> None:
+    """Refuse a record that this program might misread.
+
+    Raises:
+        InputError: a later version of memmeta wrote it.
+    """
+    version = record.get("version", 1)
+    if version > RECORD_VERSION:
+        raise InputError(
+            f"{source}: written by a later version of memmeta (records of version {version}; this "
+            f"one reads up to {RECORD_VERSION}). Use that version"
+        )
 
 
 C = TypeVar("C", bound=Config)

@@ -67,7 +67,7 @@ TAGS = Tags()
 FACTS = (
     "status", "message", "step", "metrics", "reports", "peak_memory_bytes",
     "predicted_memory_bytes", "reserved_memory_bytes", "seconds_per_step", "seconds",
-    "commit", "hardware", "threads", "gpus", "data_digest",
+    "commit", "hardware", "threads", "gpus", "data_digest", "notes",
 )  # fmt: skip
 """What a result says of a trial."""
 

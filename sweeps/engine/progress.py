@@ -25,6 +25,7 @@ class Progress:
         self._begun = time.monotonic()
         self._done_before = schedule.done()
         self._shares: dict[tuple[Stage, int], float] = {}  # spent by each running trial
+        self._noted: set[tuple[tuple[Stage, int], str]] = set()  # what was printed of each trial
         self._live = Live(console=console, get_renderable=self._view, refresh_per_second=2)
 
     def __enter__(self) -> None:
@@ -39,7 +40,8 @@ class Progress:
         return False
 
     def update(self, entry: Entry) -> None:
-        """Take note of what a trial reports."""
+        """Take in what a trial reports."""
+        self._print_notes(entry)
         if entry.status == "running":
             step = entry.result["step"] if entry.result else 0
             self._shares[entry.place] = step / entry.run.iterations
@@ -47,6 +49,12 @@ class Progress:
         self._shares.pop(entry.place, None)
         if not self._console.is_terminal:
             self._console.print(self._line(entry), soft_wrap=True, markup=False)
+
+    def _print_notes(self, entry: Entry) -> None:
+        for note in (entry.result or {}).get("notes", []):
+            if (entry.place, note) not in self._noted:
+                self._noted.add((entry.place, note))
+                self._console.print(f"{entry.name}   {note}", soft_wrap=True, markup=False)
 
     def _view(self) -> RenderableType:
         done, total = self._schedule.done(), self._schedule.total

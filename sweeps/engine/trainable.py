@@ -62,6 +62,7 @@ class MetaTrainable(tune.Trainable):
         self.device = torch.device("cuda" if on_gpu else "cpu")
         self.trainer: MetaTrainer | None = None
         self.seconds = 0.0
+        self.notes: list[str] = []
         if self.device.type == "cuda":
             # On the CPU tensors are counted one by one, whatever the process holds besides.
             gc.collect()
@@ -116,11 +117,12 @@ class MetaTrainable(tune.Trainable):
         trainer = MetaTrainer(self.run, dataset, self.device)
         if self.checkpoint_file.exists():
             try:
-                _, state = checkpoint.load(self.checkpoint_file)
-                checkpoint.restore(trainer, state, self.checkpoint_file)
+                checkpoint.resume(trainer, self.checkpoint_file)
                 self.seconds = trainer.seconds
-            except InputError as error:
-                raise InputError(f"{error.message}; without it the trial begins anew") from None
+            except checkpoint.DamagedError as error:
+                aside = checkpoint.set_aside(self.checkpoint_file)
+                self.notes.append(f"{error.message}; now {aside.name}. The trial begins anew")
+                trainer = MetaTrainer(self.run, dataset, self.device)
         self.trainer = trainer
         return trainer
 
@@ -147,6 +149,7 @@ class MetaTrainable(tune.Trainable):
             "threads": torch.get_num_threads(),
             "gpus": self.gpus,
             "data_digest": trainer.dataset.digest if trainer else None,
+            "notes": self.notes,
         }
 
 

@@ -246,6 +246,17 @@ def test_the_checkpoint_of_another_run_is_not_overwritten(call, tmp_path):
     assert "the checkpoint of another run" in output
 
 
+def test_a_damaged_checkpoint_is_set_aside_where_no_file_was_named(call, tmp_path):
+    config = write(tmp_path / "tiny.yaml", TINY)
+    _, whole = call("train", config)
+    (path,) = (tmp_path / "runs" / "train").glob("*.pt")
+    path.write_bytes(path.read_bytes()[:-100])
+    code, output = call("train", config)
+    assert code == 0, output
+    assert f"now {path.name}.damaged-1. Training begins anew" in output
+    assert final_accuracy(output) == final_accuracy(whole)
+
+
 def test_a_checkpoint_that_predicts_nothing_is_one_line_and_exit_code_1(call, tmp_path):
     call("train", write(tmp_path / "tiny.yaml", TINY), "--out", "run.pt")
     content = torch.load("run.pt")

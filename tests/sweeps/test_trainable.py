@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from memmeta.training import MetaTrainer
 from sweeps.engine.trainable import MetaTrainable
@@ -58,14 +59,46 @@ def test_a_long_step_goes_on_from_within(data_root, tmp_path, monkeypatch):
     assert again["step"] == whole["step"] == 2
 
 
-def test_a_damaged_checkpoint_is_one_line_that_says_what_to_do(data_root, tmp_path, monkeypatch):
+def damaged(path, _):
+    path.write_text("damaged")
+
+
+def a_folder(path, _):
+    path.mkdir()
+
+
+def of_another_run(path, trial):
+    trial.run = trial.run.model_copy(update={"seed": 9})
+    trial.step()
+    trial.checkpoint_file.rename(path)
+
+
+@pytest.mark.parametrize("unusable", [damaged, a_folder, of_another_run])
+def test_an_unusable_checkpoint_is_set_aside_and_the_trial_begins_anew(
+    data_root, tmp_path, monkeypatch, unusable
+):
     monkeypatch.setattr("sweeps.engine.trainable.limits.cap", lambda *_: None)
+    whole = begun(data_root, tmp_path / "whole").step()
     trial = begun(data_root, tmp_path)
-    trial.checkpoint_file.parent.mkdir()
-    trial.checkpoint_file.write_text("damaged")
+    path = trial.checkpoint_file
+    path.parent.mkdir()
+    unusable(path, begun(data_root, tmp_path))
     result = trial.step()
-    assert (result["status"], result["done"]) == ("failed", True)
-    assert result["message"] == (
-        f"{trial.checkpoint_file}: not a memmeta checkpoint, or a damaged one; "
-        "without it the trial begins anew"
-    )
+    (note,) = result["notes"]
+    assert str(path) in note
+    assert "trainer.pt.damaged-1" in note
+    assert (path.parent / "trainer.pt.damaged-1").exists()
+    assert (result["status"], result["step"]) == ("running", 2)
+    assert result["metrics"] == whole["metrics"]
+
+
+def test_a_trial_does_not_continue_on_other_data(data_root, tmp_path, monkeypatch):
+    monkeypatch.setattr("sweeps.engine.trainable.limits.cap", lambda *_: None)
+    begun(data_root, tmp_path).step()
+    trial = begun(data_root, tmp_path)
+    content = torch.load(trial.checkpoint_file)
+    torch.save(content | {"data_digest": "another"}, trial.checkpoint_file)
+    result = trial.step()
+    assert result["status"] == "failed"
+    assert "other data" in result["message"]
+    assert "\n" not in result["message"]
