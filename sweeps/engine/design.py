@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,15 @@ import yaml
 
 from memmeta.config import LearnerConfig
 from memmeta.errors import InputError
+from sweeps.engine import space
 from sweeps.engine.space import applicable, at
 from sweeps.engine.study import Study
+
+_SMALL = 10_000
+"""Configs of a space that are counted; a larger one is never exhausted."""
+
+_TRIES = 64
+"""Points of the design that are tried in a small space."""
 
 _SMALLEST_BLOCK = 10
 """Points are made 2^10 at once, or more."""
@@ -22,6 +29,35 @@ def sobol_point(study: Study, seed: int, index: int) -> dict[str, Any]:
     block = max(_SMALLEST_BLOCK, index.bit_length())
     point = _points(len(study.space), seed, block)[index] if study.space else ()
     return at(point, study.space, study.learner)
+
+
+def all_configs(study: Study) -> list[dict[str, Any]] | None:
+    """The params of every config in the study's space; None if the space is not small."""
+    return space.all_points(study.space, study.learner, _SMALL)
+
+
+def new_point(
+    study: Study,
+    seed: int,
+    index: int,
+    known: Container[Hashable],
+    configs: list[dict[str, Any]] | None,
+) -> dict[str, Any]:
+    """The first point of the Sobol design, from point `index` on, that is not known.
+
+    In a small space such a point can take long to come; then it is the first of all its configs.
+
+    Args:
+        study: its space.
+        seed: of the sweep.
+        index: where to begin.
+        known: what `space.point` gives for params that are not to be repeated.
+        configs: what `all_configs` gives for the study.
+    """
+    numbers = itertools.count(index) if configs is None else range(index, index + _TRIES)
+    points = (sobol_point(study, seed, number) for number in numbers)
+    candidates = itertools.chain(points, configs or ())
+    return next(params for params in candidates if space.point(params) not in known)
 
 
 @functools.lru_cache(maxsize=4)

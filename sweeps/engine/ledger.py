@@ -1,10 +1,12 @@
 """The ledger: the one record of a sweep, from which the same command goes on."""
 
+import itertools
 import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -16,23 +18,33 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from memmeta.config import RunConfig, parse
+from memmeta.config import RECORD_VERSION, RunConfig, check_version, completed, parse
 from memmeta.errors import InputError
 from memmeta.files import whole
-from sweeps.engine import space
+from sweeps.engine import design, space
 from sweeps.engine.objective import Objective
 from sweeps.engine.outcome import FINAL, Stage, Status
 from sweeps.engine.store import explained
-from sweeps.engine.study import Study
+from sweeps.engine.study import Study, recorded_settings
 
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
 _SETTINGS = "settings"
-# Of a trial: its place in its stage, its point of the space, its training seed, what it reported
-# last, and for a trial that `search` learned from `explore` its place there.
+# User attributes of a trial: its place in its stage, its point of the space, its training seed, and
+# what it reported last without its validations. Each of these has its own: see `_validation`. A
+# trial that `search` learned from `explore` has its place there.
 _INDEX, _PARAMS, _SEED, _RESULT, _EXPLORED = "index", "params", "seed", "result", "explored"
 # Of a stage in a database: the identity of the sweep's folder, and the file there that has it too.
 _FOLDER, _IDENTITY = "folder", "ledger.id"
+
+_VERSION = "version"
+"""User attribute of a stage: the `RECORD_VERSION` of the program that last wrote to it."""
+
+_LONGEST_MESSAGE = 20_000
+"""Characters of a trial's message: a MySQL ledger takes 64 KiB a value."""
+
+_PROPOSALS = 5
+"""Times that the sampler is asked for a config that is not known yet."""
 
 _RESTS_ON: Mapping[Stage, Sequence[Stage]] = {
     "search": ["explore"],
@@ -78,6 +90,11 @@ class Entry:
         """Whether it has its final result."""
         return self.status in FINAL
 
+    @cached_property
+    def key(self) -> str:
+        """`RunConfig.key`, made once."""
+        return self.run.key
+
     @property
     def refused(self) -> bool:
         """Whether no worker has seen it, since there was too little memory for it."""
@@ -92,7 +109,8 @@ class Ticket:
         self.trial = trial
         self.run = run
         self.index: int = trial.user_attrs[_INDEX]
-        self.reported = 0  # how many of its validations Optuna has
+        self.recorded = 0  # how many of its validations are in the ledger
+        self.judged = 0  # how many of them the pruner has seen
 
     @property
     def place(self) -> tuple[Stage, int]:
@@ -131,37 +149,47 @@ class Ledger:
             InputError: the sweep was begun with other settings, its record is not the one that
                 belongs to `folder`, or cannot be read.
         """
-        self.study = study
         self.seed = seed
-        self.objective = Objective(study.data.metric, study.objective, study.memory_limit)
         self._name = name or study.sweep_name(seed)
         self._live: dict[tuple[Stage, int], Ticket] = {}
         self._reopened: set[tuple[Stage, int]] = set()
         self._runs: dict[tuple[Stage, int], RunConfig] = {}
+        self._finished: dict[tuple[Stage, int], Entry] = {}
         self._storage = _open(folder, url)
         summaries = optuna.get_all_study_summaries(self._storage)
         begun = {summary.study_name: summary.user_attrs for summary in summaries}
-        owner = None if url is None else _identity(folder)
+        self._owner = None if url is None else _identity(folder)
         for stage in STAGES:
-            if begun.get(self._book_name(stage), {}).get(_FOLDER, owner) != owner:
+            if begun.get(self._book_name(stage), {}).get(_FOLDER, self._owner) != self._owner:
                 raise InputError(
                     f"--ledger: {self._name} in this database is the record of another folder than "
                     f"{folder}. Name that one's --storage, or another database"
                 )
+        self.study = study
+        self.objective = Objective(study.data.metric, study.objective, study.memory_limit)
         self._books = {
-            stage: self._open_book(stage)
-            for stage in STAGES
-            if stage in stages or self._book_name(stage) in begun
+            stage: self._open_book(stage) for stage in STAGES if self._book_name(stage) in begun
         }
-        for stage in stages:
-            self._check_settings(stage, folder)
-        if owner:
+        if not self._books and _has_content(folder / "checkpoints"):
+            raise InputError(
+                f"{folder}: has checkpoints of trials, and their record is empty. Restore the "
+                f"record from a copy, remove {folder / 'checkpoints'} to run all trials again, or "
+                "begin a new version with --fresh"
+            )
+        with _damage_in_one_line(folder):
+            for stage, book in self._books.items():
+                check_version(book.user_attrs, f"{folder}: stage {stage}")
+            self.study = study.continuing(self.settings.values())
+            for stage in stages:
+                self._check_settings(stage, folder)
+        if self._owner:
             with whole(folder / _IDENTITY) as file:
-                file.write(owner.encode())
-        for book in self._books.values():
-            if owner:
-                book.set_user_attr(_FOLDER, owner)
-            self._settle(book)
+                file.write(self._owner.encode())
+        with _damage_in_one_line(folder):
+            for book in self._books.values():
+                self._settle(book)
+            self._numbers = {stage: _numbers(book) for stage, book in self._books.items()}
+            self.entries()
 
     @property
     def settings(self) -> dict[Stage, dict[str, Any]]:
@@ -169,14 +197,18 @@ class Ledger:
         begun = {stage: book.user_attrs for stage, book in self._books.items()}
         return {stage: of[_SETTINGS] for stage, of in begun.items() if _SETTINGS in of}
 
+    @cached_property
+    def configs(self) -> list[dict[str, Any]] | None:
+        """The params of every config in the space; None if it is not small."""
+        return design.all_configs(self.study)
+
     def entries(self, *stages: Stage) -> list[Entry]:
         """All trials of the stages (of all stages by default), in the order of their indices."""
-        found: list[Entry] = []
-        for stage in stages or STAGES:
-            if stage in self._books:
-                latest = _latest(self._books[stage])
-                found += [self._entry(stage, latest[index]) for index in sorted(latest)]
-        return found
+        return [
+            self.entry((stage, index))
+            for stage in stages or STAGES
+            for index in sorted(self._numbers.get(stage, ()))
+        ]
 
     def finished(self, *stages: Stage) -> list[Entry]:
         """The trials that have their final result."""
@@ -184,12 +216,17 @@ class Ledger:
 
     def entry(self, place: tuple[Stage, int]) -> Entry:
         """One trial."""
-        stage, index = place
-        return self._entry(stage, _latest(self._books[stage])[index])
+        if place in self._finished:
+            entry = self._finished[place]
+        else:
+            entry = self._read(place)
+            if entry.finished:
+                self._finished[place] = entry
+        return replace(entry, status="interrupted") if place in self._reopened else entry
 
     def begin(self, stage: Stage, index: int, params: Mapping[str, Any], seed: int) -> Ticket:
         """Begin a trial whose point is known, or begin an interrupted one again."""
-        book = self._books[stage]
+        book = self._book(stage)
         attributes = {_INDEX: index, _PARAMS: dict(params), _SEED: seed}
         book.enqueue_trial(dict(params), attributes)
         trial = book.ask()
@@ -198,19 +235,29 @@ class Ledger:
         return self._ticket(stage, trial)
 
     def propose(self) -> Ticket:
-        """Begin a trial of stage search, at a point that the sampler chooses."""
-        book = self._books["search"]
+        """Begin a trial of stage search, at a new point that the sampler chooses.
+
+        If the sampler insists on points that are known, the next new one of a Sobol design is
+        taken. There has to be one: see `configs`.
+        """
+        book = self._book("search")
         self._learn_from_explore()
-        index = len(_latest(book))
-        # Seeded by the trial's place, so that a restart proposes what would have come anyway.
-        seed = (10_000 * self.seed + index) % 2**32
-        book.sampler = _SAMPLERS[self.study.sampler](seed=seed)
-        trial = book.ask()
-        params = space.suggest(trial, self.study.space, self.study.learner)
-        trial.set_user_attr(_PARAMS, params)
-        trial.set_user_attr(_SEED, self.seed)
-        trial.set_user_attr(_INDEX, index)  # the last one: without it the trial does not count
-        return self._ticket("search", trial)
+        known = {space.point(e.params) for e in self.entries("explore", "search")}
+        index = len(self._numbers["search"])
+        for attempt in range(_PROPOSALS):
+            # Seeded by the trial's place, so that a restart proposes what would have come anyway.
+            seed = (10_000 * self.seed + index + 1_000_003 * attempt) % 2**32
+            book.sampler = _SAMPLERS[self.study.sampler](seed=seed)
+            trial = book.ask()
+            params = space.suggest(trial, self.study.space, self.study.learner)
+            if space.point(params) not in known:
+                trial.set_user_attr(_PARAMS, params)
+                trial.set_user_attr(_SEED, self.seed)
+                trial.set_user_attr(_INDEX, index)  # the last one: without it it does not count
+                return self._ticket("search", trial)
+            book.tell(trial.number, state=TrialState.FAIL)
+        params = design.new_point(self.study, self.seed, index, known, self.configs)
+        return self.begin("search", index, params, self.seed)
 
     def report(self, ticket: Ticket, result: Mapping[str, Any]) -> Entry:
         """Record what a trial says, and close it if that is final.
@@ -219,8 +266,15 @@ class Ledger:
         sampler with a violated constraint, so that it learns where not to go.
         """
         result = dict(result)
-        if result["status"] == "running" and self._to_be_pruned(ticket, result):
+        if result["status"] == "running" and self._to_be_pruned(ticket, result["reports"]):
             result["status"] = "pruned"
+        if "message" in result:
+            result["message"] = result["message"][-_LONGEST_MESSAGE:]
+        # One by one: to write all of them with every report would take quadratic space.
+        validations = result.pop("reports")
+        for number in range(ticket.recorded, len(validations)):
+            ticket.trial.set_user_attr(_validation(number), validations[number])
+        ticket.recorded = len(validations)
         final = result["status"] in FINAL
         if final:
             for name, violation in self.objective.constraints(result).items():
@@ -242,6 +296,24 @@ class Ledger:
         """As `release`, for all that run."""
         self._live.clear()
 
+    def check_data(self, digest: str) -> None:
+        """Refuse to mix results on different data.
+
+        Args:
+            digest: SHA-256 of the data set that trials would now be trained on.
+
+        Raises:
+            InputError: a trial of this sweep was trained on other data.
+        """
+        for entry in self.entries():
+            known = (entry.result or {}).get("data_digest")
+            if known not in (None, digest):
+                raise InputError(
+                    f"{self._name}: {entry.name} was trained on other data "
+                    f"({self.study.data.name} had the digest {known[:12]}, and has {digest[:12]}). "
+                    "Bring the old data back, or begin a new version with --fresh"
+                )
+
     def reopen(self, fits: Callable[[RunConfig], bool]) -> None:
         """Have trials that were refused begun again, as far as they fit now."""
         self._reopened = {e.place for e in self.entries() if e.refused and fits(e.run)}
@@ -262,6 +334,25 @@ class Ledger:
     def _book_name(self, stage: Stage) -> str:
         return f"{self._name}/{stage}"
 
+    def _book(self, stage: Stage) -> optuna.Study:
+        """The Optuna study of a stage, begun now if this is its first trial."""
+        if stage not in self._books:
+            self._books[stage] = self._open_book(stage)
+            self._numbers[stage] = {}
+        book = self._books[stage]
+        if _SETTINGS not in book.user_attrs:
+            book.set_user_attr(_SETTINGS, self._settings(stage))
+            if self._owner:
+                book.set_user_attr(_FOLDER, self._owner)
+        if book.user_attrs.get(_VERSION) != RECORD_VERSION:
+            book.set_user_attr(_VERSION, RECORD_VERSION)
+        return book
+
+    def _settings(self, stage: Stage) -> dict[str, Any]:
+        """What a stage is begun with, as JSON has it."""
+        settings: dict[str, Any] = json.loads(json.dumps(self.study.settings(stage, self.seed)))
+        return settings
+
     def _open_book(self, stage: Stage) -> optuna.Study:
         searching = stage == "search"
         pruner: BasePruner = NopPruner()
@@ -278,10 +369,11 @@ class Ledger:
         )
 
     def _check_settings(self, stage: Stage, folder: Path) -> None:
-        begun = self.settings
-        settings = json.loads(json.dumps(self.study.settings(stage, self.seed)))
+        begun, settings = self.settings, self._settings(stage)
         for other in (*_RESTS_ON.get(stage, ()), stage):
-            old, new = begun.get(other, settings), settings
+            if other not in begun:
+                continue
+            old, new = recorded_settings(begun[other], f"{folder}: stage {other}"), settings
             if other != stage:
                 old, new = _shared(old, new)
             if differences := "; ".join(_differences(old, new)):
@@ -289,8 +381,6 @@ class Ledger:
                     f"{folder}: stage {other} of this sweep was begun with other settings "
                     f"({differences}). Keep them, or begin a new version with --fresh"
                 )
-        if stage not in begun:
-            self._books[stage].set_user_attr(_SETTINGS, settings)
 
     def _settle(self, book: optuna.Study) -> None:
         """Close what had its final result, and give up what had none: it is to be begun again."""
@@ -314,37 +404,40 @@ class Ledger:
         ticket = Ticket(stage, trial, run)
         self._live[ticket.place] = ticket
         self._reopened.discard(ticket.place)
+        self._finished.pop(ticket.place, None)
+        self._numbers[stage][ticket.index] = trial.number
         return ticket
 
-    def _entry(self, stage: Stage, trial: FrozenTrial) -> Entry:
+    def _read(self, place: tuple[Stage, int]) -> Entry:
+        stage, index = place
+        book = self._books[stage]
+        trial = book.get_trials(deepcopy=False)[self._numbers[stage][index]]
         attributes = trial.user_attrs
-        place = stage, attributes[_INDEX]
         if place not in self._runs:
             # The stage may have been begun, and not be run now, with other settings than today's.
-            begun = self._books[stage].user_attrs[_SETTINGS]
+            begun = book.user_attrs[_SETTINGS]
             values = {name: begun[name] for name in ("data", "learner", "training")}
-            values["learner"] |= attributes[_PARAMS]
+            values["learner"] = values["learner"] | attributes[_PARAMS]
             values["seed"] = attributes[_SEED]
-            self._runs[place] = parse(RunConfig, values, self._book_name(stage))
-        status = _status(trial, place in self._live)
+            record = completed(RunConfig, values)
+            self._runs[place] = parse(RunConfig, record, self._book_name(stage))
         return Entry(
             stage=stage,
-            index=attributes[_INDEX],
+            index=index,
             params=attributes[_PARAMS],
             run=self._runs[place],
-            status="interrupted" if place in self._reopened else status,
-            result=attributes.get(_RESULT),
+            status=_status(trial, place in self._live),
+            result=_result(trial),
         )
 
-    def _to_be_pruned(self, ticket: Ticket, result: Mapping[str, Any]) -> bool:
+    def _to_be_pruned(self, ticket: Ticket, validations: Sequence[Mapping[str, Any]]) -> bool:
         book = self._books[ticket.stage]
         if isinstance(book.pruner, NopPruner):
             return False
         key = self.study.data.metric.key
-        for number, report in enumerate(result["reports"], 1):
-            if number > ticket.reported:
-                ticket.trial.report(report["metrics"][key], number)
-                ticket.reported = number
+        for number in range(ticket.judged, len(validations)):
+            ticket.trial.report(validations[number]["metrics"][key], number + 1)
+        ticket.judged = len(validations)
         return ticket.trial.should_prune()
 
     def _learn_from_explore(self) -> None:
@@ -400,9 +493,50 @@ def _open(folder: Path, url: str | None) -> BaseStorage:
         raise InputError(f"{folder}: the record of this sweep is in a database; name its --ledger")
     try:
         _mend(journal)
+        _check_lines(journal)
         return JournalStorage(JournalFileBackend(str(journal)))
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{journal}: no readable journal ({error})") from None
+    except InputError:
+        raise
+    except OSError as error:
+        raise InputError(f"{journal}: cannot be read ({error.strerror})") from None
+    # A record that Optuna does not know fails wherever it is first missed.
+    except Exception:
+        raise InputError(
+            f"{journal}: has records that this version of Optuna ({optuna.__version__}) does not "
+            f"know. {_ANOTHER_RECORD}"
+        ) from None
+
+
+_ANOTHER_RECORD = "Restore it from a copy, or begin a new version of the sweep with --fresh"
+
+
+@contextmanager
+def _damage_in_one_line(folder: Path) -> Iterator[None]:
+    """Values in a record may be anything, if somebody or something has changed it."""
+    try:
+        yield
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{folder}: the record of this sweep is damaged ({str(error)[:200]}). {_ANOTHER_RECORD}"
+        ) from None
+
+
+def _check_lines(journal: Path) -> None:
+    """Refuse what is no journal.
+
+    Raises:
+        InputError: a line is not a record.
+    """
+    if not journal.exists():
+        return
+    with journal.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                known = isinstance(json.loads(line)["op_code"], int)
+            except (ValueError, TypeError, LookupError, RecursionError):
+                known = False
+            if not known:
+                raise InputError(f"{journal}: line {number} is not a record. {_ANOTHER_RECORD}")
 
 
 def _identity(folder: Path) -> str:
@@ -427,11 +561,30 @@ def _told(entry: Entry) -> dict[str, Any]:
     return entry.result or {}
 
 
-def _latest(book: optuna.Study) -> dict[int, FrozenTrial]:
-    """The trial that stands for each index: the last one, where it was begun again."""
-    # One without an index was killed before it was proposed to anybody, or is from explore.
+def _has_content(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())
+
+
+def _numbers(book: optuna.Study) -> dict[int, int]:
+    """The number of the trial that stands for each index: the last one, if it was begun again."""
+    # One without an index was never given to a worker, or shows explore's result to the sampler.
     trials = (t for t in book.get_trials(deepcopy=False) if _INDEX in t.user_attrs)
-    return {trial.user_attrs[_INDEX]: trial for trial in trials}
+    return {int(trial.user_attrs[_INDEX]): trial.number for trial in trials}
+
+
+def _validation(number: int) -> str:
+    """The user attribute of a trial's validation, counted from 0."""
+    return f"report {number}"
+
+
+def _result(trial: FrozenTrial) -> dict[str, Any] | None:
+    """What a trial reported last, with all its validations."""
+    attributes = trial.user_attrs
+    result: dict[str, Any] | None = attributes.get(_RESULT)
+    if result is None or "reports" in result:  # the form of version 1
+        return result
+    names = itertools.takewhile(attributes.__contains__, map(_validation, itertools.count()))
+    return {**result, "reports": [attributes[name] for name in names]}
 
 
 def _status(trial: FrozenTrial, live: bool) -> Status:

@@ -56,7 +56,12 @@ class Objective:
         costs.sort(key=lambda pair: pair[0])
         if len(self.names) == 1:
             return [item for _, item in costs]
-        return [item for cost, item in costs if not any(_dominates(c, cost) for c, _ in costs)]
+        front: list[tuple[tuple[float, ...], T]] = []
+        # In order of the first cost, so the front is where the second is the least so far.
+        for cost, item in costs:
+            if not front or cost[1] < front[-1][0][1] or cost == front[-1][0]:
+                front.append((cost, item))
+        return [item for _, item in front]
 
     def _costs(self, result: Mapping[str, Any]) -> tuple[float, ...]:
         """The values, signed so that less is better."""
@@ -68,7 +73,3 @@ class Objective:
         if name == "memory":
             return float("inf") if infeasible else float(result["peak_memory_bytes"])
         return self.metric.worst if infeasible else float(result["metrics"][self.metric.key])
-
-
-def _dominates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
-    return one != other and all(a <= b for a, b in zip(one, other, strict=True))

@@ -20,7 +20,7 @@ from memmeta import data
 from memmeta.errors import InputError
 from memmeta.prediction import predict_trial_memory
 from sweeps.engine import cluster
-from sweeps.engine.ledger import Ledger, Ticket, only_one
+from sweeps.engine.ledger import Ledger, only_one
 from sweeps.engine.options import Options
 from sweeps.engine.placement import Placement, find_devices
 from sweeps.engine.preflight import Question, check_nodes, guarded, marked, software
@@ -50,8 +50,15 @@ def sweep(console: Console, study: Study, options: Options) -> int:
     with _disk(folder), only_one(folder):
         wanted = quotas(study, options.stage, study.trials)
         ledger = Ledger(study, options.seed, folder, options.ledger, tuple(wanted), folder.name)
+        ledger.check_data(data.load(study.data.name, options.data_root).digest)
         schedule = Schedule(ledger, wanted)
         console.print(f"[bold]{folder.name}[/]: {schedule.done()} of {schedule.total} done")
+        for stage, end in schedule.exhausted.items():
+            console.print(
+                f"stage {stage} has {end} trials instead of {wanted[stage]}: the space has "
+                f"{len(ledger.configs or ())} configs, and none runs twice",
+                soft_wrap=True,
+            )
         if not schedule.total:
             raise InputError(f"{folder.name}: no complete trial of explore or search to confirm")
         place = options.tracking_uri, options.experiment, options.storage / "artifacts"
@@ -62,7 +69,11 @@ def sweep(console: Console, study: Study, options: Options) -> int:
                 bug = _run(console, options, ledger, schedule, tracker, folder)
         finally:
             ledger.release_all()
-            unsent = tracker.close(ledger.entries(), schedule.finished, _summary(ledger, schedule))
+            entries = ledger.entries()
+            # A sweep that failed before its first trial leaves nothing behind.
+            unsent = entries and tracker.close(
+                entries, schedule.finished, _summary(ledger, schedule)
+            )
         _summarise(console, options, ledger, schedule)
     if bug and "\n" not in bug:
         raise click.ClickException(f"{bug}{_GO_ON}")
@@ -83,11 +94,8 @@ def _run(
 ) -> str | None:
     """Run the trials that are missing. Returns the traceback of a bug that stopped them."""
     with ThreadPoolExecutor(1) as side:
-        following = schedule.next()
-        first = following if isinstance(following, Ticket) else None
-        if first:
-            # While Ray starts: it takes seconds, most of them for imports, and is remembered.
-            side.submit(predict_trial_memory, first.run)
+        # While Ray starts, since most of its seconds are for imports.
+        side.submit(predict_trial_memory, ledger.study.run_config({}, options.seed))
         address = cluster.running()
         with _ready(address, console, options, ledger.study, folder) as trainable:
             devices = find_devices(options.cpus_per_trial)
@@ -95,7 +103,7 @@ def _run(
             ledger.reopen(placement.fits)
             progress = Progress(console, ledger, schedule)
             listeners = [tracker.send, progress.update]
-            search = LedgerSearch(schedule, ledger, placement, listeners, first)
+            search = LedgerSearch(schedule, ledger, placement, listeners)
             recorder = Recorder(search, refused=lambda: tracker.refused)
             concurrent = options.max_concurrent
             if concurrent is None and address is None and placement.slots:

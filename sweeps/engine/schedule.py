@@ -1,10 +1,9 @@
 """Which trial comes next: the stages of a sweep within its budget."""
 
 import itertools
-from collections.abc import Container
 from typing import Any, Literal
 
-from sweeps.engine import design
+from sweeps.engine import design, space
 from sweeps.engine.ledger import Entry, Ledger, Ticket
 from sweeps.engine.outcome import Stage
 from sweeps.engine.study import Study
@@ -14,6 +13,9 @@ _CONFIRMED = 5
 
 _WAITING: tuple[Stage, ...] = ("confirm", "grid")
 """Stages whose trials depend on what those before them have found."""
+
+_CHOOSING: tuple[Stage, ...] = ("explore", "search")
+"""Stages that choose their own configs, each only once."""
 
 Choice = Literal["explore", "search", "confirm", "grid", "all"]
 """A stage, or explore, search and confirm within one budget."""
@@ -65,11 +67,30 @@ class Schedule:
         return sum(map(self.quota, self.quotas))
 
     def quota(self, stage: Stage) -> int:
-        """Trials of a stage; fewer where those before have not found a config for each."""
+        """Trials of a stage; fewer where there are not as many configs to run."""
         quota = self.quotas[stage]
+        if stage in _CHOOSING:
+            return min(quota, max(self.done(stage), self._configs(stage)))
         if stage in _WAITING and self._ready(stage):
             return min(quota, max(self.done(stage), len(self._cells(stage))))
         return quota
+
+    @property
+    def exhausted(self) -> dict[Stage, int]:
+        """Stages that end early because the space has no more configs, and the trials of each."""
+        ends: dict[Stage, int] = {s: self.quota(s) for s in self.quotas if s in _CHOOSING}
+        return {stage: end for stage, end in ends.items() if end < self.quotas[stage]}
+
+    def _configs(self, stage: Stage) -> int:
+        """Different configs that explore or search can run."""
+        ledger = self._ledger
+        if ledger.configs is None:
+            return self.quotas[stage]
+        if stage == "explore":
+            return len(ledger.configs)
+        explored = {space.point(entry.params) for entry in ledger.entries("explore")}
+        planned = self.quota("explore") if "explore" in self.quotas else 0
+        return len(ledger.configs) - max(len(explored), planned)
 
     def done(self, *stages: Stage) -> int:
         """Trials of the stages (of all by default) that have their final result."""
@@ -96,7 +117,7 @@ class Schedule:
                 break
             entries = self._entries(stage)
             begun = sum(entry.finished or entry.place in self._given for entry in entries)
-            ticket = self._begin(stage, entries) if begun < self.quotas[stage] else None
+            ticket = self._begin(stage, entries) if begun < self.quota(stage) else None
             if ticket:
                 self._given.add(ticket.place)
                 return ticket
@@ -110,26 +131,25 @@ class Schedule:
         if stage == "search":
             return self._ledger.propose()
         if stage == "explore":
-            return self._begin_point({entry.index for entry in entries})
+            return self._begin_point(entries)
         begun = [(entry.params, entry.run.seed) for entry in self._ledger.entries(stage)]
         for params, seed in self._cells(stage):
             if (params, seed) not in begun:
                 return self._ledger.begin(stage, len(begun), params, seed)
         return None
 
-    def _begin_point(self, begun: Container[int]) -> Ticket | None:
-        """Begin the next point of the design. Points of a small space can be equal."""
-        study, seed = self._ledger.study, self._ledger.seed
-        for index in range(self.quotas["explore"]):
-            if index not in begun:
-                point = design.sobol_point(study, seed, index)
-                return self._ledger.begin("explore", index, point, seed)
-        return None
+    def _begin_point(self, entries: list[Entry]) -> Ticket:
+        """Begin the next point of the design that is a new config."""
+        ledger = self._ledger
+        index = len(entries)
+        known = {space.point(entry.params) for entry in entries}
+        params = design.new_point(ledger.study, ledger.seed, index, known, ledger.configs)
+        return ledger.begin("explore", index, params, ledger.seed)
 
     def _entries(self, stage: Stage) -> list[Entry]:
         """Of this sweep: others may have had another grid, or fewer trials and another best."""
         entries = self._ledger.entries(stage)
-        if entries and stage not in ("explore", "search"):
+        if entries and stage not in _CHOOSING:
             cells = self._cells(stage)
             entries = [e for e in entries if (e.params, e.run.seed) in cells]
         return entries
@@ -137,7 +157,7 @@ class Schedule:
     def _ready(self, stage: Stage) -> bool:
         """Whether all stages before have their results, on which the trials of this one depend."""
         before = itertools.takewhile(lambda other: other != stage, self.quotas)
-        return all(self.done(other) >= self.quotas[other] for other in before)
+        return all(self.done(other) >= self.quota(other) for other in before)
 
     def _cells(self, stage: Stage) -> list[Cell]:
         """The trials of stages tune, grid and confirm, as far as they are known.

@@ -37,16 +37,14 @@ class LedgerSearch(Unsaved, Searcher):
         ledger: Ledger,
         placement: Placement,
         listeners: list[Listener],
-        first: Ticket | None,
     ) -> None:
-        """Begin with `first`, if the schedule has given one already."""
         super().__init__()
         self._schedule = schedule
         self._ledger = ledger
         self._placement = placement
         self._listeners = listeners
         self._tickets: dict[str, Ticket] = {}
-        self._held = first
+        self._held: Ticket | None = None
         self._side = ThreadPoolExecutor(1, thread_name_prefix="placement")
         self._placing: tuple[Ticket, Future[Placed | Refusal]] | None = None
 
@@ -112,11 +110,12 @@ class LedgerSearch(Unsaved, Searcher):
 
     def _twin(self, ticket: Ticket) -> Entry | None:
         """A trial that does what this one is to do: now, or of its own stage before."""
+        key = ticket.run.key
         return next(
             (
                 entry
                 for entry in self._ledger.entries()
-                if entry.run.key == ticket.run.key
+                if entry.key == key
                 and entry.place != ticket.place
                 and (entry.status == "running" or (entry.stage == ticket.stage and entry.finished))
             ),

@@ -1,8 +1,9 @@
 """Where a study searches: fields of the learner, and for which configs each of them matters."""
 
+import itertools
 import math
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Generic, TypeVar, get_args
 
 import optuna
@@ -74,6 +75,52 @@ def at(
     """
     share = dict(zip(space, point, strict=True))
     return _collect(space, base, lambda name: _at(float(share[name]), space[name]))
+
+
+def point(params: Values) -> Hashable:
+    """Equal for equal params, whatever their order and the last digits of floats."""
+    return frozenset(
+        (name, f"{value:.12g}" if isinstance(value, float) else value)
+        for name, value in params.items()
+    )
+
+
+def all_points(
+    space: Mapping[str, BaseDistribution], base: LearnerConfig, most: int
+) -> list[dict[str, Any]] | None:
+    """The params of every config of a finite space; None if there are more than `most`.
+
+    Args:
+        space: fields of the learner and where each is searched.
+        base: holds what the space leaves out.
+        most: combinations of values that are looked at.
+    """
+    fields = base.model_dump()
+    finite = {name: values for name in space if (values := _values(space[name]))}
+    if math.prod(map(len, finite.values())) > most:
+        return None
+    found: dict[Hashable, dict[str, Any]] = {}
+    for values in itertools.product(*finite.values()):
+        chosen = dict(zip(finite, values, strict=True))
+        # Fields that decide whether others apply have finitely many values.
+        if any(applies(name, fields | chosen) for name in space.keys() - finite.keys()):
+            return None
+        params = applicable(chosen, base)
+        found.setdefault(point(params), params)
+    return list(found.values())
+
+
+def _values(distribution: BaseDistribution) -> Sequence[Any] | None:
+    """All values of a dimension, or None if it is continuous."""
+    if isinstance(distribution, IntDistribution):
+        return range(distribution.low, distribution.high + 1, distribution.step)
+    if not isinstance(distribution, FloatDistribution):
+        return _choices(distribution)
+    low, high, step = distribution.low, distribution.high, distribution.step
+    if step is None:
+        return [low] if low == high else None
+    count = round((high - low) / step) + 1
+    return [min(low + number * step, high) for number in range(count)]
 
 
 def distributions(

@@ -15,8 +15,10 @@ from memmeta.config import (
     LearnerConfig,
     RunConfig,
     TrainingConfig,
+    completed,
     parse,
     read_yaml,
+    values_before,
 )
 from memmeta.errors import InputError
 from memmeta.sizes import parse_size
@@ -195,6 +197,28 @@ class Study(Config):
         training = self.budget(stage).model_dump(mode="json")
         return {**self.model_dump(mode="json", include=fields), "training": training, "seed": seed}
 
+    def continuing(self, records: Iterable[Mapping[str, Any]]) -> "Study":
+        """This study as it was meant when its stages began.
+
+        A field that a record lacks was added later. Unless this study sets it, the field keeps the
+        value that runs had before, so that a sweep of an older version can continue.
+
+        Args:
+            records: what `settings` gave when each stage began.
+        """
+        changes = {}
+        for part in ("data", "learner", "training"):
+            config = getattr(self, part)
+            older = {
+                name: value
+                for name, value in values_before(type(config)).items()
+                if name not in config.model_fields_set
+                and any(name not in record[part] for record in records)
+            }
+            if older:
+                changes[part] = config.model_copy(update=older)
+        return self.changed(**changes) if changes else self
+
     def sweep_name(self, seed: int) -> str:
         """Names this study with this budget a trial and this seed: a folder and an MLflow run."""
         budget = self.training
@@ -209,6 +233,20 @@ class Study(Config):
         """
         given = {name: getattr(self, name) for name in self.model_fields_set}
         return parse(Study, given | changes, f"study {self.name}")
+
+
+def recorded_settings(record: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """What `Study.settings` gave an older version, with the fields that were added since.
+
+    Raises:
+        InputError: naming `source` and a value that is not accepted.
+    """
+    parts = {"data": DataConfig, "learner": LearnerConfig, "training": TrainingConfig}
+    filled = {
+        name: parse(model, completed(model, record[name]), source).model_dump(mode="json")
+        for name, model in parts.items()
+    }
+    return {**record, **filled}
 
 
 def read_study(path: Path) -> Study:

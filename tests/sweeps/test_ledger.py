@@ -36,6 +36,11 @@ def failure(status):
     return {"status": status, "step": 3, "metrics": {}, "reports": [], "peak_memory_bytes": None}
 
 
+def begin(ledger, stage="explore"):
+    """The first trial of a stage: with it the stage's settings are recorded."""
+    return ledger.begin(stage, 0, {"inner_lr": 0.5}, seed=0)
+
+
 def test_what_was_told_is_there_after_reopening(tmp_path):
     ledger = open_ledger(tmp_path)
     ticket = ledger.propose()
@@ -79,7 +84,7 @@ def test_a_sweep_has_one_record(tmp_path):
     ):
         folder = tmp_path / name
         folder.mkdir()
-        open_ledger(folder, url=first)
+        begin(open_ledger(folder, url=first))
         with pytest.raises(InputError, match=said):
             open_ledger(folder, url=second)
         open_ledger(folder, url=first)
@@ -257,7 +262,7 @@ def test_memory_can_be_an_objective_and_a_limit(tmp_path):
 
 
 def test_other_settings_are_refused_with_what_differs(tmp_path):
-    open_ledger(tmp_path)
+    begin(open_ledger(tmp_path))
     other = STUDY.changed(space=dict(STUDY.space) | {"ridge": FloatDistribution(0.1, 0.2)})
     with pytest.raises(InputError, match=r"space\.ridge\.high was 1\.0, is 0\.2.*--fresh"):
         open_ledger(tmp_path, other)
@@ -273,7 +278,7 @@ def test_other_settings_are_refused_with_what_differs(tmp_path):
 )
 @pytest.mark.parametrize("stage", ["search", "confirm"])
 def test_what_follows_from_explore_is_refused_with_other_settings(tmp_path, stage, changes, said):
-    open_ledger(tmp_path, stages=("explore",))
+    begin(open_ledger(tmp_path, stages=("explore",)))
     with pytest.raises(InputError, match=f"stage explore of this sweep.*{said}"):
         open_ledger(tmp_path, STUDY.changed(**changes), stages=(stage,))
     open_ledger(tmp_path, STUDY.changed(sampler="gp", memory_limit=1), stages=(stage,))
@@ -305,28 +310,119 @@ def test_what_was_refused_is_begun_again_where_it_fits(tmp_path):
     ]
 
 
-def test_a_sweep_goes_on_with_a_version_that_has_one_more_option(tmp_path):
-    ledger = open_ledger(tmp_path, stages=("explore",))
-    book = ledger._books["explore"]
-    begun = book.user_attrs["settings"]
-    assert begun["data"].pop("train_ways") is None
-    book.set_user_attr("settings", begun)
-    open_ledger(tmp_path, stages=("explore",))
-
-
 def test_another_objective_is_refused_once_search_has_begun(tmp_path):
     both = STUDY.changed(objective=("accuracy", "memory"))
-    open_ledger(tmp_path, stages=("explore",))
-    open_ledger(tmp_path, both, stages=("explore", "search"))
+    begin(open_ledger(tmp_path, stages=("explore",)))
+    open_ledger(tmp_path, both, stages=("explore", "search")).propose()
     with pytest.raises(InputError, match=r"stage search .*objective was .*memory"):
         open_ledger(tmp_path, stages=("explore", "search"))
     open_ledger(tmp_path, stages=("explore",))
 
 
-def test_a_damaged_journal_is_refused(tmp_path):
-    (tmp_path / "journal.log").write_bytes(b"\x00garbage\n{}\n")
-    with pytest.raises(InputError, match=r"journal\.log"):
+@pytest.mark.parametrize("url", [None, "sqlite:///{}/ledger.db"])
+def test_a_stage_without_trials_leaves_nothing_that_another_study_would_trip_over(tmp_path, url):
+    url = url and url.format(tmp_path)
+    open_ledger(tmp_path, url=url)
+    other = STUDY.changed(learner=LearnerConfig(filters=7), objective=("accuracy", "memory"))
+    ledger = open_ledger(tmp_path, other, url=url)
+    assert ledger.entries() == []
+    assert ledger.settings == {}
+    ledger.report(ledger.propose(), result(0.5))
+    assert [entry.run.learner.filters for entry in ledger.ranking()] == [7]
+
+
+def test_a_journal_grows_with_the_validations_and_not_with_their_square(tmp_path):
+    sizes = []
+    for validations in (50, 100):
+        folder = tmp_path / str(validations)
+        folder.mkdir()
+        ledger = open_ledger(folder)
+        ticket = ledger.propose()
+        before = (folder / "journal.log").stat().st_size
+        for number in range(1, validations + 1):
+            ledger.report(ticket, result(0.5, status="running", reports=number))
+        last = ledger.report(ticket, result(0.5, reports=validations))
+        sizes.append((folder / "journal.log").stat().st_size - before)
+        assert last.result == result(0.5, reports=validations)
+        assert open_ledger(folder).entries() == [last]
+    assert sizes[1] < 2.2 * sizes[0]
+
+
+def test_validations_of_an_earlier_life_are_kept(tmp_path):
+    ledger = open_ledger(tmp_path)
+    ledger.report(ledger.propose(), result(0.5, status="running", reports=3))
+    ledger = open_ledger(tmp_path)
+    (entry,) = ledger.entries()
+    ticket = ledger.begin("search", 0, entry.params, entry.run.seed)
+    ledger.report(ticket, result(0.6, reports=5))
+    assert open_ledger(tmp_path).entries()[0].result == result(0.6, reports=5)
+
+
+def test_no_value_is_longer_than_a_mysql_database_takes(tmp_path):
+    ledger = open_ledger(tmp_path)
+    told = failure("failed") | {"message": "x" * 100_000 + "the end"}
+    entry = ledger.report(ledger.propose(), told)
+    assert len(entry.result["message"]) < 2**15
+    assert entry.result["message"].endswith("the end")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        *((line, "line 3 is not a record") for line in (
+            b"\x00garbage", b"{}", b"null", b"[]", b"1", b'"op_code"', b'{"op_code": "0"}',
+            b"[" * 10_000,
+        )),
+        (b'{"op_code": 99, "worker_id": "w"}', "does not know"),
+        (b'{"op_code": 4}', "does not know"),
+        (b'{"op_code": 2, "worker_id": "w", "study_id": 0, "user_attr": {"settings": {}}}',
+         "damaged"),
+        (b'{"op_code": 2, "worker_id": "w", "study_id": 0, "user_attr": {"settings": null}}',
+         "damaged"),
+        (b'{"op_code": 2, "worker_id": "w", "study_id": 0, "user_attr": {"version": 99}}',
+         "later version of memmeta"),
+        (b'{"op_code": 8, "worker_id": "w", "trial_id": 0, "user_attr": {"params": [1]}}',
+         "damaged"),
+        (b'{"op_code": 8, "worker_id": "w", "trial_id": 0, "user_attr": {"result": []}}',
+         "damaged"),
+        (b'{"op_code": 8, "worker_id": "w", "trial_id": 0, "user_attr": {"index": "x"}}',
+         "damaged"),
+    ],
+)  # fmt: skip
+def test_a_line_that_is_no_record_is_one_line_that_says_what_to_do(tmp_path, line, said):
+    ledger = open_ledger(tmp_path)
+    ledger.propose()
+    path = tmp_path / "journal.log"
+    lines = path.read_bytes().splitlines()
+    place = 2 if "line 3" in said else len(lines)
+    path.write_bytes(b"\n".join([*lines[:place], line, *lines[place:]]) + b"\n")
+    with pytest.raises(InputError, match=said) as error:
         open_ledger(tmp_path)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 1000
+
+
+@pytest.mark.parametrize("url", [None, "sqlite:///{}/ledger.db"])
+def test_an_emptied_record_beside_checkpoints_is_refused(tmp_path, url):
+    url = url and url.format(tmp_path)
+    folder = tmp_path / "sweep"
+    (folder / "checkpoints" / "abc").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"checkpoints.*record is empty.*--fresh"):
+        open_ledger(folder, url=url)
+
+
+def test_search_proposes_what_nobody_has_run_as_long_as_there_is_some(tmp_path):
+    study = STUDY.changed(space={"inner_steps": {"low": 1, "high": 4}, "ridge": [0.1, 0.2, 0.3]})
+    for sampler in ("tpe", "gp", "random"):
+        folder = tmp_path / sampler
+        folder.mkdir()
+        ledger = open_ledger(folder, study.changed(sampler=sampler))
+        ledger.report(ledger.begin("explore", 0, {"inner_steps": 2, "ridge": 0.3}, 0), result(0.9))
+        for _ in range(11):
+            ticket = ledger.propose()
+            ledger.report(ticket, result(0.9 if ticket.run.learner.inner_steps == 2 else 0.1))
+        assert len({entry.key for entry in ledger.entries()}) == 12
+        assert [entry.index for entry in ledger.entries("search")] == [*range(11)]
 
 
 def test_one_driver_at_a_time(tmp_path):
@@ -341,7 +437,7 @@ def test_conditional_dimensions_are_proposed_only_where_they_apply(tmp_path):
         space={"cg_steps": IntDistribution(1, 5), "algorithm": ["memory_reduced", "anil"]}
     )
     ledger = open_ledger(tmp_path, study)
-    for _ in range(15):
+    for _ in range(6):
         ledger.report(ledger.propose(), result(0.5))
     for entry in open_ledger(tmp_path, study).entries():
         reduced = entry.run.learner.algorithm == "memory_reduced"

@@ -4,6 +4,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -91,14 +92,27 @@ def test_a_finished_sweep_runs_nothing_and_a_larger_budget_only_what_is_missing(
     assert (schedule.done(), schedule.total, schedule.finished) == (4, 4, True)
 
 
-def test_a_small_space_whose_points_repeat_is_explored_to_the_end(tmp_path):
-    study = STUDY.changed(space={"inner_steps": {"low": 1, "high": 3}})
-    ledger, schedule = open_sweep(tmp_path, study, trials=32)
+@pytest.mark.parametrize(
+    ("trials", "counts"),
+    [
+        (32, {"explore": 6, "confirm": 6}),
+        (8, {"explore": 4, "search": 2, "confirm": 2}),
+        (12, {"explore": 6, "confirm": 3}),
+    ],
+)
+def test_a_small_space_is_run_once_and_then_exhausted(tmp_path, trials, counts):
+    study = STUDY.changed(space={"inner_steps": {"low": 1, "high": 3}, "ridge": [0.1, 0.2]})
+    ledger, schedule = open_sweep(tmp_path, study, trials=trials)
     run_all(ledger, schedule)
     assert schedule.finished
-    assert count(ledger) == {"explore": 18, "search": 8, "confirm": 6}
-    confirmed = [(e.params["inner_steps"], e.run.seed) for e in ledger.entries("confirm")]
+    assert count(ledger) == counts
+    chosen = [tuple(entry.params.items()) for entry in ledger.entries("explore", "search")]
+    assert len(chosen) == len(set(chosen))
+    assert set(schedule.exhausted) == ({"explore", "search"} if trials == 32 else
+                                       {"search"} if trials == 12 else set())  # fmt: skip
+    confirmed = [entry.key for entry in ledger.entries("confirm")]
     assert len(confirmed) == len(set(confirmed))
+    assert open_sweep(tmp_path, study, trials=trials)[1].finished
 
 
 def test_with_more_trials_the_new_best_configs_get_the_fresh_seeds(tmp_path):
