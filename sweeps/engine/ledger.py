@@ -204,11 +204,14 @@ class Ledger:
 
     def entries(self, *stages: Stage) -> list[Entry]:
         """All trials of the stages (of all stages by default), in the order of their indices."""
-        return [
-            self.entry((stage, index))
-            for stage in stages or STAGES
-            for index in sorted(self._numbers.get(stage, ()))
-        ]
+        found = []
+        for stage in stages or STAGES:
+            numbers = self._numbers.get(stage, {})
+            # Read once for all that the cache does not have.
+            missing = any((stage, index) not in self._finished for index in numbers)
+            trials = self._trials(stage) if missing else []
+            found += [self._entry((stage, index), trials) for index in sorted(numbers)]
+        return found
 
     def finished(self, *stages: Stage) -> list[Entry]:
         """The trials that have their final result."""
@@ -216,13 +219,7 @@ class Ledger:
 
     def entry(self, place: tuple[Stage, int]) -> Entry:
         """One trial."""
-        if place in self._finished:
-            entry = self._finished[place]
-        else:
-            entry = self._read(place)
-            if entry.finished:
-                self._finished[place] = entry
-        return replace(entry, status="interrupted") if place in self._reopened else entry
+        return self._entry(place, self._trials(place[0]))
 
     def begin(self, stage: Stage, index: int, params: Mapping[str, Any], seed: int) -> Ticket:
         """Begin a trial whose point is known, or begin an interrupted one again."""
@@ -408,14 +405,23 @@ class Ledger:
         self._numbers[stage][ticket.index] = trial.number
         return ticket
 
-    def _read(self, place: tuple[Stage, int]) -> Entry:
+    def _trials(self, stage: Stage) -> list[FrozenTrial]:
+        return self._books[stage].get_trials(deepcopy=False)
+
+    def _entry(self, place: tuple[Stage, int], trials: list[FrozenTrial]) -> Entry:
+        """A trial, given those of its stage."""
+        entry = self._finished.get(place) or self._read(place, trials)
+        if entry.finished:
+            self._finished[place] = entry
+        return replace(entry, status="interrupted") if place in self._reopened else entry
+
+    def _read(self, place: tuple[Stage, int], trials: list[FrozenTrial]) -> Entry:
         stage, index = place
-        book = self._books[stage]
-        trial = book.get_trials(deepcopy=False)[self._numbers[stage][index]]
+        trial = trials[self._numbers[stage][index]]
         attributes = trial.user_attrs
         if place not in self._runs:
             # The stage may have been begun, and not be run now, with other settings than today's.
-            begun = book.user_attrs[_SETTINGS]
+            begun = self._books[stage].user_attrs[_SETTINGS]
             values = {name: begun[name] for name in ("data", "learner", "training")}
             values["learner"] = values["learner"] | attributes[_PARAMS]
             values["seed"] = attributes[_SEED]

@@ -19,6 +19,7 @@ from rich.console import Console
 from memmeta import data
 from memmeta.errors import InputError
 from sweeps.engine import cluster, preflight
+from sweeps.engine.ledger import Ledger
 from sweeps.engine.preflight import Question, check_nodes, guarded, marked, software
 from sweeps.engine.trainable import MetaTrainable
 from tests.sweeps.tiny import STUDY
@@ -202,6 +203,10 @@ def test_a_machine_that_is_too_small_is_said_at_once(sweep):
     code, output = sweep.run("--cpus-per-trial", "1000")
     assert code == 2, output
     assert "--cpus-per-trial 1000: this machine has" in output
+    # Nothing is left that another study of this name, or the UI, would show or trip over.
+    (folder,) = sweep.storage.glob("tiny-*")
+    assert Ledger(STUDY, 0, folder).settings == {}
+    assert not (sweep.storage / "mlflow.db").exists()
 
 
 @pytest.mark.faults
