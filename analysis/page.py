@@ -1,7 +1,6 @@
 """What a report is made of, and how it becomes one HTML page with its figures and data as files."""
 
 import base64
-import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ import jinja2
 from matplotlib import rc_context
 from matplotlib.figure import Figure as Drawing
 
+from analysis.csv_text import csv_text
 from memmeta import files
 from memmeta.errors import InputError
 from sweeps.engine.table import short
@@ -147,7 +147,7 @@ def write(page: Page, folder: Path) -> list[Path]:
     content = {folder / "report.html": html.encode()}
     for figure in page.figures:
         content[folder / "figures" / f"{figure.name}.png"] = _drawn(figure, "png")
-        content[folder / "data" / f"{figure.name}.csv"] = _csv(figure.data).encode()
+        content[folder / "data" / f"{figure.name}.csv"] = csv_text(figure.data).encode()
     try:
         for path, data in content.items():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -170,12 +170,3 @@ def _drawn(figure: Figure, kind: str) -> bytes:
     with rc_context({"svg.hashsalt": figure.name}):
         figure.drawing.savefig(content, format=kind, dpi=_DOTS_PER_INCH, metadata=metadata)
     return content.getvalue()
-
-
-def _csv(rows: Sequence[Mapping[str, object]]) -> str:
-    text = io.StringIO(newline="")
-    columns = dict.fromkeys(name for row in rows for name in row)
-    writer = csv.DictWriter(text, list(columns), restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

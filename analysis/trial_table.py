@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -11,12 +10,17 @@ from typing import Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from analysis.csv_text import csv_text, original
 from analysis.trials import Sweep, Trial, ordered
 from memmeta import files
 from memmeta.config import Config, DataConfig, LearnerConfig, RunConfig, TrainingConfig, parse
 from memmeta.errors import InputError
 from sweeps.engine.outcome import Stage
 from sweeps.engine.space import Grid, Space
+
+VERSION = 2
+"""Of the table, in its column `table_version`. 1, which has no such column: text stands as it is;
+from 2 on it is `neutral`."""
 
 _FACTS = [field.name for field in dataclasses.fields(Trial) if field.name != "config"]
 
@@ -44,23 +48,23 @@ def write_trials(sweep: Sweep, path: Path) -> None:
     Raises:
         InputError: the file cannot be written.
     """
-    records = [_record(trial, sweep) for trial in sweep.trials]
-    columns = list(dict.fromkeys(name for record in records for name in record))
+    text = csv_text(_record(trial, sweep) for trial in sweep.trials)
     try:
         with files.whole(path) as file:
-            file.write(_csv(columns, records).encode())
+            file.write(text.encode())
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from None
 
 
 def read_trials(path: Path) -> Sweep:
-    """Read what `write_trials` wrote.
+    """Read what `write_trials` wrote, now or in an earlier version.
 
     Raises:
         InputError: the file cannot be read, has no trials, or a value in it is not accepted.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        # A spreadsheet that saved the file may have begun it with a byte-order mark.
+        with path.open(encoding="utf-8-sig", newline="") as file:
             records = list(csv.DictReader(file))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
@@ -76,10 +80,11 @@ def read_trials(path: Path) -> Sweep:
             # What csv has for a field too many, and for one too few.
             if None in record or None in record.values():
                 raise InputError(f"{source}: has not as many fields as the first line")
+            record = _as_written(record, source)
             trials.append(_trial(record, source))
             if trials[-1].stage not in settings:
                 settings[trials[-1].stage] = _settings(record["stage_settings"], source)
-        study, name = records[0]["study"], records[0]["sweep"]
+            study, name = record["study"], record["sweep"]
     except KeyError as error:
         raise InputError(f"{path}: not a table of trials (no column {error.args[0]})") from None
     return Sweep(study, name, ordered(trials), settings, others=())
@@ -90,6 +95,7 @@ def _record(trial: Trial, sweep: Sweep) -> dict[str, Any]:
     own = {name: value for name, value in settings.items() if name not in _IN_CONFIG}
     facts = {name: getattr(trial, name) for name in _FACTS}
     return {
+        "table_version": VERSION,
         "study": sweep.study,
         "sweep": sweep.name,
         **facts,
@@ -98,20 +104,20 @@ def _record(trial: Trial, sweep: Sweep) -> dict[str, Any]:
     }
 
 
-def _csv(columns: list[str], records: list[dict[str, Any]]) -> str:
-    text = io.StringIO(newline="")
-    # Python before 3.13 does not quote a lone carriage return unless it quotes all text.
-    writer = csv.DictWriter(
-        text, columns, restval="", lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC
-    )
-    writer.writeheader()
-    writer.writerows(records)
-    return text.getvalue()
+def _as_written(record: Mapping[str, str], source: str) -> Mapping[str, str]:
+    """The record without what its version of the table added to its text."""
+    version = record.get("table_version", "1")
+    if version == "1":
+        return record
+    if version != str(VERSION):
+        raise InputError(f"{source}: table_version: up to {VERSION} is accepted, got {version!r}")
+    return {name: original(cell) for name, cell in record.items()}
 
 
 def _trial(record: Mapping[str, str], source: str) -> Trial:
     config = parse(RunConfig, _config(record), source)
-    facts = {name: record[name] or None for name in _FACTS} | {"config": config}
+    # An older table lacks the facts that came later.
+    facts = {name: record.get(name) or None for name in _FACTS} | {"config": config}
     try:
         trial = TypeAdapter(Trial).validate_python(facts)
     except ValidationError as error:

@@ -5,7 +5,6 @@
 writes docs/accuracy_vs_time.md, its figure, and all points of it as a CSV file.
 """
 
-import csv
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -19,6 +18,7 @@ import numpy as np
 import torch
 from rich.progress import Progress, TaskID
 
+from analysis.csv_text import csv_text
 from memmeta import data, provenance
 from memmeta.command_line import data_root_option
 from memmeta.config import RunConfig, parse
@@ -168,19 +168,22 @@ def draw(curves: Curves, path: Path) -> None:
 
 def write_points(curves: Curves, path: Path) -> None:
     """All validations of all seeds."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(
-            ("algorithm", "kind", "inner_steps", "seed", "seconds", "steps", "val_accuracy",
-             "val_interval")
-        )  # fmt: skip
-        for run, points, _ in (curve for group in curves.values() for curve in group):
-            learner = run.learner
-            for point in points:
-                writer.writerow(
-                    (learner.algorithm, learner.kind, learner.inner_steps, run.seed,
-                     f"{point.seconds:.3f}", point.steps, point.val.value, point.val.interval)
-                )  # fmt: skip
+    rows = (
+        {
+            "algorithm": run.learner.algorithm,
+            "kind": run.learner.kind,
+            "inner_steps": run.learner.inner_steps,
+            "seed": run.seed,
+            "seconds": round(point.seconds, 3),
+            "steps": point.steps,
+            "val_accuracy": point.val.value,
+            "val_interval": point.val.interval,
+        }
+        for group in curves.values()
+        for run, points, _ in group
+        for point in points
+    )
+    path.write_text(csv_text(rows), encoding="utf-8")
 
 
 def row(k: int, method: str, group: Sequence[Curve]) -> str:

@@ -7,7 +7,6 @@ peaks are predicted on fake tensors, which tests/memmeta/test_prediction.py hold
 measured on the CPU. On a CUDA device, `--device cuda` measures instead.
 """
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +15,7 @@ import click
 import torch
 from rich.progress import track
 
+from analysis.csv_text import csv_text
 from memmeta import memory_table, provenance
 from memmeta.command_line import chosen_device
 from memmeta.config import DataConfig, LearnerConfig
@@ -198,12 +198,13 @@ def by_method(rows: Sequence[Row]) -> dict[str, dict[int, int]]:
 
 def write_csv(path: Path, found: Sequence[tuple[Setting, list[Row], list[Row]]]) -> None:
     """All rows."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(("image_size", "filters", "norm", *Row._fields))
-        for setting, batch, group in found:
-            for norm, rows in (("batch", batch), ("group", group)):
-                writer.writerows((setting.size, setting.filters, norm, *row) for row in rows)
+    rows = (
+        {"image_size": setting.size, "filters": setting.filters, "norm": norm, **row._asdict()}
+        for setting, batch, group in found
+        for norm, rows in (("batch", batch), ("group", group))
+        for row in rows
+    )
+    path.write_text(csv_text(rows), encoding="utf-8")
 
 
 @click.command()

@@ -1,0 +1,50 @@
+"""What an earlier version wrote (`tests/records`) is read, whatever came since."""
+
+import csv
+from pathlib import Path
+
+import pytest
+import yaml
+
+from analysis.trial_table import read_trials, write_trials
+from analysis.verify import read_claim
+from memmeta.exported import read_run
+
+# Of commit 178167f: a sweep of glyphs, with `analysis report` and `analysis export --top 3`; and a
+# table of the stand-ins' sweep `mixed` whose runs somebody had renamed.
+V1 = Path(__file__).parents[1] / "records" / "v1"
+
+
+@pytest.mark.parametrize("name", ["trials.csv", "trials_of_every_status.csv"])
+def test_a_table_of_trials_is_read_as_it_was_written(name: str, tmp_path: Path) -> None:
+    sweep = read_trials(V1 / name)
+    with (V1 / name).open(newline="", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    assert len(sweep.trials) == len(lines)
+    for trial, line in zip(sweep.trials, lines, strict=True):
+        known = {name: cell for name, cell in line.items() if hasattr(trial, name)}
+        assert {name: as_cell(getattr(trial, name)) for name in known} == known
+        flat = trial.config.flat()
+        settings = {name: cell for name, cell in line.items() if name in flat}
+        assert {name: as_cell(flat[name]) for name in settings} == settings
+    write_trials(sweep, tmp_path / "trials.csv")
+    assert read_trials(tmp_path / "trials.csv") == sweep
+
+
+def as_cell(value: object) -> str:
+    return "" if value is None else str(value)
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_an_exported_file_is_read_as_it_was_written(rank: int) -> None:
+    written = yaml.safe_load((V1 / "best.yaml").read_text())["runs"][rank - 1]
+    run = read_run(V1 / "best.yaml", rank)
+    assert contains(run.model_dump(), written)
+    assert read_claim(V1 / "best.yaml", rank).config == run.config
+
+
+def contains(whole: object, part: object) -> bool:
+    """Whether `whole` has all of `part`; it may have what came later."""
+    if isinstance(whole, dict) and isinstance(part, dict):
+        return all(name in whole and contains(whole[name], of) for name, of in part.items())
+    return whole == part
