@@ -80,7 +80,7 @@ def trials(study: str, storage: Path, tracking_uri: str | None, as_json: bool) -
 @main.command()
 @_of_study
 @click.option(
-    "--top", type=click.IntRange(min=1), help="How many trials at most; default: 3, or the front."
+    "--top", type=click.IntRange(min=1), help="How many configs at most; default: 3, or the front."
 )
 @click.option("--max-memory", type=Size(), help="Only trials with a peak within it: 200MiB.")
 @click.option("--pareto", is_flag=True, help="The Pareto front of the metric and peak memory.")
@@ -89,7 +89,7 @@ def trials(study: str, storage: Path, tracking_uri: str | None, as_json: bool) -
     type=click.Path(path_type=Path),
     default=Path("best.yaml"),
     show_default=True,
-    help="The file; one that exists is replaced.",
+    help="The file, .yaml or .json; one that exists is replaced.",
 )
 def export(
     study: str,
@@ -100,7 +100,7 @@ def export(
     pareto: bool,
     out: Path,
 ) -> None:
-    """Write the best trials of STUDY to a YAML file that `python -m memmeta train` takes.
+    """Write the best configs of STUDY to a file that `python -m memmeta train` takes.
 
     They are chosen among those of stages explore and search, and stand in the file from the best
     on. It says what they gave, what fresh seeds of stage confirm gave for them, and what one more
@@ -108,6 +108,7 @@ def export(
     """
     from analysis import export as exporting
 
+    exporting.check_suffix(out)
     sweep = _read(study, storage, tracking_uri)
     if top is None and not pareto:
         top = exporting.TOP
@@ -117,7 +118,7 @@ def export(
     command = ["export", sweep.name, *selection.options, "--out", str(out), *place]
     exporting.write(best, sweep, selection, out, ["python", "-m", "analysis", *command])
     if top and len(best.runs) < top:
-        only = f"only {len(best.runs)} of explore and search"
+        only = f"only {len(best.runs)} different configs of explore and search"
         which = "".join(f", {condition}," for condition in selection.conditions)
         click.echo(f"complete trials{which} of {sweep.name}: {only}", err=True)
     click.echo(f"wrote {out}; train the best: python -m memmeta train {out}")

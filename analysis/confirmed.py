@@ -54,7 +54,7 @@ class ConfirmedConfig:
 
     def confirms(self, trial: Trial) -> bool:
         """Whether a trial differs from these in its seed alone."""
-        return _without_seed(trial) == _without_seed(self.trials[0])
+        return without_seed(trial) == without_seed(self.trials[0])
 
 
 class SeedDeviation(NamedTuple):
@@ -79,10 +79,10 @@ def confirmed(sweep: Sweep) -> tuple[ConfirmedConfig, ...]:
     """
     groups: dict[RunConfig, list[Trial]] = {}
     for trial in sweep.of("confirm"):
-        groups.setdefault(_without_seed(trial), []).append(trial)
+        groups.setdefault(without_seed(trial), []).append(trial)
     candidates: dict[RunConfig, Trial] = {}
     for trial in sweep.complete:
-        candidates.setdefault(_without_seed(trial), trial)
+        candidates.setdefault(without_seed(trial), trial)
     found = [
         _confirmed(trials, candidates.get(config))
         for config, trials in groups.items()
@@ -173,7 +173,8 @@ def _ended_well(trial: Trial) -> bool:
     return trial.status == "complete" and None not in measured
 
 
-def _without_seed(trial: Trial) -> RunConfig:
+def without_seed(trial: Trial) -> RunConfig:
+    """The trial's config, equal for trials that differ in the seed alone."""
     return trial.config.model_copy(update={"seed": 0})
 
 

@@ -1,5 +1,6 @@
-"""The best trials of a study as a file that `memmeta train` takes."""
+"""The best configs of a study as a file that `memmeta train` takes."""
 
+import json
 import shlex
 from collections import Counter
 from collections.abc import Iterable
@@ -8,24 +9,19 @@ from pathlib import Path
 
 import yaml
 
-from analysis.confirmed import confirmed, fresh_seed_interval
+from analysis.confirmed import confirmed, fresh_seed_interval, without_seed
 from analysis.pareto import front
 from analysis.trials import RANKED, Sweep, Trial
 from memmeta import files
-from memmeta.config import parse
+from memmeta.config import RECORD_VERSION, RunConfig, parse
 from memmeta.errors import InputError
 from memmeta.exported import Confirmed, Export, ExportedRun
 
 TOP = 3
 """How many are exported unless more is said."""
 
-_HEADER = """\
-# The best {runs} of {trials} explore and search trials of {sweep},
-# by {metric} on the validation tasks.
-{conditions}\
-# Written by: {command}
-# Train one:  python -m memmeta train {file} --rank 1
-"""
+SUFFIXES = (".yaml", ".yml", ".json")
+"""Of the files that can be written. JSON is what the last one says, YAML the others."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +55,7 @@ class Selection:
 
 
 def best_runs(sweep: Sweep, selection: Selection) -> Export:
-    """The selected trials of a sweep, or as many as there are.
+    """The selected trials of a sweep, or as many as there are, each of another config.
 
     Raises:
         InputError: there are none.
@@ -72,7 +68,17 @@ def best_runs(sweep: Sweep, selection: Selection) -> Export:
         others = _counted(trial.status.replace("_", " ") for trial in candidates)
         raise InputError(f"{sweep.name}: no complete explore or search trial to export ({others})")
     runs = [_exported(trial, sweep) for trial in _selected(sweep, selection)]
-    return Export(study=sweep.study, runs=runs)
+    return Export(version=RECORD_VERSION, study=sweep.study, runs=runs)
+
+
+def check_suffix(path: Path) -> None:
+    """Refuse a file whose name does not say which format it is to have.
+
+    Raises:
+        InputError: its suffix is none of `SUFFIXES`.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(f"--out {path}: a name that ends in {', '.join(SUFFIXES)} is accepted")
 
 
 def write(
@@ -82,31 +88,43 @@ def write(
 
     Args:
         export: what to write.
-        sweep: where it is from, for the header.
-        selection: how it was chosen, for the header.
+        sweep: where it is from, for what is said about it.
+        selection: how it was chosen, likewise.
         path: the file; one that exists is replaced.
-        command: the command line that asked for it, for the header.
+        command: the command line that asked for it, likewise.
 
     Raises:
-        InputError: the file cannot be written.
+        InputError: the file cannot be written, or `check_suffix` refuses its name.
     """
-    header = _HEADER.format(
-        runs=len(export.runs),
-        trials=len(sweep.of(*RANKED)),
-        sweep=sweep.name,
-        metric=export.runs[0].config.data.metric.title,
-        conditions="".join(f"# Only trials {words}.\n" for words in selection.conditions),
-        command=shlex.join(command),
-        file=shlex.quote(path.name),
-    )
-    content = yaml.safe_dump(export.model_dump(), sort_keys=False, allow_unicode=True)
+    check_suffix(path)
+    metric = export.runs[0].config.data.metric.title
+    about = [
+        f"The best {len(export.runs)} of the configs of {len(sweep.of(*RANKED))} explore and search "
+        f"trials of {sweep.name},",
+        f"by {metric} on the validation tasks.",
+        *(f"Only trials {condition}." for condition in selection.conditions),
+        f"Written by: {shlex.join(command)}",
+        f"Train one:  python -m memmeta train {shlex.quote(path.name)} --rank 1",
+    ]
+    content = (_json if path.suffix.lower() == ".json" else _yaml)(export, about)
     if path.is_dir():
         raise InputError(f"{path}: cannot be written (a folder)")
     try:
         with files.whole(path) as file:
-            file.write((header + content).encode())
+            file.write(content.encode())
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def _json(export: Export, about: list[str]) -> str:
+    values = export.model_copy(update={"about": about}).model_dump()
+    return json.dumps(values, indent=1, ensure_ascii=False) + "\n"
+
+
+def _yaml(export: Export, about: list[str]) -> str:
+    header = "".join(f"# {line}\n" for text in about for line in text.splitlines())
+    values = export.model_dump(exclude={"about"})
+    return header + yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
 def _selected(sweep: Sweep, selection: Selection) -> list[Trial]:
@@ -118,7 +136,10 @@ def _selected(sweep: Sweep, selection: Selection) -> list[Trial]:
         trials = front(trials)[::-1]
     if not trials:
         raise InputError(f"{sweep.name}: no trial to export whose peak memory was measured")
-    return list(trials[: selection.top])
+    best_of_each: dict[RunConfig, Trial] = {}
+    for trial in trials:
+        best_of_each.setdefault(without_seed(trial), trial)
+    return list(best_of_each.values())[: selection.top]
 
 
 def _within(sweep: Sweep, limit: int) -> tuple[Trial, ...]:

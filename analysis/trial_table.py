@@ -13,16 +13,33 @@ from pydantic import Field, TypeAdapter, ValidationError
 from analysis.csv_text import csv_text, original
 from analysis.trials import Sweep, Trial, ordered
 from memmeta import files
-from memmeta.config import Config, DataConfig, LearnerConfig, RunConfig, TrainingConfig, parse
+from memmeta.config import (
+    RECORD_VERSION,
+    Config,
+    DataConfig,
+    LearnerConfig,
+    RunConfig,
+    TrainingConfig,
+    check_version,
+    completed,
+    parse,
+)
 from memmeta.errors import InputError
 from sweeps.engine.outcome import Stage
 from sweeps.engine.space import Grid, Space
 
-VERSION = 2
-"""Of the table, in its column `table_version`. 1, which has no such column: text stands as it is;
-from 2 on it is `neutral`."""
-
 _FACTS = [field.name for field in dataclasses.fields(Trial) if field.name != "config"]
+
+_SECTIONS: Mapping[str, type[Config]] = {
+    "data": DataConfig,
+    "learner": LearnerConfig,
+    "training": TrainingConfig,
+}
+"""Of a config. Their fields have different names, and so a column each; a data set's is dataset."""
+
+_COLUMNS = [
+    name if name != "name" else "dataset" for of in _SECTIONS.values() for name in of.model_fields
+]
 
 _IN_CONFIG = ("data", "learner", "training", "seed")
 """Settings of a stage that are in the columns of the config."""
@@ -95,23 +112,23 @@ def _record(trial: Trial, sweep: Sweep) -> dict[str, Any]:
     own = {name: value for name, value in settings.items() if name not in _IN_CONFIG}
     facts = {name: getattr(trial, name) for name in _FACTS}
     return {
-        "table_version": VERSION,
+        "version": RECORD_VERSION,
         "study": sweep.study,
         "sweep": sweep.name,
         **facts,
+        # With those that are None: a column that is missing is a field of a later version.
+        **dict.fromkeys(_COLUMNS),
         **trial.config.flat(),
         "stage_settings": json.dumps(own),
     }
 
 
 def _as_written(record: Mapping[str, str], source: str) -> Mapping[str, str]:
-    """The record without what its version of the table added to its text."""
-    version = record.get("table_version", "1")
-    if version == "1":
-        return record
-    if version != str(VERSION):
-        raise InputError(f"{source}: table_version: up to {VERSION} is accepted, got {version!r}")
-    return {name: original(cell) for name, cell in record.items()}
+    """The record with its text as it was before it was written."""
+    cell = record.get("version", "1")
+    check_version({"version": int(cell) if cell.isdecimal() else cell}, source)
+    # Text of version 1 stands as it is.
+    return record if cell == "1" else {name: original(text) for name, text in record.items()}
 
 
 def _trial(record: Mapping[str, str], source: str) -> Trial:
@@ -154,12 +171,11 @@ def _settings(text: str, source: str) -> dict[str, Any]:
 
 
 def _config(record: Mapping[str, str]) -> dict[str, Any]:
-    """The sections of a config, whose fields have different names: `RunConfig.flat` undone."""
-    data = _section(record, DataConfig) | {"name": record["dataset"]}
-    learner, training = _section(record, LearnerConfig), _section(record, TrainingConfig)
-    return {"data": data, "learner": learner, "training": training, "seed": record["seed"]}
-
-
-def _section(record: Mapping[str, str], model: type) -> dict[str, str]:
-    names = model.model_fields  # type: ignore[attr-defined]
-    return {name: record[name] for name in names if record.get(name)}
+    """The sections of a config: `RunConfig.flat` undone."""
+    cells = {"name": record["dataset"], **record}
+    sections = {
+        section: {name: cells[name] or None for name in model.model_fields if name in cells}
+        for section, model in _SECTIONS.items()
+    }
+    values: dict[str, Any] = completed(RunConfig, {**sections, "seed": record["seed"]})
+    return values

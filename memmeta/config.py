@@ -380,9 +380,11 @@ def check_version(record: Mapping[str, Any], source: str) -> None:
     """Refuse a record that this program might misread.
 
     Raises:
-        InputError: a later version of memmeta wrote it.
+        InputError: a later version of memmeta wrote it, or its version is no number.
     """
     version = record.get("version", 1)
+    if type(version) is not int:
+        raise InputError(f"{source}: version: a whole number is accepted")
     if version > RECORD_VERSION:
         raise InputError(
             f"{source}: written by a later version of memmeta (records of version {version}; this "

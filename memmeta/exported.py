@@ -1,11 +1,13 @@
 """Configs with the results they gave: what `analysis export` writes and `memmeta train` reads."""
 
+import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from memmeta.config import Config, RunConfig, parse, read_yaml
+from memmeta.config import Config, RunConfig, check_version, completed, parse, read_yaml
 from memmeta.errors import InputError
 from memmeta.metric import ACCURACY, MSE
 
@@ -92,6 +94,14 @@ class ExportedRun(Config):
     provenance: Provenance | None = None
     """Likewise."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_an_earlier_version(cls, values: Any) -> Any:
+        # What somebody wrote by hand is no record: what it leaves out has today's defaults.
+        if isinstance(values, dict) and values.get("provenance") and "config" in values:
+            return values | {"config": completed(RunConfig, values["config"])}
+        return values
+
     @model_validator(mode="after")
     def _metric_of_the_data(self) -> Self:
         key = self.config.data.metric.key
@@ -105,6 +115,10 @@ class ExportedRun(Config):
 class Export(Config):
     """The content of an exported file: the best runs of a study, the best first."""
 
+    version: int = 1
+    """Of the record, see `memmeta.config.RECORD_VERSION`."""
+    about: list[str] = Field(default_factory=list)
+    """How the runs were chosen, by which command: in JSON, which has no comments."""
     study: str
     """Name of the study."""
     runs: list[ExportedRun]
@@ -114,15 +128,50 @@ class Export(Config):
 def read_run(path: Path, rank: int = 1) -> ExportedRun:
     """The run at `rank` (1 is the best) of an exported file, or the one of a plain config.
 
+    Args:
+        path: JSON if its name ends so, else YAML.
+        rank: from 1.
+
     Raises:
         InputError: the file is neither, a key or value is not accepted, or it has fewer runs.
     """
-    values = read_yaml(path)
+    values = _read_json(path) if path.suffix.lower() == ".json" else read_yaml(path)
     if not isinstance(values, dict) or "runs" not in values:
         if rank != 1:
             raise InputError(f"{path}: no run of rank {rank}, it is a single config")
         return ExportedRun(config=parse(RunConfig, values, str(path)))
+    check_version(values, str(path))
     runs = parse(Export, values, str(path)).runs
     if not 1 <= rank <= len(runs):
         raise InputError(f"{path}: no run of rank {rank}, it has {len(runs)}")
     return runs[rank - 1]
+
+
+def _read_json(path: Path) -> object:
+    """The content of a JSON file.
+
+    Raises:
+        InputError: it cannot be read, is not JSON, or has a key twice.
+    """
+    try:
+        return json.loads(path.read_bytes(), object_pairs_hook=_with_keys_that_differ)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    except _RepeatedKeyError as error:
+        raise InputError(f"{path}: the key {error} is there twice") from None
+    except (ValueError, RecursionError) as error:
+        line = f" (line {error.lineno})" if isinstance(error, json.JSONDecodeError) else ""
+        raise InputError(f"{path}: not a JSON file{line}") from None
+
+
+class _RepeatedKeyError(Exception):
+    """The key."""
+
+
+def _with_keys_that_differ(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in values:
+            raise _RepeatedKeyError(repr(key[:100]))
+        values[key] = value
+    return values

@@ -160,7 +160,7 @@ def test_export_writes_a_file_to_train_from(storage: Path, tmp_path: Path) -> No
     out = tmp_path / "new" / "best.yaml"
     result = invoke("export", "mixed", "--storage", storage, "--top", 4, "--out", out)
     assert result.exit_code == 0
-    assert "complete trials of mixed-60steps-seed0: only 3 of explore and search" in result.stderr
+    assert "of mixed-60steps-seed0: only 3 different configs of explore and search" in result.stderr
     assert read_run(out, 3).results.val_accuracy == 0.6
     written_by = out.read_text().splitlines()[2]
     assert "export mixed-60steps-seed0 --top 4 --out" in written_by
@@ -189,7 +189,7 @@ def test_fewer_trials_than_asked_for_are_said_with_what_was_asked(
     result = invoke("export", "mixed", "--storage", storage, *words)
     # All have the same peak, so that one is on the front.
     assert (
-        "complete trials, on the Pareto front with peak memory, of mixed-60steps-seed0: only 1 of"
+        "complete trials, on the Pareto front with peak memory, of mixed-60steps-seed0: only 1 "
         in result.stderr
     )
 
@@ -239,6 +239,7 @@ def test_a_comparison_for_machines_is_exact(storage: Path) -> None:
         ["export", "mixed-60steps-seed1"],
         ["export", "factorial"],
         ["export", "mixed", "--out", "/dev/null/best.yaml"],
+        ["export", "mixed", "--out", "best.txt"],
     ],
 )
 def test_bad_input_is_one_line_and_code_two(storage: Path, args: list[str]) -> None:

@@ -1,5 +1,7 @@
 import dataclasses
+import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from analysis import export
 from analysis.export import Selection
 from analysis.trials import Sweep, read_sweep
-from memmeta.config import LearnerConfig, RunConfig
+from memmeta.config import Before, LearnerConfig, RunConfig
 from memmeta.errors import InputError
 from memmeta.exported import Confirmed, ExportedRun, read_run
 from sweeps.engine.store import default_uri
@@ -30,8 +32,9 @@ def exported(sweep: Sweep, top: int, path: Path) -> list[ExportedRun]:
     return [read_run(path, rank) for rank in range(1, min(top, len(sweep.complete)) + 1)]
 
 
-def test_what_is_written_is_what_is_read(sweep: Sweep, tmp_path: Path) -> None:
-    runs = exported(sweep, 2, tmp_path / "best.yaml")
+@pytest.mark.parametrize("name", ["best.yaml", "best.yml", "best.json", "best.JSON"])
+def test_what_is_written_is_what_is_read(sweep: Sweep, tmp_path: Path, name: str) -> None:
+    runs = exported(sweep, 2, tmp_path / name)
     assert runs == export.best_runs(sweep, Selection(2)).runs
     for run, trial in zip(runs, sweep.trials, strict=False):
         assert run.config == trial.config
@@ -54,6 +57,7 @@ finite = st.floats(allow_nan=False, allow_infinity=False)
     inner_lr=st.floats(min_value=0, exclude_min=True, allow_infinity=False),
     hardware=st.text(st.characters(codec="utf-8")),
     commit=st.from_regex(r"[0-9a-f]{4,40}(-dirty)?", fullmatch=True),
+    suffix=st.sampled_from(export.SUFFIXES),
 )
 def test_no_digit_and_no_character_is_lost(
     sweep: Sweep,
@@ -62,6 +66,7 @@ def test_no_digit_and_no_character_is_lost(
     inner_lr: float,
     hardware: str,
     commit: str,
+    suffix: str,
 ) -> None:
     trial = dataclasses.replace(
         sweep.trials[0],
@@ -73,7 +78,7 @@ def test_no_digit_and_no_character_is_lost(
         commit=commit,
     )
     only = dataclasses.replace(sweep, trials=(trial,))
-    (run,) = exported(only, 1, tmp_path_factory.getbasetemp() / "any.yaml")
+    (run,) = exported(only, 1, tmp_path_factory.getbasetemp() / f"any{suffix}")
     assert run == export.best_runs(only, Selection(1)).runs[0]
 
 
@@ -89,11 +94,81 @@ def test_keys_keep_their_order_under_a_header(sweep: Sweep, tmp_path: Path) -> N
     selection = Selection(1)
     export.write(export.best_runs(sweep, selection), sweep, selection, path, command)
     lines = path.read_text().splitlines()
-    assert lines[0] == ("# The best 1 of 10 explore and search trials of mixed-60steps-seed0,")
+    assert lines[0].startswith(
+        "# The best 1 of the configs of 10 explore and search trials of mixed-60"
+    )
     assert lines[1] == "# by accuracy on the validation tasks."
     assert lines[2].endswith("python -m analysis export mixed --out 'my best.yaml'")
     assert lines[3].endswith("python -m memmeta train 'my best.yaml' --rank 1")
-    assert lines[4:9] == ["study: mixed", "runs:", "- config:", "    data:", "      name: glyphs"]
+    assert lines[5:10] == ["study: mixed", "runs:", "- config:", "    data:", "      name: glyphs"]
+
+
+@pytest.mark.parametrize("suffix", export.SUFFIXES)
+def test_a_name_of_several_lines_leaves_the_file_whole(
+    sweep: Sweep, tmp_path: Path, suffix: str
+) -> None:
+    (run,) = exported(sweep, 1, tmp_path / f"best\nruns: []\n{suffix}")
+    assert run.config == sweep.complete[0].config
+
+
+def test_json_is_json_and_says_what_the_header_says(sweep: Sweep, tmp_path: Path) -> None:
+    for name in ("best.json", "best.yaml"):
+        exported(sweep, 2, tmp_path / name)
+    values = json.loads((tmp_path / "best.json").read_text())
+    header = [line for line in (tmp_path / "best.yaml").read_text().splitlines() if line[0] == "#"]
+    assert [f"# {line}".replace("best.json", "best.yaml") for line in values["about"]] == header
+    assert len(values["runs"]) == 2
+
+
+@pytest.mark.parametrize("name", ["best", "best.txt", "best.yaml.bak", ".json"])
+def test_a_name_that_says_no_format_is_refused(sweep: Sweep, tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match=re.escape(f"{name}: a name that ends in .yaml, .yml")):
+        exported(sweep, 1, tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("{", r"not a JSON file \(line 1\)"),
+        ('{"runs": [],\n"study" "s"}', r"not a JSON file \(line 2\)"),
+        ("[" * 100_000, "not a JSON file"),
+        ('{"study": "s", "runs": [], "study": "t"}', "the key 'study' is there twice"),
+        ('{"study": "s", "runs": []}', "no run of rank 1, it has 0"),
+        ('{"study": "s", "version": 99, "runs": []}', "written by a later version"),
+        ('{"study": "s", "version": "new", "runs": []}', "version: a whole number"),
+        ('{"seed": 0, "nonsense": 1}', "unknown key nonsense"),
+    ],
+)
+def test_json_that_is_no_export_is_one_line(tmp_path: Path, content: str, said: str) -> None:
+    path = tmp_path / "best.json"
+    with pytest.raises(InputError, match=r"best.json: cannot be read"):
+        read_run(path)
+    path.write_text(content)
+    with pytest.raises(InputError, match=said) as refusal:
+        read_run(path)
+    assert "\n" not in refusal.value.message
+
+
+def test_what_a_record_lacks_is_what_runs_did_before_it_was_a_field(
+    sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As if cg_steps had come later than this record, and all runs before had had 3 of them.
+    monkeypatch.setattr(LearnerConfig.model_fields["cg_steps"], "metadata", [Before(3)])
+    for name, write, read in (
+        ("best.yaml", yaml.safe_dump, yaml.safe_load),
+        ("best.json", json.dumps, json.loads),
+    ):
+        path = tmp_path / name
+        exported(sweep, 1, path)
+        values = read(path.read_text())
+        del values["runs"][0]["config"]["learner"]["cg_steps"]
+        path.write_text(write(values))
+        assert read_run(path).config.learner.cg_steps == 3
+        # What somebody wrote by hand means today's default.
+        del values["runs"][0]["provenance"]
+        path.write_text(write(values))
+        assert read_run(path).config.learner.cg_steps == LearnerConfig().cg_steps
 
 
 def test_without_a_complete_trial_there_is_nothing_to_export(storage: Path) -> None:
@@ -131,9 +206,10 @@ def test_a_failed_write_leaves_the_old_file(
     assert path.read_text() == "old"
 
 
-@pytest.mark.parametrize("name", [".", "file/best.yaml", "file/deeper/best.yaml"])
+@pytest.mark.parametrize("name", ["folder.yaml", "file/best.yaml", "file/deeper/best.yaml"])
 def test_a_place_that_cannot_be_written_is_named(sweep: Sweep, tmp_path: Path, name: str) -> None:
     (tmp_path / "file").touch()
+    (tmp_path / "folder.yaml").mkdir()
     with pytest.raises(InputError, match="cannot be written"):
         exported(sweep, 1, tmp_path / name)
 
@@ -195,6 +271,26 @@ def test_the_pareto_front_stands_best_first() -> None:
     assert steps(TRADE, Selection(pareto=True, max_memory=99 * MIB)) == [1, 3]
 
 
+@given(
+    st.lists(st.tuples(st.integers(1, 4), st.sampled_from([20, 50, 100]), finite), min_size=1),
+    st.integers(1, 6),
+    st.booleans(),
+)
+def test_a_config_that_was_tried_again_is_exported_once(
+    tries: list[tuple[int, int, float]], top: int, pareto: bool
+) -> None:
+    sweep = made_up.sweep(
+        made_up.trial("search", n, value, learner={"inner_steps": k}, peak_memory_bytes=peak * MIB)
+        for n, (k, peak, value) in enumerate(tries)
+    )
+    found = steps(sweep, Selection(top, pareto=pareto))
+    assert len(set(found)) == len(found)
+    if not pareto:
+        best = {k: max(value for other, _, value in tries if other == k) for k, _, _ in tries}
+        assert len(found) == min(top, len(best))
+        assert [best[k] for k in found] == sorted(best.values(), reverse=True)[:top]
+
+
 def test_a_limit_below_every_trial_names_the_smallest_peak() -> None:
     expected = r"within 20,971,519 bytes \(20.0 MiB\).*the smallest is 20,971,520 bytes"
     with pytest.raises(InputError, match=expected):
@@ -211,7 +307,7 @@ def test_the_header_says_how_the_trials_were_chosen(tmp_path: Path) -> None:
     path, selection = tmp_path / "best.yaml", Selection(None, 100 * MIB, True)
     export.write(export.best_runs(TRADE, selection), TRADE, selection, path, ["python"])
     assert path.read_text().splitlines()[:5] == [
-        "# The best 3 of 6 explore and search trials of made_up-100tasks-seed0,",
+        "# The best 3 of the configs of 6 explore and search trials of made_up-100tasks-seed0,",
         "# by accuracy on the validation tasks.",
         "# Only trials on the Pareto front with peak memory.",
         "# Only trials with a peak memory of at most 104,857,600 bytes (100.0 MiB).",

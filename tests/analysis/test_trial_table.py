@@ -4,11 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from analysis.trial_table import read_trials, write_trials
 from analysis.trials import RANKED, Sweep, read_sweep
+from memmeta.config import Before, LearnerConfig
 from memmeta.errors import InputError
 from sweeps.engine.store import default_uri
 
@@ -33,6 +34,8 @@ def test_what_is_written_is_what_is_read(storage: Path, tmp_path: Path, name: st
     message=st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1),
     value=st.floats(allow_nan=False, allow_infinity=False),
 )
+@example(message="'=1+1", value=-0.0)
+@example(message='=HYPERLINK("x")', value=1e-300)
 def test_no_digit_and_no_character_is_lost(
     mixed: Sweep, tmp_path_factory: pytest.TempPathFactory, message: str, value: float
 ) -> None:
@@ -71,6 +74,8 @@ def test_a_file_that_is_no_such_table_is_refused_in_one_line(mixed: Sweep, tmp_p
         ("stage_settings", '{"space": {"ridge": {"low": 1}}}', "stage_settings: space.ridge: "),
         ("stage_settings", '{"memory_limit": "big"}', "stage_settings: memory_limit: "),
         ("stage_settings", '{"tuned": {"ridge": 1}}', "stage_settings: tuned.ridge: "),
+        ("version", "3", "written by a later version of memmeta"),
+        ("version", "new", "version: a whole number is accepted"),
         ("value", "", "value: a complete trial has one"),
         ("value", "nan", "value: a finite number is accepted, got nan"),
         ("seconds", "inf", "seconds: a finite number is accepted, got inf"),
@@ -91,6 +96,33 @@ def test_a_damaged_field_is_named(
         read_trials(path)
     assert refusal.value.message.startswith(f"{path} (line 2): {said}")
     assert "\n" not in refusal.value.message
+
+
+def test_a_column_that_a_table_lacks_is_a_field_of_a_later_version(
+    mixed: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "trials.csv"
+    write_trials(mixed, path)
+    with path.open(newline="") as file:
+        lines = [dict(line) for line in csv.DictReader(file)]
+    for line in lines:
+        # A setting that was not there yet, one that is None, and a fact.
+        assert line.pop("augment") == "False"
+        assert line["chunk"] == ""
+        del line["gpus"]
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, lines[0])
+        writer.writeheader()
+        writer.writerows(lines)
+    fields = LearnerConfig.model_fields
+    monkeypatch.setattr(fields["augment"], "metadata", [Before(True)])
+    monkeypatch.setattr(fields["chunk"], "metadata", [Before(7), *fields["chunk"].metadata])
+    with pytest.raises(InputError, match="augment is for cifar_fs"):
+        read_trials(path)
+    monkeypatch.setattr(fields["augment"], "metadata", [Before(False)])
+    for trial in read_trials(path).trials:
+        assert trial.gpus is None
+        assert trial.config.learner.chunk is None
 
 
 @pytest.mark.parametrize("change", [lambda line: line.rpartition(",")[0], lambda line: line + ",1"])

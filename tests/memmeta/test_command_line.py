@@ -103,9 +103,12 @@ def test_options_replace_the_configs_values(call, tmp_path):
     assert (tmp_path / "runs" / "train" / f"{run.key}.pt").exists()
 
 
-@pytest.mark.parametrize(("shift", "verdict"), [(0.0, "the same"), (0.1, "not the same")])
+@pytest.mark.parametrize(
+    ("shift", "verdict", "name"),
+    [(0.0, "the same", "best.yaml"), (0.1, "not the same", "best.json")],
+)
 def test_an_exported_run_says_whether_it_repeats_its_numbers(
-    call, tmp_path, dataset_accuracy, shift, verdict
+    call, tmp_path, dataset_accuracy, shift, verdict, name
 ):
     results = Results(
         val_accuracy=dataset_accuracy + shift,
@@ -116,7 +119,10 @@ def test_an_exported_run_says_whether_it_repeats_its_numbers(
     )
     run = ExportedRun(config=RunConfig.model_validate(TINY), results=results)
     export = Export(study="s", runs=[run])
-    code, output = call("train", write(tmp_path / "best.yaml", export.model_dump()))
+    text = (
+        export.model_dump_json() if name.endswith("json") else yaml.safe_dump(export.model_dump())
+    )
+    code, output = call("train", write(tmp_path / name, text))
     assert code == 0, output
     assert f"stated:    {results.val_accuracy:.2%}, {verdict}" in output
 
