@@ -99,8 +99,8 @@ def write(
     check_suffix(path)
     metric = export.runs[0].config.data.metric.title
     about = [
-        f"The best {len(export.runs)} of the configs of {len(sweep.of(*RANKED))} explore and search "
-        f"trials of {sweep.name},",
+        f"The best {len(export.runs)} of the configs of {len(sweep.of(*RANKED))} explore and "
+        f"search trials of {sweep.name},",
         f"by {metric} on the validation tasks.",
         *(f"Only trials {condition}." for condition in selection.conditions),
         f"Written by: {shlex.join(command)}",
