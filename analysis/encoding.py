@@ -34,6 +34,20 @@ def params(trial: Trial, space: Space) -> dict[str, Any]:
     return applicable({name: getattr(learner, name) for name in space}, learner)
 
 
+def size(space: Space) -> float:
+    """How many configs the space has at most: infinitely many with a dimension without steps."""
+    return math.prod(map(_values, space.values()))
+
+
+def _values(distribution: BaseDistribution) -> float:
+    if isinstance(distribution, CategoricalDistribution):
+        return len(distribution.choices)
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    if distribution.step is None:
+        return 1 if distribution.single() else math.inf
+    return round((distribution.high - distribution.low) / distribution.step) + 1
+
+
 def encode(rows: Sequence[Mapping[str, Any]], space: Space) -> np.ndarray:
     """Params as features: the inverse of `sweeps.engine.space.at`.
 

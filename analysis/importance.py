@@ -15,7 +15,8 @@ from optuna.importance import (
     PedAnovaImportanceEvaluator,
 )
 
-from analysis.encoding import params, share
+from analysis.encoding import share
+from analysis.observations import observations
 from analysis.responses import Response
 from analysis.trials import Trial
 
@@ -79,18 +80,14 @@ def _study(
     study = optuna.create_study(direction="maximize" if response.name == "accuracy" else "minimize")
     optuna.logging.set_verbosity(verbosity)
     seen = {name: _seen(distribution) for name, distribution in space.items()}
-    for trial in trials:
-        value = response.of(trial)
-        if trial.stage != "explore" or value is None:
-            continue
-        values = {name: _as_seen(of, space[name]) for name, of in params(trial, space).items()}
-        study.add_trial(
-            optuna.trial.create_trial(
-                params=values,
-                distributions={name: seen[name] for name in values},
-                value=math.log(value) if response.log else value,
-            )
+    study.add_trials(
+        optuna.trial.create_trial(
+            params={name: _as_seen(value, space[name]) for name, value in of.params.items()},
+            distributions={name: seen[name] for name in of.params},
+            value=math.log(of.value) if response.log else of.value,
         )
+        for of in observations(trials, space, response)
+    )
     return study
 
 

@@ -8,6 +8,7 @@ import itertools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -22,14 +23,16 @@ from SALib.sample import sobol
 from scipy.stats import qmc
 from threadpoolctl import threadpool_limits
 
-from analysis.encoding import Space, cube_features, encode, params, share, with_distances
+from analysis.encoding import Space, cube_features, encode, share, size, with_distances
+from analysis.observations import observations
 from analysis.responses import Response
 from analysis.surrogate import (
+    R2,
+    Draws,
     Surrogate,
     cross_validated_r2,
     fit,
     likely_kernels,
-    posterior_draws,
     size_for,
 )
 from analysis.trials import Trial
@@ -38,7 +41,7 @@ from memmeta.config import LearnerConfig
 THRESHOLD = 0.7
 """The cross-validated R² from which a surrogate stands for the response, as is usual."""
 
-MIN_TRIALS = 10
+MIN_CONFIGS = 10
 """With fewer, not even R² is computed."""
 
 ALWAYS_MAPPED = ("inner_lr", "inner_steps")
@@ -129,12 +132,14 @@ class Sensitivity:
     """Dimensions of the space."""
     trials: int
     """How many had a value."""
+    configs: int
+    """How many different configs these were."""
     left_out: int
     """How many of stage explore had none: diverged, out of memory, not finished."""
-    r2: float | None
-    """R² of the surrogate for trials it has not seen; None without enough trials, or variance."""
+    r2: R2 | None
+    """R² of the surrogate for configs it has not seen; None without enough of them, or variance."""
     supported: bool
-    """Whether that reaches `THRESHOLD`. What follows is empty otherwise."""
+    """Whether its lower end reaches `THRESHOLD`. All fields below `verdict` are empty otherwise."""
     verdict: str
     """All that in a line, and where it is refused, about how many trials would do."""
     indices: tuple[Index, ...] = ()
@@ -160,73 +165,142 @@ def analyse(
         seed: of samples, folds and draws. The same gives the same to the last digit.
     """
     explore = sorted((t for t in trials if t.stage == "explore"), key=lambda trial: trial.index)
-    measured = [trial for trial in explore if response.of(trial) is not None]
-    values = np.array([response.of(trial) for trial in measured], dtype=float)
+    measured = sum(response.of(trial) is not None for trial in explore)
+    found = observations(explore, space, response)
+    values = np.array([of.value for of in found], dtype=float)
     nothing = Sensitivity(
         response=response,
         names=tuple(space),
-        trials=len(measured),
-        left_out=len(explore) - len(measured),
+        trials=measured,
+        configs=len(found),
+        left_out=len(explore) - measured,
         r2=None,
         supported=False,
-        verdict=_refusal(space, response, values) or "",
+        verdict="",
     )
-    if nothing.verdict:
-        return nothing
-    features = with_distances(encode([params(trial, space) for trial in measured], space), space)
+    refusal = _refusal(nothing, values)
+    if refusal:
+        return replace(nothing, verdict=refusal)
+    features = with_distances(encode([of.params for of in found], space), space)
     values = np.log(values) if response.log else values
     # The matrices are small: threads would cost several times what they save.
     with threadpool_limits(limits=1):
-        r2 = cross_validated_r2(features, values, seed)
-        judged = replace(nothing, r2=r2, verdict=f"R² {r2:.2f} of {len(measured)} trials")
-        if r2 < THRESHOLD:
-            return _unsupported(judged, r2, size_for(THRESHOLD, features, values, r2, seed))
+        judged = replace(nothing, r2=cross_validated_r2(features, values, seed))
+        if judged.r2.low < THRESHOLD:
+            needed = size_for(THRESHOLD, features, values, judged.r2, seed)
+            return replace(judged, verdict=_unsupported(judged, judged.r2, needed, size(space)))
         surrogate = fit(features, values, seed, _RESTARTS)
-        kernels = likely_kernels(surrogate, seed)
-        learner = measured[0].config.learner
-        return _supported(judged, _Model(surrogate, kernels, space, learner, response.log, seed))
+        draws = Draws(surrogate, likely_kernels(surrogate, seed), seed)
+        places = _places(tuple(space.items()), explore[0].config.learner, seed)
+        return _supported(judged, _Model(surrogate, draws, places, response.log))
 
 
-def _refusal(space: Space, response: Response, values: np.ndarray) -> str | None:
+def _refusal(nothing: Sensitivity, values: np.ndarray) -> str | None:
     """Why there is nothing to fit."""
-    if not space:
+    title, trials, configs = nothing.response.title, nothing.trials, nothing.configs
+    if not nothing.names:
         return "the space has no dimensions"
-    if len(values) < MIN_TRIALS:
+    if configs < MIN_CONFIGS:
+        repeats = "" if configs == trials else f", of {configs} different configs"
         return (
-            f"{len(values)} trials of stage explore with a {response.title}: "
-            f"at least {MIN_TRIALS} are needed"
+            f"{trials} trials of stage explore with a {title}{repeats}: "
+            f"at least {MIN_CONFIGS} are needed"
         )
     if np.ptp(values) <= 1e-9 * np.abs(values).max():
-        return f"{response.title} is the same in all {len(values)} trials"
+        return f"{title} is the same in all {trials} trials"
     return None
 
 
-def _unsupported(judged: Sensitivity, r2: float, measured: int | None) -> Sensitivity:
-    """With how many trials there have to be, for so many to be measured."""
-    # What is below the threshold is not to look like it when it is rounded.
-    shown = min(r2, THRESHOLD - 0.01)
-    refusal = f"R² {shown:.2f} of {judged.trials} trials: the data do not support indices"
-    if measured is None:
-        return replace(judged, verdict=f"{refusal}, and there is no sign that more trials would")
+def _stated(r2: R2, low: float, judged: Sensitivity) -> str:
+    """The range of R² from `low` on, and the trials that it is from."""
+    ends = dict.fromkeys([f"{low:.2f}", f"{r2.high:.2f}"])
+    repeats = "" if judged.configs == judged.trials else f" ({judged.configs} configs)"
+    return f"R² {' to '.join(ends)} of {judged.trials} trials{repeats}"
+
+
+def _unsupported(judged: Sensitivity, r2: R2, needed: int | None, possible: float) -> str:
+    """The verdict on a surrogate that does not predict, and how many trials would make one.
+
+    Args:
+        judged: without a verdict.
+        r2: its R².
+        needed: about so many configs with a value would do; None if no number would.
+        possible: configs that the space has.
+    """
+    # A number below the threshold must not look like the threshold when it is rounded.
+    stated = _stated(r2, min(r2.low, THRESHOLD - 0.01), judged)
+    refusal = f"{stated}: the data do not support indices"
+    if needed is None or needed > possible:
+        return f"{refusal}, and there is no sign that more trials would"
     trials = judged.trials + judged.left_out
-    needed = max(math.ceil(measured * trials / judged.trials), trials + 1)
+    more = max(math.ceil(needed * trials / judged.configs), trials + 1)
     # Up to two digits: it is an extrapolation.
-    unit = 10 ** max(len(str(needed)) - 2, 0)
-    return replace(
-        judged, verdict=f"{refusal}; about {math.ceil(needed / unit) * unit} trials would"
-    )
+    unit = 10 ** max(len(str(more)) - 2, 0)
+    return f"{refusal}; about {math.ceil(more / unit) * unit} trials would"
 
 
 def _supported(judged: Sensitivity, model: "_Model") -> Sensitivity:
+    assert judged.r2 is not None
     indices, interactions = _indices(model)
     return replace(
         judged,
         supported=True,
+        verdict=_stated(judged.r2, judged.r2.low, judged),
         indices=indices,
         interactions=interactions,
-        curves=tuple(_curve(model, name) for name in model.space),
+        curves=tuple(_curve(model, name) for name in model.places.space),
         maps=tuple(_map(model, pair) for pair in _mapped(interactions)),
     )
+
+
+class _Places:
+    """Where the unit cube is looked at: features of configs, computed once for all responses."""
+
+    def __init__(self, space: Space, learner: LearnerConfig, seed: int) -> None:
+        self.space = space
+        self.seed = seed
+        self._learner = learner
+        self._known: dict[tuple[Any, ...], np.ndarray] = {}
+
+    def sample(self, points: int, second: bool) -> np.ndarray:
+        """Features of Saltelli's sample, for Sobol indices of so many points."""
+        if (points, second) not in self._known:
+            dimensions = len(self.space)
+            problem = {
+                "num_vars": dimensions,
+                "names": list(self.space),
+                "bounds": [[0.0, 1.0]] * dimensions,
+            }
+            cube = sobol.sample(problem, points, calc_second_order=second, seed=self.seed)
+            self._known[points, second] = self._features(cube)
+        return self._known[points, second]
+
+    def over_others(
+        self, names: tuple[str, ...], values: tuple[tuple[Any, ...], ...], points: int
+    ) -> np.ndarray:
+        """Features of points that fill the cube except in `names`, where they have `values`.
+
+        Returns:
+            [values * points, features], those with one combination of values in a row.
+        """
+        if (names, values, points) not in self._known:
+            cube = qmc.Sobol(len(self.space), rng=self.seed).random(points)
+            cubes = np.tile(cube, (len(values), 1, 1))
+            for column, name in enumerate(names):
+                shares = [share(combination[column], self.space[name]) for combination in values]
+                cubes[:, :, list(self.space).index(name)] = np.array(shares)[:, None]
+            self._known[names, values, points] = self._features(np.concatenate(list(cubes)))
+        return self._known[names, values, points]
+
+    def _features(self, points: np.ndarray) -> np.ndarray:
+        return with_distances(cube_features(points, self.space, self._learner), self.space)
+
+
+@lru_cache(maxsize=1)
+def _places(
+    space: tuple[tuple[str, BaseDistribution], ...], learner: LearnerConfig, seed: int
+) -> _Places:
+    return _Places(dict(space), learner, seed)
 
 
 @dataclass(frozen=True)
@@ -234,43 +308,9 @@ class _Model:
     """The response as a function of the unit cube."""
 
     surrogate: Surrogate
-    kernels: list[Any]
-    space: Space
-    learner: LearnerConfig
+    draws: Draws
+    places: _Places
     log: bool
-    seed: int
-
-    def features(self, points: np.ndarray) -> np.ndarray:
-        return with_distances(cube_features(points, self.space, self.learner), self.space)
-
-    def draws(self, features: np.ndarray) -> np.ndarray:
-        return posterior_draws(self.surrogate, self.kernels, features, self.seed)
-
-    def sample(self, points: int, second: bool) -> np.ndarray:
-        """Features of Saltelli's sample, for Sobol indices of so many points."""
-        dimensions = len(self.space)
-        problem = {
-            "num_vars": dimensions,
-            "names": list(self.space),
-            "bounds": [[0.0, 1.0]] * dimensions,
-        }
-        cube = sobol.sample(problem, points, calc_second_order=second, seed=self.seed)
-        return self.features(cube)
-
-    def over_others(
-        self, names: tuple[str, ...], values: Iterable[tuple[Any, ...]], points: int
-    ) -> np.ndarray:
-        """Features [values, points, features] of points that fill the cube but for `names`."""
-        cube = qmc.Sobol(len(self.space), rng=self.seed).random(points)
-        places = [list(self.space).index(name) for name in names]
-        cubes = []
-        for combination in values:
-            cube[:, places] = [
-                share(value, self.space[name])
-                for name, value in zip(names, combination, strict=True)
-            ]
-            cubes.append(cube.copy())
-        return self.features(np.vstack(cubes)).reshape(len(cubes), points, -1)
 
     def in_unit(self, values: np.ndarray) -> tuple[float, ...]:
         return tuple((np.exp(values) if self.log else values).tolist())
@@ -284,8 +324,8 @@ def _indices(model: _Model) -> tuple[tuple[Index, ...], tuple[Interaction, ...]]
     computed of draws from the surrogate's posterior, each with the sample's rows drawn with
     replacement.
     """
-    names = list(model.space)
-    features = model.sample(_POINTS, second=True)
+    names = list(model.places.space)
+    features = model.places.sample(_POINTS, second=True)
     mean, draws = model.surrogate.mean(features).reshape(_POINTS, -1, 1), _resampled(model)
     firsts, totals = (
         list(map(_estimate, orders(mean, len(names))[:, 0], orders(draws, len(names))))
@@ -298,10 +338,10 @@ def _indices(model: _Model) -> tuple[tuple[Index, ...], tuple[Interaction, ...]]
 
 def _resampled(model: _Model) -> np.ndarray:
     """Outputs [points, dimensions + 2, draws] of posterior draws, each of rows of its own."""
-    features = model.sample(_POINTS_OF_DRAWS, second=False)
+    features = model.places.sample(_POINTS_OF_DRAWS, second=False)
     draws = model.draws(features)
     outputs = draws.reshape(_POINTS_OF_DRAWS, -1, draws.shape[1])
-    generator = np.random.default_rng(model.seed)
+    generator = np.random.default_rng(model.places.seed)
     rows = generator.integers(_POINTS_OF_DRAWS, size=(_POINTS_OF_DRAWS, 1, draws.shape[1]))
     return np.take_along_axis(outputs, rows, axis=0)
 
@@ -346,9 +386,8 @@ def _interactions(names: list[str], outputs: np.ndarray) -> tuple[Interaction, .
 
 def _curve(model: _Model, name: str) -> Curve:
     """The average is linear in the response, so what draws of it scatter about is its mean."""
-    values = _grid(model.space[name], _CURVE)
-    features = model.over_others((name,), [(value,) for value in values], _AVERAGED)
-    rows = np.concatenate(list(features))
+    values = _grid(model.places.space[name], _CURVE)
+    rows = model.places.over_others((name,), tuple((value,) for value in values), _AVERAGED)
     mean = model.surrogate.mean(rows).reshape(len(values), _AVERAGED).mean(axis=1)
     draws = model.draws(rows).reshape(len(values), _AVERAGED, -1).mean(axis=1)
     reach = _NORMAL_95 * np.sqrt(np.mean((draws - mean[:, None]) ** 2, axis=1))
@@ -364,15 +403,12 @@ def _mapped(interactions: tuple[Interaction, ...]) -> list[tuple[str, str]]:
 
 
 def _map(model: _Model, names: tuple[str, str]) -> Map:
-    x, y = (_grid(model.space[name], _MAP) for name in names)
-    rows = [
-        model.surrogate.mean(np.concatenate(list(features))).reshape(len(x), -1).mean(axis=1)
-        for features in (
-            model.over_others(names, [(first, second) for first in x], _AVERAGED_OF_MAPS)
-            for second in y
-        )
-    ]
-    return Map(names, x, y, tuple(model.in_unit(row) for row in rows))
+    x, y = (_grid(model.places.space[name], _MAP) for name in names)
+    rows = model.places.over_others(
+        names, tuple((first, second) for second in y for first in x), _AVERAGED_OF_MAPS
+    )
+    means = model.surrogate.mean(rows).reshape(len(y), len(x), _AVERAGED_OF_MAPS).mean(axis=2)
+    return Map(names, x, y, tuple(map(model.in_unit, means)))
 
 
 def _grid(distribution: BaseDistribution, size: int) -> tuple[Any, ...]:

@@ -1,5 +1,6 @@
 """Trials for human eyes, and as flat rows for machines."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -11,6 +12,9 @@ from rich.table import Table
 from analysis.trials import BLOCKS, RANKED, Sweep, Trial
 
 _UNLIMITED = 10_000
+
+_NO_RANK = "–"
+"""Stands in the place of a rank."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,9 @@ def show(console: Console, sweep: Sweep) -> None:
         trials = sweep.of(*stages)
         if trials:
             complete = sum(trial.status == "complete" for trial in trials)
-            console.print(f"\n{' and '.join(stages)}: {complete} of {len(trials)} trials complete")
+            feasible = _feasible(sweep) if stages == RANKED else ""
+            names = " and ".join(stages)
+            console.print(f"\n{names}: {complete} of {len(trials)} trials complete{feasible}")
             _show_block(console, trials, ranks, shared)
     if shared:
         same = ", ".join(
@@ -84,6 +90,25 @@ def show(console: Console, sweep: Sweep) -> None:
 def _ranks(sweep: Sweep) -> dict[str, int]:
     """Places in the ranking, by MLflow run."""
     return {trial.run_id: rank for rank, trial in enumerate(sweep.complete, 1)}
+
+
+def _feasible(sweep: Sweep) -> str:
+    """How many of the complete trials are feasible, if the sweep has a memory limit."""
+    limit = sweep.memory_limit
+    if limit is None:
+        return ""
+    return f", {len(sweep.complete)} of them feasible (peak memory at most {mebibytes(limit)} MiB)"
+
+
+def _unranked(trials: tuple[Trial, ...], ranks: dict[str, int]) -> str | None:
+    """Why trials have no rank, and how many for each reason; None if all have one."""
+    reasons = Counter(
+        "over the memory limit" if trial.status == "complete" else trial.status.replace("_", " ")
+        for trial in trials
+        if trial.run_id not in ranks
+    )
+    counts = ", ".join(f"{number} {reason}" for reason, number in reasons.items())
+    return f"{_NO_RANK} no rank: {counts}" if counts else None
 
 
 def _show_block(
@@ -101,6 +126,9 @@ def _show_block(
     ]
     for table in tables(console, _naming_columns(trials, ranks), columns):
         console.print(table)
+    unranked = _unranked(trials, ranks) if trials[0].stage in RANKED else None
+    if unranked:
+        console.print(unranked)
     same = [f"{name} {short(values[0])}" for name, values in own.items() if _same(values)]
     if same:
         console.print(f"the same in these: {', '.join(same)}")
@@ -121,7 +149,7 @@ def _naming_columns(trials: tuple[Trial, ...], ranks: dict[str, int]) -> list[Co
     names = Column("trial", [f"{trial.stage} {trial.index:03d}" for trial in trials])
     if trials[0].stage not in RANKED:
         return [names]
-    return [Column("#", [str(ranks.get(trial.run_id, "–")) for trial in trials]), names]
+    return [Column("#", [str(ranks.get(trial.run_id, _NO_RANK)) for trial in trials]), names]
 
 
 def _result_columns(trials: tuple[Trial, ...]) -> list[Column]:

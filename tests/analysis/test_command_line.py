@@ -15,6 +15,8 @@ from analysis.__main__ import main
 from analysis.trials import read_sweep
 from memmeta.exported import read_run
 from sweeps.engine.store import default_uri
+from tests.analysis import made_up
+from tests.analysis.made_up import MIB
 from tests.analysis.stand_ins import INTERVAL, LOST, MEASURED
 
 
@@ -50,7 +52,12 @@ def test_the_table_fits_eighty_columns(storage: Path) -> None:
         ["–", "explore", "004", "interrupted"],
         ["–", "explore", "005", "interrupted"],
         ["–", "explore", "006", "failed"],
+        ["–", "no", "rank:", "1"],
     ]
+    explained = " ".join(ranked).partition("no rank: ")[2]
+    assert explained.startswith(
+        "1 pruned, 1 diverged, 1 out of memory, 1 running, 2 interrupted, 1 failed"
+    )
 
 
 @pytest.mark.parametrize("name", ["MEMMETA_STORAGE", "MLFLOW_TRACKING_URI"])
@@ -144,6 +151,31 @@ def test_a_setting_that_only_some_trials_have_is_a_column(
     assert [row["chunk"] for row in table.rows(sweep)] == [None, 25]
     table.show(Console(width=100), sweep)
     assert "     5     25" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("limit", "feasible", "reasons"),
+    [
+        (None, None, "1 diverged"),
+        (50 * MIB, "2 of them feasible (peak memory at most 50.0 MiB)",
+         "1 over the memory limit, 1 diverged"),
+        (10 * MIB, "0 of them feasible", "3 over the memory limit, 1 diverged"),
+    ],
+)  # fmt: skip
+def test_a_memory_limit_says_how_many_are_feasible_and_why_others_have_no_rank(
+    capsys: pytest.CaptureFixture[str], limit: int | None, feasible: str | None, reasons: str
+) -> None:
+    trials = [
+        made_up.trial("search", n, 0.9 - n / 10, peak_memory_bytes=peak * MIB)
+        for n, peak in enumerate((100, 50, 20))
+    ]
+    lost = made_up.trial("search", 3, None, status="diverged")
+    table.show(Console(width=100), made_up.sweep([*trials, lost], memory_limit=limit))
+    output = capsys.readouterr().out
+    heading = next(line for line in output.splitlines() if line.startswith("explore and search"))
+    assert "3 of 4 trials complete" in heading
+    assert heading.endswith("complete") if feasible is None else feasible in heading
+    assert f"– no rank: {reasons}\n" in output
 
 
 @pytest.mark.parametrize("flag", ["--json", "--tracking-uri"])

@@ -112,6 +112,7 @@ def coarse() -> Iterator[None]:
         }.items():
             patch.setattr(analysis.sensitivity, name, value)
         patch.setattr(surrogate, "_FOLDS", 4)
+        patch.setattr(surrogate, "_SHUFFLES", 2)
         patch.setattr(surrogate, "_KERNELS", 12)
         yield
 

@@ -1,6 +1,7 @@
 import math
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,8 @@ from scipy.stats import qmc
 
 from analysis import sensitivity, surrogate
 from analysis.responses import PEAK_MEMORY, STEP_TIME, quality
-from analysis.sensitivity import Curve, Index, Sensitivity, analyse
+from analysis.sensitivity import THRESHOLD, Curve, Index, Sensitivity, analyse
+from analysis.surrogate import R2
 from analysis.trials import Trial
 from memmeta.config import LearnerConfig
 from memmeta.metric import ACCURACY
@@ -35,6 +37,7 @@ def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is computed at fewer places is computed as it is elsewhere."""
     monkeypatch.setattr(sensitivity, "_CURVE", 9)
     monkeypatch.setattr(sensitivity, "_MAP", 7)
+    monkeypatch.setattr(surrogate, "_SHUFFLES", 2)
 
 
 def explore(
@@ -281,12 +284,12 @@ def test_noise_is_refused_without_hope() -> None:
     trials = explore(THREE, 32, lambda _: 0.5, noise=0.1)
     result = analyse(trials, THREE, ACCURACY_RESPONSE)
     assert result.r2 is not None
-    assert result.r2 < 0.3
+    assert result.r2.high < 0.3
     assert not result.supported
     assert (result.indices, result.interactions, result.curves, result.maps) == ((),) * 4
     assert result.verdict == (
-        f"R² {result.r2:.2f} of 32 trials: the data do not support indices, and there is no "
-        "sign that more trials would"
+        f"R² {result.r2.low:.2f} to {result.r2.high:.2f} of 32 trials: the data do not support "
+        "indices, and there is no sign that more trials would"
     )
 
 
@@ -303,8 +306,8 @@ def test_too_few_trials_are_told_how_many_would_do() -> None:
     # 64 are enough: they give an R² of 0.88.
     assert 16 < needed(alone) <= 64
     assert alone.verdict == (
-        f"R² {alone.r2:.2f} of 16 trials: the data do not support indices; about "
-        f"{needed(alone)} trials would"
+        f"R² {alone.r2.low:.2f} to {alone.r2.high:.2f} of 16 trials: the data do not support "
+        f"indices; about {needed(alone)} trials would"
     )
     # Where half are lost, it takes twice as many.
     assert (halved.trials, halved.left_out) == (16, 16)
@@ -320,7 +323,12 @@ def test_a_noisy_linear_response_takes_some_more_trials() -> None:
 @pytest.mark.parametrize(
     ("r2", "size", "lost", "said"),
     [
-        (0.699, 124, 0, "R² 0.69 of 124 trials: the data do not support indices; about 130 trials"),
+        (
+            0.699,
+            124,
+            0,
+            "R² 0.69 to 0.80 of 124 trials: the data do not support indices; about 130",
+        ),
         (0.5, 124, 0, "about 130 trials"),
         (0.5, 131, 0, "about 140 trials"),
         (0.5, 248, 124, "about 500 trials"),
@@ -330,11 +338,68 @@ def test_a_noisy_linear_response_takes_some_more_trials() -> None:
 def test_more_trials_are_asked_for_than_there_are(
     monkeypatch: pytest.MonkeyPatch, r2: float, size: int, lost: int, said: str
 ) -> None:
-    monkeypatch.setattr(sensitivity, "cross_validated_r2", lambda *_: r2)
+    monkeypatch.setattr(sensitivity, "cross_validated_r2", lambda *_: R2((r2 + 0.1, r2)))
     monkeypatch.setattr(sensitivity, "size_for", lambda *_: size)
     trials = explore(THREE, 124, additive)
     trials += [trial("explore", 124 + n, None, status="diverged") for n in range(lost)]
     assert said in analyse(trials, THREE, ACCURACY_RESPONSE).verdict
+
+
+def test_indices_are_given_from_the_threshold_on_at_the_lower_end_of_r2(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trials = explore(THREE, 16, additive)
+    monkeypatch.setattr(sensitivity, "size_for", lambda *_: None)
+    monkeypatch.setattr(
+        sensitivity, "_supported", lambda judged, _: replace(judged, supported=True)
+    )
+    for low, supported in ((THRESHOLD, True), (THRESHOLD - 1e-9, False)):
+        monkeypatch.setattr(
+            sensitivity, "cross_validated_r2", lambda *_, low=low: R2((0.95, low, 0.9))
+        )
+        assert analyse(trials, THREE, ACCURACY_RESPONSE).supported is supported
+
+
+SMALL = {name: dimension(name, {"low": 1, "high": 5}) for name in ("inner_steps", "cg_steps")}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_noise_that_a_small_space_repeats_is_refused(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    of_configs = {(k, n): generator.normal() for k in range(1, 6) for n in range(1, 6)}
+
+    def noise(params: Params) -> float:
+        return 0.5 + 0.02 * of_configs[params["inner_steps"], params["cg_steps"]]
+
+    result = analyse(explore(SMALL, 64, noise, seed=seed), SMALL, ACCURACY_RESPONSE)
+    assert result.r2 is not None
+    assert result.r2.high < 0.2
+    assert not result.supported
+    assert (result.trials, result.configs) == (64, 25)
+    assert "of 64 trials (25 configs): the data do not support indices" in result.verdict
+
+
+def test_a_repeat_adds_no_evidence() -> None:
+    trials = explore(THREE, 16, additive, noise=0.03, seed=3)
+    repeats = [replace(of, index=of.index + 16, run_id=f"again {of.index}") for of in trials[3:9]]
+    once, again = (analyse(some, THREE, ACCURACY_RESPONSE) for some in (trials, trials + repeats))
+    assert (again.r2, again.indices, again.configs) == (once.r2, once.indices, 16)
+    assert again.trials == 22
+    of_ten_trials = analyse(trials[:9] + repeats, THREE, ACCURACY_RESPONSE)
+    assert of_ten_trials.r2 is None
+    assert "15 trials" in of_ten_trials.verdict
+    assert "9 different configs" in of_ten_trials.verdict
+
+
+@pytest.mark.parametrize(("needed", "hope"), [(25, True), (26, False)])
+def test_no_more_configs_are_asked_for_than_the_space_has(
+    monkeypatch: pytest.MonkeyPatch, needed: int, hope: bool
+) -> None:
+    monkeypatch.setattr(sensitivity, "size_for", lambda *_: needed)
+    trials = explore(SMALL, 16, lambda params: 0.5 + 0.01 * hash((*params.values(), 1)) % 7)
+    result = analyse(trials, SMALL, ACCURACY_RESPONSE)
+    assert not result.supported
+    assert ("no sign that more trials would" not in result.verdict) is hope
 
 
 def test_nine_trials_a_constant_and_an_empty_space_are_refused() -> None:

@@ -7,10 +7,10 @@ from scipy.stats import qmc
 from threadpoolctl import threadpool_limits
 
 from analysis.surrogate import (
+    Draws,
     cross_validated_r2,
     fit,
     likely_kernels,
-    posterior_draws,
     size_for,
 )
 
@@ -46,18 +46,35 @@ def test_the_mean_is_nearer_to_the_response_than_the_noisy_values_are() -> None:
 def test_r2_is_the_share_that_is_not_noise() -> None:
     points = design(64, 3)
     signal = wavy(points)
-    assert cross_validated_r2(points, signal) > 0.99
+    assert cross_validated_r2(points, signal).low > 0.99
     # Half of the variance is noise, and the surrogate is not perfect.
-    half = signal + signal.std() * noise(64, seed=3)
-    assert 0.35 < cross_validated_r2(points, half) < 0.55
-    assert cross_validated_r2(points, noise(64)) < 0.1
+    half = cross_validated_r2(points, signal + signal.std() * noise(64, seed=3))
+    assert 0.35 < half.low < half.high < 0.55
+    assert cross_validated_r2(points, noise(64)).high < 0.1
+
+
+def test_values_are_folded_anew_and_the_range_is_told() -> None:
+    points = design(32, 3)
+    r2 = cross_validated_r2(points, wavy(points) + 8 * noise(32))
+    assert len(set(r2.shuffles)) == 5
+    assert r2.low == min(r2.shuffles) < r2.mean < r2.high == max(r2.shuffles)
+
+
+def test_predictions_are_from_all_values_though_the_kernel_is_from_some() -> None:
+    points, fresh = design(512, 3), design(256, 3, seed=1)
+    values = wavy(points) + 10 * noise(512)
+    some, everything = (
+        np.sqrt(np.mean((fit(points[:n], values[:n]).mean(fresh) - wavy(fresh)) ** 2))
+        for n in (128, 512)
+    )
+    assert everything < 0.7 * some
 
 
 def test_draws_have_the_moments_of_the_posterior() -> None:
     points = design(16, 2)
     surrogate = fit(points, wavy(points) + noise(16))
     at = design(8, 2, seed=1)
-    draws = posterior_draws(surrogate, [surrogate.noisy.kernel_] * 400, at)
+    draws = Draws(surrogate, [surrogate.noisy.kernel_] * 200)(at)
     _, covariance = surrogate.latent.predict(at, return_cov=True)
     deviation = np.sqrt(np.diag(covariance))
     errors = (draws.mean(axis=1) - surrogate.mean(at)) / surrogate.scale / deviation
@@ -71,8 +88,8 @@ def test_draws_of_one_seed_are_the_same_functions_wherever_they_are_evaluated() 
     points = design(16, 2)
     surrogate = fit(points, wavy(points))
     kernels = likely_kernels(surrogate)[:3]
-    together = posterior_draws(surrogate, kernels, points, seed=5)
-    assert posterior_draws(surrogate, kernels, points[4:9], seed=5) == pytest.approx(together[4:9])
+    together = Draws(surrogate, kernels, seed=5)(points)
+    assert Draws(surrogate, kernels, seed=5)(points[4:9]) == pytest.approx(together[4:9])
 
 
 @pytest.mark.thorough
@@ -103,7 +120,7 @@ def test_more_values_are_asked_for_the_further_r2_is_from_its_target() -> None:
     points = design(32, 4)
     values = np.sin(6 * points[:, 0]) * np.cos(5 * points[:, 1]) + points[:, 2]
     r2 = cross_validated_r2(points, values)
-    needed = [size_for(target, points, values, r2) for target in (r2 + 0.05, r2 + 0.1)]
+    needed = [size_for(r2.mean + more, points, values, r2) for more in (0.05, 0.1)]
     assert needed[0] is not None
     assert needed[1] is not None
     assert 32 < needed[0] < needed[1]
