@@ -11,6 +11,7 @@ import click
 from rich.console import Console
 
 from analysis import table
+from analysis.progress import progress
 from analysis.store import attach
 from analysis.trials import Sweep, read_sweep
 from memmeta.command_line import data_root_option, device_option, threads_option
@@ -255,16 +256,9 @@ def report(
     options = ["--reference-memory", str(reference_memory)]
     options += [word for text in within for word in ("--within", text)]
     command = shlex.join(["python", "-m", "analysis", "report", *asked, *options])
-    errors = Console(stderr=True)
-    with errors.status("reading") as status:
-        page = reporting.build(
-            sweep,
-            reference_memory,
-            command,
-            parse_within(within),
-            lambda title: status.update(f"{title} ..."),
-        )
-        status.update("drawing ...")
+    with progress(sweep.name) as begin:
+        page = reporting.build(sweep, reference_memory, command, parse_within(within), begin)
+        begin("Drawing")
         written = reporting.write(page, sweep, out)
     if not trials_csv:
         uri = tracking_uri or default_uri(storage)
@@ -283,7 +277,8 @@ def _place(storage: Path, tracking_uri: str | None) -> list[str]:
 
 
 def _read(study: str, storage: Path, tracking_uri: str | None) -> Sweep:
-    sweep = read_sweep(tracking_uri or default_uri(storage), study)
+    with progress(f"Reading {study}"):
+        sweep = read_sweep(tracking_uri or default_uri(storage), study)
     if sweep.others:
         others = ", ".join(sweep.others)
         click.echo(f"{study}: this is {sweep.name}; name another in full: {others}", err=True)

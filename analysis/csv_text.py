@@ -5,11 +5,11 @@ import io
 import re
 from collections.abc import Iterable, Mapping
 
-# What begins a formula, here and in full width, or is taken for it.
+# Characters that begin a formula in some spreadsheet, the full-width ones included.
 _FORMULA = "-=+@|%\uff0b\uff0d\uff1d\uff20"
 
-# Where programs that are set to another separator cut a cell, whatever the quotes say; and what may
-# stand between there and a formula.
+# A program that is set to another separator cuts cells here, even within quotes. Characters of
+# `_BEFORE` may stand between a cut and a formula.
 _CUTS = r"\t\r\n;"
 _BEFORE = rf"(?:['\"]|(?![{_CUTS}])\s)*"
 
@@ -20,8 +20,8 @@ _NEUTRALISED = re.compile(rf"(?<![^{_CUTS}])'(?={_BEFORE}[{_FORMULA}])")
 def csv_text(rows: Iterable[Mapping[str, object]]) -> str:
     """Rows under the names of their columns, in the order in which these come.
 
-    Numbers stand as they are; everything else is text, in quotes and `neutral`. A column that a
-    row lacks, or has None in, is empty.
+    Numbers are written as they are. Everything else is text: it is quoted and made `neutral`. The
+    cell is empty where a row lacks the column or has None.
     """
     cells = [{neutral(name): _cell(value) for name, value in row.items()} for row in rows]
     columns = list(dict.fromkeys(name for row in cells for name in row))
@@ -38,8 +38,8 @@ def csv_text(rows: Iterable[Mapping[str, object]]) -> str:
 def neutral(text: str) -> str:
     """`text` with an apostrophe before each place where a spreadsheet could begin a formula.
 
-    That is at its start, and where programs cut cells that are set to other separators. It also
-    goes before apostrophes that are there already, so that `original` finds them again.
+    A cell can begin at the start of the text, and after each separator that some program uses.
+    Apostrophes that are there already get one more, so that `original` can tell them apart.
     """
     return _NEUTRAL.sub("'", text)
 

@@ -21,7 +21,7 @@ TOP = 3
 """How many are exported unless more is said."""
 
 SUFFIXES = (".yaml", ".yml", ".json")
-"""Of the files that can be written. JSON is what the last one says, YAML the others."""
+"""Accepted suffixes of the file. The last one means JSON, the others YAML."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Selection:
 
 
 def best_runs(sweep: Sweep, selection: Selection) -> Export:
-    """The selected trials of a sweep, or as many as there are, each of another config.
+    """The selected trials of a sweep, or all if there are fewer; each config once.
 
     Raises:
         InputError: there are none.
@@ -88,10 +88,10 @@ def write(
 
     Args:
         export: what to write.
-        sweep: where it is from, for what is said about it.
-        selection: how it was chosen, likewise.
+        sweep: its sweep, named in the file.
+        selection: how the runs were chosen, stated in the file.
         path: the file; one that exists is replaced.
-        command: the command line that asked for it, likewise.
+        command: the command line that asked for it, stated in the file.
 
     Raises:
         InputError: the file cannot be written, or `check_suffix` refuses its name.

@@ -25,7 +25,7 @@ def build(
     reference_memory: int,
     command: str,
     within: Within,
-    on_section: Callable[[str], None] = lambda _: None,
+    on_step: Callable[[str], None] = lambda _: None,
 ) -> Page:
     """The report of a sweep.
 
@@ -34,7 +34,7 @@ def build(
         reference_memory: bytes at the worse corner of the hypervolume.
         command: the command line that asked for it, for the footer.
         within: the part of the space that sensitivity is of; empty: all.
-        on_section: called with the title of each section before it is made: some take a while.
+        on_step: called with a title before each step; some steps take a while.
 
     Raises:
         InputError: the sweep has no trials, or the part is none of its space.
@@ -46,7 +46,7 @@ def build(
         title=sweep.study,
         lead=f"Report of the sweep {sweep.name}: {data.name}, {len(sweep.trials)} trials.",
         sections=[
-            section for section in _sections(sweep, reference_memory, within, on_section) if section
+            section for section in _sections(sweep, reference_memory, within, on_step) if section
         ],
         footer=f"Made by: {command}. All trials are in trials.csv, from which this page can be "
         "drawn again; the data of each figure is in data/.",
@@ -54,11 +54,11 @@ def build(
 
 
 def _sections(
-    sweep: Sweep, reference_memory: int, within: Within, on_section: Callable[[str], None]
+    sweep: Sweep, reference_memory: int, within: Within, on_step: Callable[[str], None]
 ) -> Iterable[Section | None]:
     made: dict[str, Callable[[], Section | None]] = {
         what_was_run.TITLE: lambda: what_was_run.section(sweep),
-        sensitivity.TITLE: lambda: sensitivity.section(sweep, within),
+        sensitivity.TITLE: lambda: sensitivity.section(sweep, within, on_step),
         grid.TITLE: lambda: grid.section(sweep),
         memory_growth.TITLE: lambda: memory_growth.section(sweep),
         trade_off.TITLE: lambda: trade_off.section(sweep, reference_memory),
@@ -66,7 +66,7 @@ def _sections(
         confirmed.TITLE: lambda: confirmed.section(sweep),
     }
     for title, make in made.items():
-        on_section(title)
+        on_step(title)
         yield make()
 
 

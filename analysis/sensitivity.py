@@ -212,7 +212,7 @@ def _refusal(nothing: Sensitivity, values: np.ndarray) -> str | None:
 
 
 def _stated(r2: R2, low: float, judged: Sensitivity) -> str:
-    """The range of R² from `low` on, and the trials that it is from."""
+    """The range of R², with `low` at its lower end, and the trials behind it."""
     ends = dict.fromkeys([f"{low:.2f}", f"{r2.high:.2f}"])
     repeats = "" if judged.configs == judged.trials else f" ({judged.configs} configs)"
     return f"R² {' to '.join(ends)} of {judged.trials} trials{repeats}"
@@ -224,7 +224,7 @@ def _unsupported(judged: Sensitivity, r2: R2, needed: int | None, possible: floa
     Args:
         judged: without a verdict.
         r2: its R².
-        needed: about so many configs with a value would do; None if no number would.
+        needed: configs with a value that would do, about; None if no number would.
         possible: configs that the space has.
     """
     # A number below the threshold must not look like the threshold when it is rounded.
@@ -254,7 +254,7 @@ def _supported(judged: Sensitivity, model: "_Model") -> Sensitivity:
 
 
 class _Places:
-    """Where the unit cube is looked at: features of configs, computed once for all responses."""
+    """Features of configs at which surrogates are evaluated, computed once for all responses."""
 
     def __init__(self, space: Space, learner: LearnerConfig, seed: int) -> None:
         self.space = space
@@ -263,7 +263,7 @@ class _Places:
         self._known: dict[tuple[Any, ...], np.ndarray] = {}
 
     def sample(self, points: int, second: bool) -> np.ndarray:
-        """Features of Saltelli's sample, for Sobol indices of so many points."""
+        """Features of Saltelli's sample for Sobol indices, from `points` base points."""
         if (points, second) not in self._known:
             dimensions = len(self.space)
             problem = {

@@ -26,17 +26,18 @@ _BURN_IN, _KERNELS, _DRAWS_OF_EACH = 10, 12, 12
 _WAVES = 256
 
 _SEARCHED = 128
-"""Values from which a kernel is found: so many tell its few numbers, and the search takes time by
-the cube of how many there are. Predictions are from all values."""
+"""The kernel is found from this many values: the search takes time by the cube of their number,
+and a kernel has few parameters. Predictions use all values."""
 
 _FOLDS, _FOLDS_OF_MANY, _MANY = 10, 5, 100
-"""Folds; folds of so many values or more, of which four fifths are nearly as good as all."""
+"""The number of folds, and the number from `_MANY` values on: four fifths of many values are nearly
+as good as all of them."""
 
 _BLOCK = 1024
-"""Rows for which covariances with all values are in memory."""
+"""Rows that are predicted at a time, which bounds the memory for their covariances."""
 
 _SHUFFLES = 5
-"""How often values are folded anew: R² of one study was .33, .08, .19, .63 and .45."""
+"""The values are folded this often: R² of one study was .33, .08, .19, .63 and .45."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,9 @@ class Surrogate:
     """The response without its noise, as a posterior over functions of the features."""
 
     noisy: GaussianProcessRegressor
-    """Of standardised values, with the noise in its kernel: those that the kernel is from."""
+    """With noise in its kernel. It holds the standardised values that the kernel was found from."""
     latent: GaussianProcessRegressor
-    """Of all of them, without the noise."""
+    """Without noise. It holds all standardised values."""
     centre: float
     """Of the values."""
     scale: float
@@ -110,13 +111,13 @@ class R2:
 def cross_validated_r2(features: np.ndarray, values: np.ndarray, seed: int = 0) -> R2:
     """The share of the variance of `values` that the surrogate predicts out of fold.
 
-    Shuffled folds, ten of few values (of fewer than 20, half as many as there are values) and five
-    of many; each has its own kernel. The values are noisy, so even a perfect surrogate stays
-    below 1.
+    The values are shuffled into folds several times. There are ten folds, five from 100 values on,
+    and at most half as many folds as values. The kernel is found for each fold without its values.
+    The values are noisy, so even a perfect surrogate stays below 1.
 
     Args:
-        features: [n, features], each within [0, 1], n at least 4. No two rows are equal: of two
-            that are, one fold would know what another asks.
+        features: [n, features], each within [0, 1], n at least 4. No two rows are equal:
+            otherwise one could predict the other.
         values: [n], not all equal.
         seed: of the folds.
     """
@@ -205,7 +206,7 @@ def likely_kernels(surrogate: Surrogate, seed: int = 0) -> list[Any]:
 
 
 def _in_blocks(function: Callable[[np.ndarray], np.ndarray], features: np.ndarray) -> np.ndarray:
-    """`function` of all rows, with room for the covariances of some of them at a time."""
+    """Apply `function` to `_BLOCK` rows at a time."""
     blocks = range(0, len(features), _BLOCK)
     return np.concatenate([function(features[begin : begin + _BLOCK]) for begin in blocks])
 
@@ -213,11 +214,11 @@ def _in_blocks(function: Callable[[np.ndarray], np.ndarray], features: np.ndarra
 class Draws:
     """Functions that the response may be, given its values.
 
-    Each is a draw of the prior that is then moved by what it misses of the values. Those of the
-    prior are sums of waves whose frequencies are distributed as its spectral density: Student's t
-    with twice the smoothness as degrees of freedom. Unlike with a Cholesky factor of the joint
-    covariance, the cost is linear in the number of points (Wilson et al. 2020, "Efficiently
-    sampling functions from Gaussian process posteriors").
+    A function starts as a draw of the prior and is then moved towards the values. A draw of the
+    prior is a sum of waves whose frequencies follow its spectral density: Student's t with twice
+    the smoothness as degrees of freedom. The cost is linear in the number of points, unlike that
+    of a Cholesky factor of the joint covariance (Wilson et al. 2020, "Efficiently sampling
+    functions from Gaussian process posteriors").
     """
 
     def __init__(self, surrogate: Surrogate, kernels: list[Any], seed: int = 0) -> None:

@@ -14,7 +14,7 @@ from analysis.trials import BLOCKS, RANKED, Sweep, Trial
 _UNLIMITED = 10_000
 
 _NO_RANK = "–"
-"""Stands in the place of a rank."""
+"""Printed instead of a rank."""
 
 
 @dataclass(frozen=True)

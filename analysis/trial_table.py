@@ -35,7 +35,8 @@ _SECTIONS: Mapping[str, type[Config]] = {
     "learner": LearnerConfig,
     "training": TrainingConfig,
 }
-"""Of a config. Their fields have different names, and so a column each; a data set's is dataset."""
+"""Sections of a config. Their fields have different names, so that each is a column of its name;
+only the name of the data set is in column `dataset`."""
 
 _COLUMNS = [
     name if name != "name" else "dataset" for of in _SECTIONS.values() for name in of.model_fields
@@ -116,7 +117,7 @@ def _record(trial: Trial, sweep: Sweep) -> dict[str, Any]:
         "study": sweep.study,
         "sweep": sweep.name,
         **facts,
-        # With those that are None: a column that is missing is a field of a later version.
+        # A setting that is None has a column too: a missing column means a later field.
         **dict.fromkeys(_COLUMNS),
         **trial.config.flat(),
         "stage_settings": json.dumps(own),
@@ -124,16 +125,16 @@ def _record(trial: Trial, sweep: Sweep) -> dict[str, Any]:
 
 
 def _as_written(record: Mapping[str, str], source: str) -> Mapping[str, str]:
-    """The record with its text as it was before it was written."""
+    """The record with its original text."""
     cell = record.get("version", "1")
     check_version({"version": int(cell) if cell.isdecimal() else cell}, source)
-    # Text of version 1 stands as it is.
+    # Version 1 wrote text as it is.
     return record if cell == "1" else {name: original(text) for name, text in record.items()}
 
 
 def _trial(record: Mapping[str, str], source: str) -> Trial:
     config = parse(RunConfig, _config(record), source)
-    # An older table lacks the facts that came later.
+    # An older table lacks later facts.
     facts = {name: record.get(name) or None for name in _FACTS} | {"config": config}
     try:
         trial = TypeAdapter(Trial).validate_python(facts)

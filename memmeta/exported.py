@@ -97,7 +97,7 @@ class ExportedRun(Config):
     @model_validator(mode="before")
     @classmethod
     def _of_an_earlier_version(cls, values: Any) -> Any:
-        # What somebody wrote by hand is no record: what it leaves out has today's defaults.
+        # A config that somebody wrote by hand is no record: missing fields have today's defaults.
         if isinstance(values, dict) and values.get("provenance") and "config" in values:
             return values | {"config": completed(RunConfig, values["config"])}
         return values
@@ -116,9 +116,9 @@ class Export(Config):
     """The content of an exported file: the best runs of a study, the best first."""
 
     version: int = 1
-    """Of the record, see `memmeta.config.RECORD_VERSION`."""
+    """See `memmeta.config.RECORD_VERSION`."""
     about: list[str] = Field(default_factory=list)
-    """How the runs were chosen, by which command: in JSON, which has no comments."""
+    """How and by which command the runs were chosen. Only JSON has it; YAML has comments."""
     study: str
     """Name of the study."""
     runs: list[ExportedRun]
@@ -129,7 +129,7 @@ def read_run(path: Path, rank: int = 1) -> ExportedRun:
     """The run at `rank` (1 is the best) of an exported file, or the one of a plain config.
 
     Args:
-        path: JSON if its name ends so, else YAML.
+        path: a JSON file if its suffix is .json, otherwise a YAML file.
         rank: from 1.
 
     Raises:

@@ -1,7 +1,7 @@
 """Sensitivity of accuracy, peak memory and step time to every dimension of the space."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,8 +28,15 @@ from analysis.trials import Sweep, Trial
 TITLE = "Sensitivity"
 
 
-def section(sweep: Sweep, within: Within) -> Section | None:
+def section(
+    sweep: Sweep, within: Within, on_step: Callable[[str], None] = lambda _: None
+) -> Section | None:
     """The section, for a part of the space; None without trials of stage explore.
+
+    Args:
+        sweep: the sweep.
+        within: the part; empty: all.
+        on_step: called with the name of each response before it is analysed.
 
     Raises:
         InputError: the part is none of the space.
@@ -39,7 +46,10 @@ def section(sweep: Sweep, within: Within) -> Section | None:
     if not explored:
         return None
     trials = inside(explored, space, within)
-    found = [analyse(trials, space, response) for response in responses(sweep.metric)]
+    found = []
+    for response in responses(sweep.metric):
+        on_step(f"{TITLE}: {response.title}")
+        found.append(analyse(trials, space, response))
     fitted = any(sensitivity.r2 is not None for sensitivity in found)
     blocks: list[Block] = [_method(space)] if fitted else []
     finding = " ".join(map(_finding, found))
@@ -61,9 +71,10 @@ def _method(space: Space) -> str:
     also = f", and of how far a loop moves ({moved})," if moved else ""
     return (
         f"A Gaussian process of the dimensions{also} is fitted to the trials of stage explore, a "
-        "space-filling design, and judged by how well it predicts trials that it has not seen "
-        "(R², by cross-validation). "
-        f"From R² {THRESHOLD} on it stands for the response: its Sobol indices say which share of "
+        "space-filling design, one observation a config, and judged by how well it predicts "
+        "configs that it has not seen: R² by cross-validation, the lowest and the highest of "
+        f"several ways to fold. If even the lowest is {THRESHOLD} or more, the process stands for "
+        "the response: its Sobol indices say which share of "
         "the response's variance over the space looked at each dimension explains by itself "
         "(first order) and by itself and together with others (total order). Intervals are 95 % "
         "and hold both the doubt about the surrogate and that of sampling it. Of peak memory and "
