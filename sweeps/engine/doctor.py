@@ -21,13 +21,13 @@ from memmeta import data, provenance
 from memmeta.errors import InputError
 from sweeps.engine import cluster
 from sweeps.engine.cluster import Node
+from sweeps.engine.masking import masked
 from sweeps.engine.preflight import answered, ask, marked, software, view_problems
 from sweeps.engine.store import (
     check_database,
     connect,
     database_file,
     explained,
-    without_credentials,
 )
 
 State = Literal["ok", "warning", "failed"]
@@ -120,7 +120,7 @@ def _data(data_root: Path) -> Check:
 
 
 def _tracking(uri: str) -> Check:
-    shown = without_credentials(uri)
+    shown = masked(uri)
     try:
         with explained(uri):
             path = database_file(uri)

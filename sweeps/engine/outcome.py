@@ -32,7 +32,12 @@ class Tags:
     study: str = "memmeta.study"
     """The study's name."""
     sweep: str = "memmeta.sweep"
-    """The study with budget, seed and version: the name of the sweep's folder."""
+    """The study with budget, seed and version: the name of the sweep's folder. With #2 and so on
+    where other sweeps of that name were in the experiment before."""
+    identity: str = "memmeta.sweep_id"
+    """What the sweep's folder keeps, by which the sweep knows its runs."""
+    sequence: str = "memmeta.sequence"
+    """On a sweep: a number above those of all sweeps that started or ended before in the store."""
     settings: str = "memmeta.settings"
     """On a sweep: `Study.settings` of its stages as JSON, the space among them."""
     stage: str = "memmeta.stage"

@@ -13,7 +13,8 @@ from mlflow import MlflowClient
 from analysis.store import attach, find_runs
 from analysis.trials import Trial, read_sweep
 from memmeta.errors import InputError
-from sweeps.engine.store import default_uri, without_credentials
+from sweeps.engine.masking import without_credentials
+from sweeps.engine.store import default_uri
 from tests.analysis.stand_ins import (
     BEST,
     FACTS,

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from sweeps.engine.store import default_uri, make_database, without_credentials
+from sweeps.engine.masking import without_credentials
+from sweeps.engine.store import default_uri, make_database
 
 ROOT = Path(__file__).parents[2]
 MAKE = "import sys; from sweeps.engine.store import make_database; make_database(sys.argv[1])"

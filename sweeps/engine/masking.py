@@ -1,0 +1,80 @@
+"""Addresses of stores as they may be shown: what may be secret in them is cut out."""
+
+import re
+from urllib.parse import quote_plus, unquote, unquote_plus
+
+_HARMLESS = {
+    *("application_name", "charset", "check_same_thread", "connect_timeout", "driver", "mode"),
+    *("sslmode", "timeout", "uri", "user", "username"),
+}
+"""Options of an address whose values are no secrets."""
+
+_ADDRESS = re.compile(r"\w[\w+.-]*://(?:[^/\s](?:(?!\w://).)*@)?\S*")
+"""An address within words. A password can have spaces, so it reaches to the last @ of its line."""
+
+_SEPARATORS = re.compile(r"[\s:;,@/?&={}]+")
+
+_LONGEST = 500
+"""Characters of a reason."""
+
+
+def masked(address: str) -> str:
+    """An address without user and password, and with `***` for options that may be secret.
+
+    SQLAlchemy's parser decides what is what. Of an address that it cannot parse, or whose password
+    may end in two places, only the scheme is left.
+    """
+    # Takes a moment to import.
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    scheme, mark, rest = address.partition("://")
+    if not mark:
+        return address
+    try:
+        url = make_url(address)
+        if url.username is not None:
+            if any("@" in value for values in url.normalized_query.values() for value in values):
+                return f"{scheme}://***"
+            # A password with an unescaped @ reaches further than the parser thinks.
+            rest = rest.rpartition("@")[2]
+            url = make_url(f"{scheme}://{rest}")
+    except (ArgumentError, ValueError):
+        return f"{scheme}://***" if re.search("[@?]", rest) else address
+    options = [
+        f"{name}={quote_plus(value) if name.lower() in _HARMLESS else '***'}"
+        for name, values in url.normalized_query.items()
+        for value in values
+    ]
+    place = f"{scheme}://{rest.partition('?')[0]}"
+    return f"{place}?{'&'.join(options)}" if options else place
+
+
+def without_credentials(text: str) -> str:
+    """`text` with every address in it masked."""
+    return _ADDRESS.sub(lambda found: masked(found[0]), text)
+
+
+def reason(error: BaseException, address: str = "") -> str:
+    """The first line of what an exception says.
+
+    Args:
+        error: the exception.
+        address: of the store that it is about. Drivers repeat parts of it, so whatever `masked`
+            cuts out of it is cut out of the line too.
+    """
+    text = (str(error) or type(error).__name__).strip().splitlines()[0][: 10 * _LONGEST]
+    if address:
+        text = text.replace(address, masked(address))
+    for secret in _secrets(address):
+        text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", "***", text)
+    return without_credentials(text)[:_LONGEST]
+
+
+def _secrets(address: str) -> list[str]:
+    """The words of an address that its masked form lacks, the longest first."""
+    rest = address.partition("://")[2]
+    forms = (rest, unquote(rest), unquote_plus(rest))
+    words = {word for form in forms for word in _SEPARATORS.split(form)}
+    shown = _SEPARATORS.split(masked(address))
+    return sorted(words - {*shown, ""}, key=len, reverse=True)
