@@ -73,8 +73,11 @@ def reason(error: BaseException, address: str = "") -> str:
 
 def _secrets(address: str) -> list[str]:
     """The words of an address that its masked form lacks, the longest first."""
+    return sorted(_words(address) - _words(masked(address)), key=len, reverse=True)
+
+
+def _words(address: str) -> set[str]:
+    """Whatever stands between separators, also once escapes are decoded."""
     rest = address.partition("://")[2]
     forms = (rest, unquote(rest), unquote_plus(rest))
-    words = {word for form in forms for word in _SEPARATORS.split(form)}
-    shown = _SEPARATORS.split(masked(address))
-    return sorted(words - {*shown, ""}, key=len, reverse=True)
+    return {word for form in forms for word in _SEPARATORS.split(form) if word}

@@ -56,9 +56,9 @@ def database_file(uri: str) -> Path | None:
     return Path(database) if database and not database.startswith((":memory:", "file:")) else None
 
 
-def served(uri: str) -> bool:
-    """Whether `uri` is the address of a server, which shows its runs there, and of no database."""
-    return uri.startswith(("http://", "https://"))
+def in_database(uri: str) -> bool:
+    """Whether a store is a database, which `mlflow ui` shows; others are shown where they are."""
+    return uri.startswith(("sqlite", "mysql", "postgresql", "mssql"))
 
 
 def check_database(path: Path) -> None:

@@ -197,10 +197,7 @@ class Tracker:
         if self._parent_id is None:
             self._open()
             return
-        settings = json.dumps(self._settings)
-        if settings != self._sent_settings:
-            self._client.set_tag(self._parent_id, TAGS.settings, settings)
-            self._sent_settings = settings
+        self._send_settings(self._parent_id)
         with self._changed:
             place = next(iter(self._waiting))
             entry = self._waiting.pop(place)
@@ -291,9 +288,16 @@ class Tracker:
             tags = self._tags("sweep") | {TAGS.commit: provenance.commit()}
             run = self._client.create_run(self._experiment_id, tags=tags, run_name=self._title)
             run_id = str(run.info.run_id)
-        self._client.set_tag(run_id, TAGS.settings, json.dumps(self._settings))
+        self._send_settings(run_id)
         self._client.set_tag(run_id, TAGS.sequence, str(_following(sweeps)))
         return run_id
+
+    def _send_settings(self, run_id: str) -> None:
+        """Write what the stages were begun with. More of them begin as the sweep runs."""
+        settings = json.dumps(self._settings)
+        if settings != self._sent_settings:
+            self._client.set_tag(run_id, TAGS.settings, settings)
+            self._sent_settings = settings
 
     def _is_own(self, sweep: "Run") -> bool:
         """Whether a run is this sweep's.
