@@ -36,10 +36,15 @@ def attach(uri: str, run_id: str, folder: Path, paths: Iterable[Path]) -> None:
     """
     with explained(uri):
         artifacts.follow(uri)
-        client = connect(uri)
+        run = connect(uri).get_run(run_id)
+        # Slow to import, and after `connect` has set its environment.
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        # Clients remember where the files of a run were, also when its storage is elsewhere now.
+        repository = get_artifact_repository(run.info.artifact_uri, tracking_uri=uri)
         for path in paths:
             place = "report" / path.relative_to(folder).parent
-            client.log_artifact(run_id, str(path), place.as_posix())
+            repository.log_artifact(str(path), place.as_posix())
 
 
 def _check_database(path: Path) -> None:
