@@ -29,7 +29,7 @@ def find_runs(uri: str, query: str) -> "list[Run]":
 def attach(uri: str, run_id: str, folder: Path, paths: Iterable[Path]) -> None:
     """Add files in `folder` to a run's artifacts, under `report`.
 
-    They go to where a database is now, also when it was moved or copied.
+    In a storage folder that was moved or copied they go to the new place.
 
     Raises:
         InputError: the store cannot be reached, or takes no files.
@@ -40,7 +40,7 @@ def attach(uri: str, run_id: str, folder: Path, paths: Iterable[Path]) -> None:
         # Slow to import, and after `connect` has set its environment.
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-        # Clients remember where the files of a run were, also when its storage is elsewhere now.
+        # A client would remember the old place of a run's files.
         repository = get_artifact_repository(run.info.artifact_uri, tracking_uri=uri)
         for path in paths:
             place = "report" / path.relative_to(folder).parent

@@ -187,9 +187,9 @@ def read_sweep(uri: str, name: str) -> Sweep:
 
 
 def _last_ran(sweep: "Run") -> tuple[int, float, int]:
-    """Sorts sweeps by when they last started or ended, whatever the clocks of their drivers said.
+    """Sorts sweeps by their last start or end. Clocks count only for sweeps of older versions.
 
-    Those of versions that did not number it come first, by their clocks.
+    Those have no number and come first.
     """
     ended = float("inf") if sweep.info.end_time is None else sweep.info.end_time
     return int(sweep.data.tags.get(TAGS.sequence, 0)), ended, sweep.info.start_time

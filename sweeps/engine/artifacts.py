@@ -1,11 +1,14 @@
-"""Where the files of runs are in a database without a server: MLflow keeps absolute paths."""
+"""The folder for files of runs, where the store is a database without a server.
+
+MLflow keeps absolute paths, which are wrong after a storage folder was moved or copied.
+"""
 
 from pathlib import Path
 
 from sweeps.engine.store import database_file
 
 _TAG = "memmeta.artifacts"
-"""Of an experiment: the folder of its files, relative to that of the database."""
+"""The tag of an experiment with the folder of its files, relative to the database's folder."""
 
 _EXPERIMENTS = f"""
 SELECT e.experiment_id, e.artifact_location, t.value
@@ -25,7 +28,7 @@ AND EXISTS (
     WHERE r.experiment_id = e.experiment_id AND t.key = 'memmeta.kind'
 )
 """
-"""Those of versions that kept no relative path. In a storage it was always this one."""
+"""Experiments of older versions, which have no tag. The folder in a storage had this name."""
 
 _MOVE = (
     "UPDATE experiments SET artifact_location = :new WHERE experiment_id = :experiment",
@@ -35,12 +38,12 @@ _MOVE = (
 
 
 def location(uri: str, folder: Path) -> tuple[str | None, dict[str, str]]:
-    """Where the files of a new experiment go, and the tag of the experiment that says so.
+    """The place for files of a new experiment, and the tags that record it.
 
     Args:
-        uri: of the store. A server keeps files where it was told to. A bare database would put
-            them into whatever folder the driver was started in.
-        folder: for the files, where the store is a bare database.
+        uri: the address of the store. A server has a place for files. A database without a server
+            would put them into the folder where the driver was started.
+        folder: the place for files of such a database.
     """
     database = database_file(uri)
     if database is None:
@@ -51,10 +54,10 @@ def location(uri: str, folder: Path) -> tuple[str | None, dict[str, str]]:
 
 
 def follow(uri: str) -> None:
-    """Have the files of a database's runs go where the database is now, if it was moved or copied.
+    """Correct the paths in a database that was moved or copied together with its files.
 
     Raises:
-        sqlalchemy.exc.SQLAlchemyError: it cannot be read, or written where that is needed.
+        sqlalchemy.exc.SQLAlchemyError: the database cannot be read or corrected.
     """
     database = database_file(uri)
     if database is None:

@@ -1,4 +1,4 @@
-"""Addresses of stores as they may be shown: what may be secret in them is cut out."""
+"""Addresses of stores without the secrets in them, so that they can be shown."""
 
 import re
 from urllib.parse import quote_plus, unquote, unquote_plus
@@ -7,7 +7,7 @@ _HARMLESS = {
     *("application_name", "charset", "check_same_thread", "connect_timeout", "driver", "mode"),
     *("sslmode", "timeout", "uri", "user", "username"),
 }
-"""Options of an address whose values are no secrets."""
+"""Options of an address whose values may be shown."""
 
 _ADDRESS = re.compile(r"\w[\w+.-]*://(?:[^/\s](?:(?!\w://).)*@)?\S*")
 """An address within words. A password can have spaces, so it reaches to the last @ of its line."""
@@ -21,8 +21,8 @@ _LONGEST = 500
 def masked(address: str) -> str:
     """An address without user and password, and with `***` for options that may be secret.
 
-    SQLAlchemy's parser decides what is what. Of an address that it cannot parse, or whose password
-    may end in two places, only the scheme is left.
+    SQLAlchemy's parser finds the parts. Only the scheme is left if it cannot parse the address, or
+    if it is unclear where the password ends.
     """
     # Takes a moment to import.
     from sqlalchemy.engine import make_url
@@ -56,12 +56,12 @@ def without_credentials(text: str) -> str:
 
 
 def reason(error: BaseException, address: str = "") -> str:
-    """The first line of what an exception says.
+    """The first line of an exception's message, without secrets.
 
     Args:
         error: the exception.
-        address: of the store that it is about. Drivers repeat parts of it, so whatever `masked`
-            cuts out of it is cut out of the line too.
+        address: the address of the store that failed. Drivers repeat parts of it, so each word that
+            `masked` cuts out of it is cut out of the line too.
     """
     text = (str(error) or type(error).__name__).strip().splitlines()[0][: 10 * _LONGEST]
     if address:
@@ -77,7 +77,7 @@ def _secrets(address: str) -> list[str]:
 
 
 def _words(address: str) -> set[str]:
-    """Whatever stands between separators, also once escapes are decoded."""
+    """The words between separators, in the address as it is and with its escapes decoded."""
     rest = address.partition("://")[2]
     forms = (rest, unquote(rest), unquote_plus(rest))
     return {word for form in forms for word in _SEPARATORS.split(form) if word}

@@ -32,12 +32,12 @@ class Tags:
     study: str = "memmeta.study"
     """The study's name."""
     sweep: str = "memmeta.sweep"
-    """The study with budget, seed and version: the name of the sweep's folder. With #2 and so on
-    where other sweeps of that name were in the experiment before."""
+    """The study with budget, seed and version: the name of the sweep's folder. A
+    second sweep of that name in an experiment gets #2 after it, and so on."""
     identity: str = "memmeta.sweep_id"
-    """What the sweep's folder keeps, by which the sweep knows its runs."""
+    """The identity in the sweep's folder, by which the sweep finds its runs."""
     sequence: str = "memmeta.sequence"
-    """On a sweep: a number above those of all sweeps that started or ended before in the store."""
+    """On a sweep: counts up in the store whenever a sweep starts or ends."""
     settings: str = "memmeta.settings"
     """On a sweep: `Study.settings` of its stages as JSON, the space among them."""
     stage: str = "memmeta.stage"

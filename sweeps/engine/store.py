@@ -35,19 +35,19 @@ def default_uri(storage: Path) -> str:
 
 
 def _address(path: Path) -> str:
-    """The address of an SQLite database, with what is special in addresses escaped."""
+    """The address of an SQLite database. Special characters in the path are escaped."""
     # Takes a moment to import.
     from sqlalchemy.engine import URL
 
     plain = URL.create("sqlite", database=str(path)).render_as_string()
     if plain == f"sqlite:///{path}":
         return plain
-    # Of an address that begins with "sqlite:///" MLflow makes the folder, escapes and all.
+    # MLflow makes a folder from the escaped path if the address begins with "sqlite:///".
     return URL.create("sqlite+pysqlite", database=str(path)).render_as_string()
 
 
 def database_file(uri: str) -> Path | None:
-    """The file of the database at `uri`; None if that is no SQLite database in a file."""
+    """The file of the SQLite database at `uri`, or None for any other store."""
     if not uri.startswith("sqlite"):
         return None
     from sqlalchemy.engine import make_url
@@ -57,7 +57,7 @@ def database_file(uri: str) -> Path | None:
 
 
 def in_database(uri: str) -> bool:
-    """Whether a store is a database, which `mlflow ui` shows; others are shown where they are."""
+    """Whether a store is a database, which `mlflow ui` can show. A server shows itself."""
     return uri.startswith(("sqlite", "mysql", "postgresql", "mssql"))
 
 
@@ -77,8 +77,8 @@ def check_database(path: Path) -> None:
 def make_database(uri: str) -> None:
     """Make the database of an MLflow store in a file that is not there yet, whole or not at all.
 
-    MLflow makes its tables one after the other, and cannot use what a kill on the way left. Any
-    number of processes may call this at once: one makes it, the others wait.
+    MLflow makes its tables one after the other, and cannot use a database in which some are
+    missing. Any number of processes may call this at once: one makes it, the others wait.
     """
     path = database_file(uri)
     if path is None or path.exists():
@@ -93,14 +93,14 @@ def make_database(uri: str) -> None:
 
 
 def connect(uri: str) -> "MlflowClient":
-    """A client of the store at `uri`. What it does belongs under `explained`."""
+    """A client of the store at `uri`. Use it under `explained`."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     # Takes a second, and the environment has to be set before.
     from mlflow import MlflowClient
 
     for name in ("mlflow", "alembic"):
-        # What fails is said in one line by who asked.
+        # Callers report failures in one line.
         logging.getLogger(name).setLevel(logging.CRITICAL)
     return MlflowClient(uri)
 
@@ -128,16 +128,16 @@ def find_runs(client: "MlflowClient", query: str, deleted: bool = False) -> "lis
 
 
 class AwayError(InputError):
-    """A store that is there, and cannot be used now: another process has locked it."""
+    """A store that exists and cannot be used now, such as a database that is locked."""
 
 
 @contextmanager
 def explained(uri: str, what: str = "an MLflow store") -> Iterator[None]:
-    """Turn what goes wrong with a store, `what` it is to be, into one line.
+    """Turn any error of a store into one line, which calls the store `what`.
 
     Raises:
-        InputError: instead of the many exceptions of MLflow and of what it stands on.
-        AwayError: likewise, where it may work later.
+        InputError: the store failed.
+        AwayError: the store failed and may work later.
     """
     try:
         yield
@@ -150,7 +150,7 @@ def explained(uri: str, what: str = "an MLflow store") -> Iterator[None]:
 
 
 def _is_away(error: BaseException | None) -> bool:
-    """Whether a store is locked, or a server that is there does not answer in time."""
+    """Whether a store is locked, or a server accepted a connection and did not answer in time."""
     from mlflow.exceptions import RestException
     from urllib3.exceptions import ReadTimeoutError
 

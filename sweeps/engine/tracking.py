@@ -1,7 +1,7 @@
 """MLflow, written by the driver alone: a parent run a sweep, a child run a trial.
 
-The ledger is what has to be written, so nothing is kept here: whatever a server did not take, or a
-killed driver did not send, is found by comparing the two, and sent then.
+This module keeps nothing. It compares MLflow with the ledger and sends the difference: a server may
+have missed it, or a killed driver may not have sent it.
 """
 
 import itertools
@@ -73,7 +73,7 @@ _MEMORY = ("peak", "predicted", "reserved")
 
 
 class _Sent(NamedTuple):
-    """What MLflow has of a trial."""
+    """The state of a trial in MLflow."""
 
     run_id: str
     status: str
@@ -81,13 +81,13 @@ class _Sent(NamedTuple):
 
 
 class Tracker:
-    """Writes what the ledger knows, from a thread: a slow server cannot stall the sweep."""
+    """Writes the ledger to MLflow from a thread, so that a slow server cannot stall the sweep."""
 
     def __init__(self, ledger: Ledger, name: str, uri: str, experiment: str, files: Path) -> None:
         """Connect soon after there is something to write, in a thread, since that takes seconds.
 
         Args:
-            ledger: the record of the sweep. What of it the store does not have is sent.
+            ledger: the record of the sweep. Only the parts that the store lacks are sent.
             name: of the sweep.
             uri: of the MLflow store.
             experiment: its name there.
@@ -115,7 +115,7 @@ class Tracker:
         return self._refusal is not None
 
     def send(self, entry: Entry) -> None:
-        """Have a trial written, in place of what was to be written of it before."""
+        """Queue a trial. It replaces an older state of the same trial in the queue."""
         if entry.stage not in self._settings:
             self._settings = self._ledger.settings
         with self._changed:
@@ -125,7 +125,7 @@ class Tracker:
     def close(
         self, entries: Iterable[Entry], finished: bool, summary: Mapping[str, float]
     ) -> str | None:
-        """Write what is left, and end the sweep's run.
+        """Write the rest of the queue, and end the sweep's run.
 
         Args:
             entries: all trials, as they are in the end.
@@ -159,9 +159,9 @@ class Tracker:
         self._changed.notify()
 
     def _run(self) -> None:
-        """Open the store and write what is waiting, the oldest first.
+        """Open the store and write the queue, the oldest trial first.
 
-        After a failure it tries again, ever more rarely.
+        After a failure it tries again, with longer and longer pauses.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._closing, timeout=_HEAD_START)
@@ -179,7 +179,11 @@ class Tracker:
                 pause = min(_LONGEST_PAUSE, 2 * pause or 1.0)
 
     def _has_work(self, pause: float) -> bool:
-        """Wait for work, and `pause` seconds where the last try failed. False: it is at an end."""
+        """Wait for work, and `pause` seconds if the last try failed.
+
+        Returns:
+            False if nothing is left, or the time for trying has passed.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closing)
             if pause:
@@ -219,7 +223,7 @@ class Tracker:
             self._parent_id = parent_id
 
     def _sync(self, entry: Entry, anew: bool) -> None:
-        """Make MLflow have a trial as it is. Done twice, it leaves what it leaves done once."""
+        """Bring a trial's run up to date. A second call with the same state changes nothing."""
         if anew:
             # A run may have been begun although the answer did not come.
             assert self._parent_id
@@ -251,7 +255,7 @@ class Tracker:
         return _Sent(run.info.run_id, "running", 0)
 
     def _experiment(self) -> str:
-        """The id of the experiment, which is made if there is none."""
+        """Find or make the experiment. Returns its id."""
         name = self._experiment_name
         found = self._client.get_experiment_by_name(name)
         if found is None:
@@ -259,7 +263,7 @@ class Tracker:
             try:
                 return str(self._client.create_experiment(name, place, _EXPERIMENT_TAGS | tags))
             except Exception:
-                # Another sweep that was begun at the same time may have made it.
+                # Another sweep that began at the same time may have made it.
                 found = self._client.get_experiment_by_name(name)
                 if found is None:
                     raise
@@ -270,7 +274,7 @@ class Tracker:
         return str(found.experiment_id)
 
     def _parent(self) -> str:
-        """The id of the sweep's run, which is made if there is none."""
+        """Find or make the sweep's run. Returns its id."""
         sweeps = find_runs(self._client, f"tags.`{TAGS.kind}` = 'sweep'", deleted=True)
         own = [sweep for sweep in sweeps if self._is_own(sweep)]
         active = [sweep for sweep in own if sweep.info.lifecycle_stage != _DELETED]
@@ -293,7 +297,7 @@ class Tracker:
         return run_id
 
     def _send_settings(self, run_id: str) -> None:
-        """Write what the stages were begun with. More of them begin as the sweep runs."""
+        """Write the settings of all stages so far. Further stages begin as the sweep runs."""
         settings = json.dumps(self._settings)
         if settings != self._sent_settings:
             self._client.set_tag(run_id, TAGS.settings, settings)
@@ -302,8 +306,9 @@ class Tracker:
     def _is_own(self, sweep: "Run") -> bool:
         """Whether a run is this sweep's.
 
-        That is by identity; for a run of a version that gave none, by name. In either case it has
-        no result that the ledger has not: a copy of the sweep's folder may have gone its own way.
+        Its identity has to be the ledger's. A run of an older version has none and needs the same
+        name. The ledger also has to know all of its results: two copies of a folder have one
+        identity, and each may have finished other trials since.
         """
         tags = sweep.data.tags
         known_by = TAGS.identity if TAGS.identity in tags else TAGS.sweep
@@ -314,7 +319,10 @@ class Tracker:
         )
 
     def _has(self, run: "Run") -> bool:
-        """Whether the ledger has a trial, with the same last validation if it has ended."""
+        """Whether the ledger has the same trial. If it has ended, the last validation has to match.
+
+        Two sweeps with equal settings differ in the times of their validations.
+        """
         place, sent = _sent(run)
         entry = self._waiting.get(place)
         if entry is None or entry.key != run.data.tags[TAGS.key]:
@@ -324,12 +332,11 @@ class Tracker:
         reports = entry.result["reports"] if entry.finished and entry.result else []
         validated = {(report["step"], _milliseconds(report)) for report in reports}
         key = entry.run.data.metric.key
-        # The only place where MLflow says of the last metrics when they were.
-        metrics = run.data.to_proto().metrics
+        metrics = run.data.to_proto().metrics  # with their times, which `data.metrics` lacks
         return all((m.step, m.timestamp) in validated for m in metrics if m.key == key)
 
     def _free_title(self, sweeps: "list[Run]") -> str:
-        """The sweep's name, with a number where another sweep of the experiment is called so."""
+        """The sweep's name, with a number if another sweep of the experiment has that name."""
         taken = {
             sweep.data.tags[TAGS.sweep]
             for sweep in sweeps
@@ -376,7 +383,7 @@ class Tracker:
         self._client.set_terminated(self._parent_id, "FINISHED" if finished else "KILLED")
 
     def _note(self) -> str:
-        """What the UI shows on the sweep's page: a way to the comparison of its trials."""
+        """The text of the sweep's page in the UI, with a link that compares its trials."""
         runs = json.dumps([sent.run_id for sent in self._sent.values()][-_COMPARED:])
         experiments = quote(json.dumps([self._experiment_id]))
         address = f"#/compare-runs?runs={quote(runs)}&experiments={experiments}"
@@ -398,7 +405,7 @@ def _reports(entry: Entry) -> int:
 
 
 def _batch(entry: Entry, sent: _Sent) -> dict[str, Any]:
-    """What MLflow does not have of a trial, as the arguments of `log_batch`."""
+    """The part of a trial that MLflow lacks, as the arguments of `log_batch`."""
     from mlflow.entities import Metric, Param, RunTag
 
     tags = {TAGS.status: entry.status, TAGS.reports: str(_reports(entry))}
@@ -424,7 +431,7 @@ def _batch(entry: Entry, sent: _Sent) -> dict[str, Any]:
 
 
 def _whole(result: Mapping[str, Any]) -> dict[str, float]:
-    """What is known of a trial as a whole, under the names of MLflow metrics."""
+    """The values that a trial has once, under the names of MLflow metrics."""
     sizes = {f"{name}_memory_mib": result.get(f"{name}_memory_bytes") for name in _MEMORY}
     values = {name: None if size is None else size / 2**20 for name, size in sizes.items()}
     values |= {name: result.get(name) for name in ("seconds_per_step", "seconds")}
