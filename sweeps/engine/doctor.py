@@ -24,6 +24,7 @@ from sweeps.engine.cluster import Node
 from sweeps.engine.masking import masked
 from sweeps.engine.preflight import answered, ask, marked, software, view_problems
 from sweeps.engine.store import (
+    AwayError,
     check_database,
     connect,
     database_file,
@@ -129,6 +130,8 @@ def _tracking(uri: str) -> Check:
                     return Check("tracking", "ok", f"{shown}: made by the first sweep")
                 check_database(path)
             connect(uri).search_experiments(max_results=1)
+    except AwayError as error:
+        return Check("tracking", "warning", f"{error.message}: a sweep waits for it")
     except InputError as error:
         return Check("tracking", "failed", error.message)
     return Check("tracking", "ok", f"{shown}: can be read")

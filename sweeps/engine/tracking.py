@@ -11,7 +11,7 @@ import shlex
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
@@ -292,9 +292,17 @@ class Tracker:
             tags = self._tags("sweep") | {TAGS.commit: provenance.commit()}
             run = self._client.create_run(self._experiment_id, tags=tags, run_name=self._title)
             run_id = str(run.info.run_id)
+            self._adopt_orphans(run_id, {str(sweep.info.run_id) for sweep in sweeps})
         self._send_settings(run_id)
         self._client.set_tag(run_id, TAGS.sequence, str(_following(sweeps)))
         return run_id
+
+    def _adopt_orphans(self, parent_id: str, sweep_ids: Collection[str]) -> None:
+        """Take over trials of this sweep whose parent is none of `sweep_ids`: deleted for good."""
+        query = f"tags.`{TAGS.identity}` = '{self._identity}' and tags.`{TAGS.kind}` = 'trial'"
+        for run in self._search(query):
+            if run.data.tags[_PARENT_TAG] not in sweep_ids and self._has(run):
+                self._client.set_tag(run.info.run_id, _PARENT_TAG, parent_id)
 
     def _send_settings(self, run_id: str) -> None:
         """Write the settings of all stages so far. Further stages begin as the sweep runs."""
@@ -356,7 +364,10 @@ class Tracker:
         )
 
     def _children(self, parent_id: str) -> "list[Run]":
-        query = f"tags.`{_PARENT_TAG}` = '{parent_id}'"
+        return self._search(f"tags.`{_PARENT_TAG}` = '{parent_id}'")
+
+    def _search(self, query: str) -> "list[Run]":
+        """The runs of the experiment that match `query`."""
         return all_pages(
             lambda token: self._client.search_runs([self._experiment_id], query, page_token=token)
         )

@@ -338,6 +338,20 @@ def test_a_sweep_whose_run_was_deleted_names_two_ways_out(tmp_path, uri):
     assert sweeps(uri) == {NAME: [0.1, 0.2]}
 
 
+def test_a_sweep_whose_run_was_deleted_for_good_takes_its_trials_back(tmp_path, uri):
+    ann = tmp_path / "ann"
+    drive(ann, uri, 0.1)
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(STUDY.name)
+    (run,) = client.search_runs([experiment.experiment_id], f"tags.`{TAGS.kind}` = 'sweep'")
+    client.delete_run(run.info.run_id)
+    # As `mlflow gc` does, which takes seconds to start.
+    client._tracking_client.store._hard_delete_run(run.info.run_id)
+    drive(ann, uri, 0.2)
+    assert sweeps(uri) == {NAME: [0.1, 0.2]}
+    assert len(client.search_runs([experiment.experiment_id])) == 3
+
+
 def test_a_sweep_all_of_whose_runs_were_deleted_is_written_again(tmp_path, uri):
     ann = tmp_path / "ann"
     drive(ann, uri, 0.1)
