@@ -31,16 +31,17 @@ def masked(address: str) -> str:
     scheme, mark, rest = address.partition("://")
     if not mark:
         return address
+    hidden = f"{scheme}://***" if re.search("[@?]", rest) else address
     try:
         url = make_url(address)
         if url.username is not None:
             if any("@" in value for values in url.normalized_query.values() for value in values):
-                return f"{scheme}://***"
+                return hidden
             # A password with an unescaped @ reaches further than the parser thinks.
             rest = rest.rpartition("@")[2]
             url = make_url(f"{scheme}://{rest}")
     except (ArgumentError, ValueError):
-        return f"{scheme}://***" if re.search("[@?]", rest) else address
+        return hidden
     options = [
         f"{name}={quote_plus(value) if name.lower() in _HARMLESS else '***'}"
         for name, values in url.normalized_query.items()
@@ -63,7 +64,8 @@ def reason(error: BaseException, address: str = "") -> str:
         address: the address of the store that failed. Drivers repeat parts of it, so each word that
             `masked` cuts out of it is cut out of the line too.
     """
-    text = (str(error) or type(error).__name__).strip().splitlines()[0][: 10 * _LONGEST]
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    text = lines[0][: 10 * _LONGEST]
     if address:
         text = text.replace(address, masked(address))
     for secret in _secrets(address):

@@ -35,6 +35,7 @@ def test_passwords_are_cut_out_however_they_are_written(scheme, password):
         URL.create(scheme, **parts).render_as_string(hide_password=False),
         f"{scheme}://ada:{password}@host/db",
         f"{scheme}://ada:{password}@host:5432",
+        f"{scheme}://ada:{password}@host:port",
     ):
         for text in shown(address):
             assert SECRET not in text
@@ -85,8 +86,9 @@ def test_what_holds_no_secret_is_shown_as_it_is(address):
     assert reason(OSError(f"no: {address}"), address) == f"no: {address}"
 
 
-@given(st.text())
-def test_any_text_can_be_masked(text):
+@given(st.sampled_from(["", "postgresql://", "http://", "sqlite:///"]), st.text())
+def test_any_text_can_be_masked(scheme, text):
+    text = scheme + text
     masked(text)
     without_credentials(text)
     reason(ValueError(text), text)
