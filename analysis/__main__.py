@@ -17,7 +17,8 @@ from analysis.trials import Sweep, read_sweep
 from memmeta.command_line import data_root_option, device_option, threads_option
 from memmeta.errors import InputError
 from memmeta.sizes import Size
-from sweeps.engine.store import default_uri, without_credentials
+from sweeps.engine.masking import masked
+from sweeps.engine.store import default_uri
 
 
 def _of_store(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -272,7 +273,7 @@ def report(
 def _place(storage: Path, tracking_uri: str | None) -> list[str]:
     """The options that say where the results are."""
     if tracking_uri:
-        return ["--tracking-uri", without_credentials(tracking_uri)]
+        return ["--tracking-uri", masked(tracking_uri)]
     return ["--storage", str(storage)]
 
 

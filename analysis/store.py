@@ -5,14 +5,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memmeta.errors import InputError
-from sweeps.engine.store import all_pages, check_database, connect, database_file, explained
+from sweeps.engine import artifacts
+from sweeps.engine.store import check_database, connect, database_file, explained
+from sweeps.engine.store import find_runs as find_runs_of
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
 
 def find_runs(uri: str, query: str) -> "list[Run]":
-    """All runs of all experiments that match `query`, the earliest begun first.
+    """All runs of all experiments that match `query`.
 
     Raises:
         InputError: there is no MLflow store at `uri`, or it cannot be read.
@@ -21,26 +23,28 @@ def find_runs(uri: str, query: str) -> "list[Run]":
         path = database_file(uri)
         if path is not None:
             _check_database(path)
-        client = connect(uri)
-        experiments = all_pages(lambda token: client.search_experiments(page_token=token))
-        ids = [experiment.experiment_id for experiment in experiments]
-        order = ["attributes.start_time ASC"]
-        return all_pages(
-            lambda token: client.search_runs(ids, query, order_by=order, page_token=token)
-        )
+        return find_runs_of(connect(uri), query)
 
 
 def attach(uri: str, run_id: str, folder: Path, paths: Iterable[Path]) -> None:
     """Add files in `folder` to a run's artifacts, under `report`.
 
+    In a storage folder that was moved or copied they go to the new place.
+
     Raises:
         InputError: the store cannot be reached, or takes no files.
     """
     with explained(uri):
-        client = connect(uri)
+        artifacts.follow(uri)
+        run = connect(uri).get_run(run_id)
+        # Slow to import, and after `connect` has set its environment.
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        # A client would remember the old place of a run's files.
+        repository = get_artifact_repository(run.info.artifact_uri, tracking_uri=uri)
         for path in paths:
             place = "report" / path.relative_to(folder).parent
-            client.log_artifact(run_id, str(path), place.as_posix())
+            repository.log_artifact(str(path), place.as_posix())
 
 
 def _check_database(path: Path) -> None:

@@ -9,8 +9,8 @@ from analysis.store import find_runs
 from memmeta.config import RunConfig, parse
 from memmeta.errors import InputError
 from memmeta.metric import Metric
+from sweeps.engine.masking import masked
 from sweeps.engine.outcome import INFEASIBLE, TAGS, Stage, Status
-from sweeps.engine.store import without_credentials
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -163,16 +163,15 @@ def read_sweep(uri: str, name: str) -> Sweep:
     Args:
         uri: the store, a database or a server.
         name: a study, for the sweep of it that ran last; a sweep, in full; or the id of a
-            sweep's run, for there can be two of one name in a shared store.
+            sweep's run.
 
     Raises:
         InputError: the store cannot be read, or has no such sweep.
     """
-    sweeps = find_runs(uri, f"tags.`{TAGS.kind}` = 'sweep'")
+    sweeps = sorted(find_runs(uri, f"tags.`{TAGS.kind}` = 'sweep'"), key=_last_ran)
     meant = [run for run in sweeps if name in (_study(run), _sweep(run), run.info.run_id)]
     if not meant:
         raise InputError(f"no study or sweep {name} in {_listing(uri, sweeps)}")
-    meant.sort(key=_last_ran)
     parent = meant.pop()
     parent_id = parent.info.run_id
     children = find_runs(
@@ -187,10 +186,13 @@ def read_sweep(uri: str, name: str) -> Sweep:
     )
 
 
-def _last_ran(sweep: "Run") -> tuple[float, int]:
-    """Sorts sweeps by when they ended, which one that went on did anew; those that run, last."""
+def _last_ran(sweep: "Run") -> tuple[int, float, int]:
+    """Sorts sweeps by their last start or end. Clocks count only for sweeps of older versions.
+
+    Those have no number and come first.
+    """
     ended = float("inf") if sweep.info.end_time is None else sweep.info.end_time
-    return ended, sweep.info.start_time
+    return int(sweep.data.tags.get(TAGS.sequence, 0)), ended, sweep.info.start_time
 
 
 def ordered(trials: Iterable[Trial]) -> tuple[Trial, ...]:
@@ -263,7 +265,7 @@ def _label(run: "Run", sweeps: "list[Run]") -> str:
 
 
 def _listing(uri: str, sweeps: "list[Run]") -> str:
-    place = without_credentials(uri)
+    place = masked(uri)
     if not sweeps:
         return f"{place}, which has none"
     of_study: dict[str, list[str]] = {}

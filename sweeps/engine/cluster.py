@@ -19,7 +19,7 @@ from rich.console import Console
 
 from memmeta.errors import InputError
 from memmeta.runtime import ALLOCATOR_ENVIRONMENT
-from sweeps.engine.store import reason
+from sweeps.engine.masking import reason
 
 Node = dict[str, Any]
 """As `ray.nodes` has it."""

@@ -68,8 +68,9 @@ _OPTIONS = (
         help="Folder for everything of the sweep: journal, checkpoints, mlflow.db.",
     ),
     click.option("--fresh", is_flag=True, help="Begin a new version of the sweep."),
-    click.option("--ledger", metavar="URL", help="Database that keeps the record of the sweep, "
-                 "instead of a journal in the storage folder."),
+    click.option("--ledger", metavar="URL", envvar="MEMMETA_LEDGER", show_envvar=True,
+                 help="Database that keeps the record of the sweep, instead of a journal in the "
+                 "storage folder."),
     click.option("--max-concurrent", type=click.IntRange(min=1), help="Trials that run at once."),
     click.option(
         "--cpus-per-trial",

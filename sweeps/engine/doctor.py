@@ -21,13 +21,14 @@ from memmeta import data, provenance
 from memmeta.errors import InputError
 from sweeps.engine import cluster
 from sweeps.engine.cluster import Node
+from sweeps.engine.masking import masked
 from sweeps.engine.preflight import answered, ask, marked, software, view_problems
 from sweeps.engine.store import (
+    AwayError,
     check_database,
     connect,
     database_file,
     explained,
-    without_credentials,
 )
 
 State = Literal["ok", "warning", "failed"]
@@ -120,7 +121,7 @@ def _data(data_root: Path) -> Check:
 
 
 def _tracking(uri: str) -> Check:
-    shown = without_credentials(uri)
+    shown = masked(uri)
     try:
         with explained(uri):
             path = database_file(uri)
@@ -129,6 +130,8 @@ def _tracking(uri: str) -> Check:
                     return Check("tracking", "ok", f"{shown}: made by the first sweep")
                 check_database(path)
             connect(uri).search_experiments(max_results=1)
+    except AwayError as error:
+        return Check("tracking", "warning", f"{error.message}: a sweep waits for it")
     except InputError as error:
         return Check("tracking", "failed", error.message)
     return Check("tracking", "ok", f"{shown}: can be read")

@@ -34,7 +34,8 @@ _SETTINGS = "settings"
 # what it reported last without its validations. Each of these has its own: see `_validation`. A
 # trial that `search` learned from `explore` has its place there.
 _INDEX, _PARAMS, _SEED, _RESULT, _EXPLORED = "index", "params", "seed", "result", "explored"
-# Of a stage in a database: the identity of the sweep's folder, and the file there that has it too.
+# Of a stage in a database: the identity of the sweep's folder, and the file of every folder that
+# has it. A folder that is moved or copied keeps it.
 _FOLDER, _IDENTITY = "folder", "ledger.id"
 
 _VERSION = "version"
@@ -158,7 +159,8 @@ class Ledger:
         self._storage = _open(folder, url)
         summaries = optuna.get_all_study_summaries(self._storage)
         begun = {summary.study_name: summary.user_attrs for summary in summaries}
-        self._owner = None if url is None else _identity(folder)
+        self.identity = _identity(folder)
+        self._owner = None if url is None else self.identity
         for stage in STAGES:
             if begun.get(self._book_name(stage), {}).get(_FOLDER, self._owner) != self._owner:
                 raise InputError(
@@ -182,9 +184,9 @@ class Ledger:
             self.study = study.continuing(self.settings.values())
             for stage in stages:
                 self._check_settings(stage, folder)
-        if self._owner:
+        if not (folder / _IDENTITY).exists():
             with whole(folder / _IDENTITY) as file:
-                file.write(self._owner.encode())
+                file.write(self.identity.encode())
         with _damage_in_one_line(folder):
             for book in self._books.values():
                 self._settle(book)
@@ -495,8 +497,11 @@ def _open(folder: Path, url: str | None) -> BaseStorage:
             raise InputError(f"--ledger: the record of this sweep is {journal}; leave --ledger out")
         with explained(url, "the record of a sweep"):
             return RDBStorage(url)
-    if (folder / _IDENTITY).exists():
-        raise InputError(f"{folder}: the record of this sweep is in a database; name its --ledger")
+    if (folder / _IDENTITY).exists() and not journal.exists():
+        raise InputError(
+            f"{folder}: the record of this sweep is in a database; name its --ledger. "
+            f"If it was never in one, {journal.name} is lost: begin a new version with --fresh"
+        )
     try:
         _mend(journal)
         _check_lines(journal)
@@ -546,7 +551,7 @@ def _check_lines(journal: Path) -> None:
 
 
 def _identity(folder: Path) -> str:
-    """Tells the folder of a sweep from others in a database, also when it was moved."""
+    """Tells the folder of a sweep from others in a store, also when it was moved."""
     path = folder / _IDENTITY
     return path.read_text() if path.exists() else uuid.uuid4().hex
 

@@ -32,7 +32,12 @@ class Tags:
     study: str = "memmeta.study"
     """The study's name."""
     sweep: str = "memmeta.sweep"
-    """The study with budget, seed and version: the name of the sweep's folder."""
+    """The study with budget, seed and version: the name of the sweep's folder. A
+    second sweep of that name in an experiment gets #2 after it, and so on."""
+    identity: str = "memmeta.sweep_id"
+    """The identity in the sweep's folder, by which the sweep finds its runs."""
+    sequence: str = "memmeta.sequence"
+    """On a sweep: counts up in the store whenever a sweep starts or ends."""
     settings: str = "memmeta.settings"
     """On a sweep: `Study.settings` of its stages as JSON, the space among them."""
     stage: str = "memmeta.stage"

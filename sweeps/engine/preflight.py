@@ -23,7 +23,7 @@ from memmeta import data
 from memmeta.data import Dataset
 from memmeta.errors import InputError
 from sweeps.engine.cluster import Node, alive_nodes, trial_nodes
-from sweeps.engine.store import reason
+from sweeps.engine.masking import reason
 from sweeps.engine.trainable import MetaTrainable
 
 T = TypeVar("T")

@@ -21,13 +21,14 @@ from memmeta.errors import InputError
 from memmeta.prediction import predict_trial_memory
 from sweeps.engine import cluster
 from sweeps.engine.ledger import Ledger, only_one
+from sweeps.engine.masking import masked
 from sweeps.engine.options import Options
 from sweeps.engine.placement import Placement, find_devices
 from sweeps.engine.preflight import Question, check_nodes, guarded, marked, software
 from sweeps.engine.progress import Progress
 from sweeps.engine.schedule import Schedule, quotas
 from sweeps.engine.search import LedgerSearch, Recorder, Watch
-from sweeps.engine.store import default_uri, without_credentials
+from sweeps.engine.store import default_uri, in_database
 from sweeps.engine.study import Study
 from sweeps.engine.table import best_table
 from sweeps.engine.tracking import Tracker
@@ -240,19 +241,23 @@ def _summarise(console: Console, options: Options, ledger: Ledger, schedule: Sch
         )
     if not schedule.finished:
         console.print(f"{schedule.done()} of {schedule.total} done; the same command goes on")
-    where, store = "", shlex.quote(without_credentials(options.tracking_uri))
+    for command in _further(options, ledger.study.name, bool(best)):
+        console.print(command, soft_wrap=True, markup=False)
+
+
+def _further(options: Options, study: str, ranked: bool) -> Iterator[str]:
+    """Commands that look further into a sweep, and where its runs are shown."""
+    where, store = "", shlex.quote(masked(options.tracking_uri))
     if options.tracking_uri != default_uri(options.storage):
         where = f" --tracking-uri {store}"
     elif options.storage != Path("runs").resolve():
         where = f" --storage {shlex.quote(str(options.storage))}"
-    name = ledger.study.name
-    further = f"export {name} --top 3 --out best.yaml" if best else f"report {name} --out report"
-    for command in (
-        f"python -m analysis trials {name}{where}",
-        f"python -m analysis {further}{where}",
-        f"mlflow ui --backend-store-uri {store}",
-    ):
-        console.print(command, soft_wrap=True, markup=False)
+    yield f"python -m analysis trials {study}{where}"
+    further = (
+        f"export {study} --top 3 --out best.yaml" if ranked else f"report {study} --out report"
+    )
+    yield f"python -m analysis {further}{where}"
+    yield f"mlflow ui --backend-store-uri {store}" if in_database(options.tracking_uri) else store
 
 
 _SAID = {

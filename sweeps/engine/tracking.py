@@ -1,29 +1,34 @@
 """MLflow, written by the driver alone: a parent run a sweep, a child run a trial.
 
-The ledger is what has to be written, so nothing is kept here: whatever a server did not take, or a
-killed driver did not send, is found by comparing the two, and sent then.
+This module keeps nothing. It compares MLflow with the ledger and sends the difference: a server may
+have missed it, or a killed driver may not have sent it.
 """
 
+import itertools
 import json
+import math
+import shlex
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 from memmeta import provenance
 from memmeta.errors import InputError
+from sweeps.engine import artifacts
 from sweeps.engine.ledger import Entry, Ledger
+from sweeps.engine.masking import masked, reason
 from sweeps.engine.outcome import FINAL, TAGS, Stage
 from sweeps.engine.store import (
+    AwayError,
     all_pages,
     connect,
-    database_file,
     explained,
+    find_runs,
     make_database,
-    reason,
 )
 
 if TYPE_CHECKING:
@@ -54,6 +59,12 @@ _LONGEST_PAUSE = 30.0
 _PATIENCE = 20.0
 """Seconds for which a server that does not answer is tried when the sweep is at its end."""
 
+_LAST_PAUSE = 1.0
+"""Seconds between two of those tries."""
+
+_DELETED = "deleted"
+"""As MLflow has it."""
+
 _LONGEST_TAG = 5000
 """Characters that every MLflow store takes."""
 
@@ -62,7 +73,7 @@ _MEMORY = ("peak", "predicted", "reserved")
 
 
 class _Sent(NamedTuple):
-    """What MLflow has of a trial."""
+    """The state of a trial in MLflow."""
 
     run_id: str
     status: str
@@ -70,28 +81,30 @@ class _Sent(NamedTuple):
 
 
 class Tracker:
-    """Writes what the ledger knows, from a thread: a slow server cannot stall the sweep."""
+    """Writes the ledger to MLflow from a thread, so that a slow server cannot stall the sweep."""
 
-    def __init__(
-        self, ledger: Ledger, name: str, uri: str, experiment: str, artifacts: Path
-    ) -> None:
+    def __init__(self, ledger: Ledger, name: str, uri: str, experiment: str, files: Path) -> None:
         """Connect soon after there is something to write, in a thread, since that takes seconds.
 
         Args:
-            ledger: the record of the sweep. What of it the store does not have is sent.
+            ledger: the record of the sweep. Only the parts that the store lacks are sent.
             name: of the sweep.
             uri: of the MLflow store.
             experiment: its name there.
-            artifacts: folder for files, where the store is a bare database.
+            files: folder for artifacts, where the store is a bare database.
         """
-        self._study = ledger.study
-        self._name = name
-        self._settings = json.dumps(ledger.settings)
-        self._place = uri, experiment, artifacts
+        self._ledger = ledger
+        self._name = self._title = name
+        self._identity = ledger.identity
+        self._settings = ledger.settings
+        self._sent_settings = ""
+        self._uri, self._experiment_name, self._files = uri, experiment, files
+        self._parent_id: str | None = None  # until the store is open
         self._sent: dict[tuple[Stage, int], _Sent] = {}
         self._waiting = {entry.place: entry for entry in ledger.entries()}
         self._changed = threading.Condition()
         self._closing = False
+        self._deadline = math.inf
         self._problem: str | None = None
         self._refusal: InputError | None = None
         self._thread = threading.Thread(target=self._run, name="mlflow", daemon=True)
@@ -102,7 +115,9 @@ class Tracker:
         return self._refusal is not None
 
     def send(self, entry: Entry) -> None:
-        """Have a trial written, in place of what was to be written of it before."""
+        """Queue a trial. It replaces an older state of the same trial in the queue."""
+        if entry.stage not in self._settings:
+            self._settings = self._ledger.settings
         with self._changed:
             self._waiting[entry.place] = entry
             self._wake()
@@ -110,7 +125,7 @@ class Tracker:
     def close(
         self, entries: Iterable[Entry], finished: bool, summary: Mapping[str, float]
     ) -> str | None:
-        """Write what is left, and end the sweep's run.
+        """Write the rest of the queue, and end the sweep's run.
 
         Args:
             entries: all trials, as they are in the end.
@@ -130,12 +145,12 @@ class Tracker:
         self._thread.join()
         if self._refusal:
             raise self._refusal
-        if self._waiting:
+        if self._waiting or self._parent_id is None:
             return f"trials not in MLflow yet: {len(self._waiting)} ({self._problem})"
         try:
             self._end_parent(finished, summary)
         except Exception as error:
-            return f"the sweep's summary is not in MLflow yet ({reason(error)})"
+            return f"the sweep's summary is not in MLflow yet ({reason(error, self._uri)})"
         return None
 
     def _wake(self) -> None:
@@ -144,53 +159,75 @@ class Tracker:
         self._changed.notify()
 
     def _run(self) -> None:
+        """Open the store and write the queue, the oldest trial first.
+
+        After a failure it tries again, with longer and longer pauses.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self._closing, timeout=_HEAD_START)
-        uri, experiment, artifacts = self._place
-        try:
-            with explained(uri):
-                make_database(uri)
-                self._client = connect(uri)
-                self._experiment_id = self._experiment(experiment, uri, artifacts)
-                self._parent_id = self._parent()
-                self._sent = self._find_sent()
-        except InputError as error:
-            self._refusal = error
-        else:
-            self._write()
-
-    def _write(self) -> None:
-        """Write what is waiting, the oldest first; after a failure try again, ever more rarely."""
-        pause, begun_closing = 0.0, None
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._closing)
-                if pause and not self._closing:
-                    self._changed.wait_for(lambda: self._closing, timeout=pause)
-                if self._closing:
-                    begun_closing = begun_closing or time.monotonic()
-                    patience = begun_closing + _PATIENCE - time.monotonic()
-                    if not self._waiting or (pause and patience < 0):
-                        return
-                place = next(iter(self._waiting))
-                entry = self._waiting.pop(place)
+        pause = 0.0
+        while self._has_work(pause):
             try:
-                self._sync(entry, anew=pause > 0)
+                self._work(anew=pause > 0)
                 pause = 0.0
             except Exception as error:
                 # MLflow, SQLAlchemy and HTTP clients share no narrower base.
-                self._problem = reason(error)
+                if isinstance(error, InputError) and not isinstance(error, AwayError):
+                    self._refusal = error
+                    return
+                self._problem = reason(error, self._uri)
                 pause = min(_LONGEST_PAUSE, 2 * pause or 1.0)
-                with self._changed:
-                    self._waiting.setdefault(place, entry)
-                if self._closing:
-                    time.sleep(1.0)
+
+    def _has_work(self, pause: float) -> bool:
+        """Wait for work, and `pause` seconds if the last try failed.
+
+        Returns:
+            False if nothing is left, or the time for trying has passed.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closing)
+            if pause:
+                self._changed.wait_for(lambda: self._closing, timeout=pause)
+            if not self._closing:
+                return True
+            self._deadline = min(self._deadline, time.monotonic() + _PATIENCE)
+        if pause:
+            time.sleep(_LAST_PAUSE)
+            return time.monotonic() < self._deadline
+        return bool(self._waiting) or self._parent_id is None
+
+    def _work(self, anew: bool) -> None:
+        """Open the store if it is not open yet, or else write a trial."""
+        if self._parent_id is None:
+            self._open()
+            return
+        self._send_settings(self._parent_id)
+        with self._changed:
+            place = next(iter(self._waiting))
+            entry = self._waiting.pop(place)
+        try:
+            self._sync(entry, anew)
+        except Exception:
+            with self._changed:
+                self._waiting.setdefault(place, entry)
+            raise
+
+    def _open(self) -> None:
+        with explained(self._uri):
+            make_database(self._uri)
+            self._client = connect(self._uri)
+            self._experiment_id = self._experiment()
+            artifacts.follow(self._uri)
+            parent_id = self._parent()
+            self._sent = dict(map(_sent, self._children(parent_id)))
+            self._parent_id = parent_id
 
     def _sync(self, entry: Entry, anew: bool) -> None:
-        """Make MLflow have a trial as it is. Done twice, it leaves what it leaves done once."""
+        """Bring a trial's run up to date. A second call with the same state changes nothing."""
         if anew:
             # A run may have been begun although the answer did not come.
-            self._sent = self._find_sent()
+            assert self._parent_id
+            self._sent = dict(map(_sent, self._children(self._parent_id)))
         sent = self._sent.get(entry.place)
         if sent and (sent.status, sent.reports) == (entry.status, _reports(entry)):
             return
@@ -209,7 +246,7 @@ class Tracker:
             _PARENT_TAG: self._parent_id,
             TAGS.stage: entry.stage,
             TAGS.index: str(entry.index),
-            TAGS.key: entry.run.key,
+            TAGS.key: entry.key,
             TAGS.config: entry.run.model_dump_json(),
             TAGS.status: "running",
             TAGS.reports: "0",
@@ -217,59 +254,161 @@ class Tracker:
         run = self._client.create_run(self._experiment_id, tags=tags, run_name=entry.name)
         return _Sent(run.info.run_id, "running", 0)
 
-    def _experiment(self, name: str, uri: str, artifacts: Path) -> str:
+    def _experiment(self) -> str:
+        """Find or make the experiment. Returns its id."""
+        name = self._experiment_name
         found = self._client.get_experiment_by_name(name)
-        if found:
-            return str(found.experiment_id)
-        # A server keeps artifacts where it was told to; a bare database would put them into
-        # whatever folder the driver was started in.
-        location = artifacts.as_uri() if database_file(uri) else None
-        return str(self._client.create_experiment(name, location, _EXPERIMENT_TAGS))
+        if found is None:
+            place, tags = artifacts.location(self._uri, self._files)
+            try:
+                return str(self._client.create_experiment(name, place, _EXPERIMENT_TAGS | tags))
+            except Exception:
+                # Another sweep that began at the same time may have made it.
+                found = self._client.get_experiment_by_name(name)
+                if found is None:
+                    raise
+        if found.lifecycle_stage == _DELETED:
+            raise self._deleted(
+                f"experiment {name}", f"experiments restore -x {found.experiment_id}"
+            )
+        return str(found.experiment_id)
 
     def _parent(self) -> str:
-        query = f"tags.`{TAGS.sweep}` = '{self._name}' and tags.`{TAGS.kind}` = 'sweep'"
-        runs = self._client.search_runs([self._experiment_id], query, max_results=1)
-        if runs:
-            run_id = str(runs[0].info.run_id)
+        """Find or make the sweep's run. Returns its id."""
+        sweeps = find_runs(self._client, f"tags.`{TAGS.kind}` = 'sweep'", deleted=True)
+        own = [sweep for sweep in sweeps if self._is_own(sweep)]
+        active = [sweep for sweep in own if sweep.info.lifecycle_stage != _DELETED]
+        for sweep in own:
+            if not active and self._children(sweep.info.run_id):
+                restore = f"runs restore --run-id {sweep.info.run_id}"
+                raise self._deleted(f"the run of sweep {self._name}", restore)
+        if active:
+            run_id = str(active[0].info.run_id)
+            self._title = str(active[0].data.tags[TAGS.sweep])
             self._client.update_run(run_id, status="RUNNING")
+            self._client.set_tag(run_id, TAGS.identity, self._identity)
         else:
+            self._title = self._free_title(sweeps)
             tags = self._tags("sweep") | {TAGS.commit: provenance.commit()}
-            run = self._client.create_run(self._experiment_id, tags=tags, run_name=self._name)
+            run = self._client.create_run(self._experiment_id, tags=tags, run_name=self._title)
             run_id = str(run.info.run_id)
-        self._client.set_tag(run_id, TAGS.settings, self._settings)
+            self._adopt_orphans(run_id, {str(sweep.info.run_id) for sweep in sweeps})
+        self._send_settings(run_id)
+        self._client.set_tag(run_id, TAGS.sequence, str(_following(sweeps)))
         return run_id
 
-    def _find_sent(self) -> dict[tuple[Stage, int], _Sent]:
-        query = f"tags.`{_PARENT_TAG}` = '{self._parent_id}'"
-        runs: list[Run] = all_pages(
+    def _adopt_orphans(self, parent_id: str, sweep_ids: Collection[str]) -> None:
+        """Take over trials of this sweep whose parent is none of `sweep_ids`: deleted for good."""
+        query = f"tags.`{TAGS.identity}` = '{self._identity}' and tags.`{TAGS.kind}` = 'trial'"
+        for run in self._search(query):
+            if run.data.tags[_PARENT_TAG] not in sweep_ids and self._has(run):
+                self._client.set_tag(run.info.run_id, _PARENT_TAG, parent_id)
+
+    def _send_settings(self, run_id: str) -> None:
+        """Write the settings of all stages so far. Further stages begin as the sweep runs."""
+        settings = json.dumps(self._settings)
+        if settings != self._sent_settings:
+            self._client.set_tag(run_id, TAGS.settings, settings)
+            self._sent_settings = settings
+
+    def _is_own(self, sweep: "Run") -> bool:
+        """Whether a run is this sweep's.
+
+        Its identity has to be the ledger's. A run of an older version has none and needs the same
+        name. The ledger also has to know all of its results: two copies of a folder have one
+        identity, and each may have finished other trials since.
+        """
+        tags = sweep.data.tags
+        known_by = TAGS.identity if TAGS.identity in tags else TAGS.sweep
+        return (
+            sweep.info.experiment_id == self._experiment_id
+            and tags[known_by] in (self._identity, self._name)
+            and all(map(self._has, self._children(sweep.info.run_id)))
+        )
+
+    def _has(self, run: "Run") -> bool:
+        """Whether the ledger has the same trial. If it has ended, the last validation has to match.
+
+        Two sweeps with equal settings differ in the times of their validations.
+        """
+        place, sent = _sent(run)
+        entry = self._waiting.get(place)
+        if entry is None or entry.key != run.data.tags[TAGS.key]:
+            return False
+        if sent.status not in FINAL or not sent.reports:
+            return True
+        reports = entry.result["reports"] if entry.finished and entry.result else []
+        validated = {(report["step"], _milliseconds(report)) for report in reports}
+        key = entry.run.data.metric.key
+        metrics = run.data.to_proto().metrics  # with their times, which `data.metrics` lacks
+        return all((m.step, m.timestamp) in validated for m in metrics if m.key == key)
+
+    def _free_title(self, sweeps: "list[Run]") -> str:
+        """The sweep's name, with a number if another sweep of the experiment has that name."""
+        taken = {
+            sweep.data.tags[TAGS.sweep]
+            for sweep in sweeps
+            if sweep.info.experiment_id == self._experiment_id
+            and sweep.info.lifecycle_stage != _DELETED
+        }
+        numbered = (f"{self._name}#{number}" for number in itertools.count(2))
+        titles = itertools.chain([self._name], numbered)
+        return next(title for title in titles if title not in taken)
+
+    def _deleted(self, what: str, command: str) -> InputError:
+        shown = masked(self._uri)
+        return InputError(
+            f"{shown}: {what} was deleted in MLflow. Either bring it back: "
+            f"MLFLOW_TRACKING_URI={shlex.quote(shown)} mlflow {command}; or name another "
+            "--experiment, and the whole sweep is written there"
+        )
+
+    def _children(self, parent_id: str) -> "list[Run]":
+        return self._search(f"tags.`{_PARENT_TAG}` = '{parent_id}'")
+
+    def _search(self, query: str) -> "list[Run]":
+        """The runs of the experiment that match `query`."""
+        return all_pages(
             lambda token: self._client.search_runs([self._experiment_id], query, page_token=token)
         )
-        return dict(map(_sent, runs))
 
     def _tags(self, kind: str) -> dict[str, str]:
         return {
             TAGS.kind: kind,
-            TAGS.study: self._study.name,
-            TAGS.sweep: self._name,
+            TAGS.study: self._ledger.study.name,
+            TAGS.sweep: self._title,
+            TAGS.identity: self._identity,
             _SOURCE_TAG: Path(sys.argv[0]).name,
         }
 
     def _end_parent(self, finished: bool, summary: Mapping[str, float]) -> None:
         from mlflow.entities import Metric
 
+        sequence = _following(find_runs(self._client, f"tags.`{TAGS.kind}` = 'sweep'"))
         now = int(1000 * time.time())
-        metrics = [Metric(name, value, now, 0) for name, value in summary.items()]
+        # The latest value is that of the highest step: clocks of drivers differ.
+        metrics = [Metric(name, value, now, sequence) for name, value in summary.items()]
         self._client.log_batch(self._parent_id, metrics=metrics)
         self._client.set_tag(self._parent_id, _NOTE_TAG, self._note())
+        self._client.set_tag(self._parent_id, TAGS.sequence, str(sequence))
         self._client.set_terminated(self._parent_id, "FINISHED" if finished else "KILLED")
 
     def _note(self) -> str:
-        """What the UI shows on the sweep's page: a way to the comparison of its trials."""
+        """The text of the sweep's page in the UI, with a link that compares its trials."""
         runs = json.dumps([sent.run_id for sent in self._sent.values()][-_COMPARED:])
         experiments = quote(json.dumps([self._experiment_id]))
         address = f"#/compare-runs?runs={quote(runs)}&experiments={experiments}"
-        settings = json.dumps(json.loads(self._settings), indent=1)
+        settings = json.dumps(self._settings, indent=1)
         return f"[Compare the trials]({address})\n\n```json\n{settings}\n```"
+
+
+def _following(sweeps: "Iterable[Run]") -> int:
+    """The number after those of all sweeps in a store."""
+    return 1 + max((int(run.data.tags.get(TAGS.sequence, 0)) for run in sweeps), default=0)
+
+
+def _milliseconds(report: Mapping[str, Any]) -> int:
+    return int(1000 * report["time"])
 
 
 def _reports(entry: Entry) -> int:
@@ -277,7 +416,7 @@ def _reports(entry: Entry) -> int:
 
 
 def _batch(entry: Entry, sent: _Sent) -> dict[str, Any]:
-    """What MLflow does not have of a trial, as the arguments of `log_batch`."""
+    """The part of a trial that MLflow lacks, as the arguments of `log_batch`."""
     from mlflow.entities import Metric, Param, RunTag
 
     tags = {TAGS.status: entry.status, TAGS.reports: str(_reports(entry))}
@@ -289,7 +428,7 @@ def _batch(entry: Entry, sent: _Sent) -> dict[str, Any]:
         last = result["reports"][-1] if result["reports"] else {"time": 0.0, "step": 0}
         reports = [*result["reports"][sent.reports :], last | {"metrics": _whole(result)}]
         metrics = [
-            Metric(name, value, int(1000 * report["time"]), report["step"])
+            Metric(name, value, _milliseconds(report), report["step"])
             for report in reports
             for name, value in report["metrics"].items()
         ]
@@ -303,7 +442,7 @@ def _batch(entry: Entry, sent: _Sent) -> dict[str, Any]:
 
 
 def _whole(result: Mapping[str, Any]) -> dict[str, float]:
-    """What is known of a trial as a whole, under the names of MLflow metrics."""
+    """The values that a trial has once, under the names of MLflow metrics."""
     sizes = {f"{name}_memory_mib": result.get(f"{name}_memory_bytes") for name in _MEMORY}
     values = {name: None if size is None else size / 2**20 for name, size in sizes.items()}
     values |= {name: result.get(name) for name in ("seconds_per_step", "seconds")}

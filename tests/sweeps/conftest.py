@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from sweeps.engine.store import default_uri, make_database
 from tests.interrupts import heed_ctrl_c
 
 TINY = Path(__file__).with_name("tiny.py")
@@ -40,3 +41,11 @@ class Sweep:
 @pytest.fixture
 def sweep(tmp_path, data_root) -> Sweep:
     return Sweep(tmp_path, data_root)
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory) -> Path:
+    """A new MLflow database, to be copied: making one takes seconds."""
+    folder = tmp_path_factory.mktemp("empty store")
+    make_database(default_uri(folder))
+    return folder / "mlflow.db"

@@ -1,6 +1,7 @@
 """What the command line takes and refuses, before anything runs."""
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,9 @@ import pytest
 from click.testing import CliRunner
 
 from sweeps.engine.command_line import _command
-from sweeps.engine.run import _folder
+from sweeps.engine.options import Options
+from sweeps.engine.run import _folder, _further
+from sweeps.engine.store import default_uri
 from tests.sweeps.tiny import STUDY
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +38,6 @@ def invoke(*words, study=STUDY):
         (["--grid", "ridge=1", "--grid", "ridge=2"], "--grid 'ridge=2': ridge is there twice"),
         (["--grid", "ridge=1", "--sampler", "gp"], "--sampler is not for --stage grid"),
         (["--grid", "ridge=1", "--memory-limit", "1GiB"], "--memory-limit is not for --stage grid"),
-        (["--storage", "what?", "--tracking-uri", "http://localhost:1"], "cannot have a ?"),
         (["--objective", "speed"], "accepted are accuracy and accuracy,memory"),
         (["--objective", "accuracy,memory", "--asha"], "asha goes with one objective"),
         (["--memory-limit", "much"], "'much': bytes above 0 are accepted"),
@@ -106,3 +108,34 @@ def test_a_study_in_yaml_has_the_same_options(data_root):
     done = subprocess.run([*command, "nowhere.yaml"], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 2
     assert done.stderr == "Error: nowhere.yaml: cannot be read (No such file or directory)\n"
+
+
+def further(storage, tracking_uri):
+    options = Options(
+        stage="all", data_root=storage, seed=0, storage=storage, fresh=False, ledger=None,
+        max_concurrent=None, cpus_per_trial=1, memory_budget=None, tracking_uri=tracking_uri,
+        experiment="s",
+    )  # fmt: skip
+    return list(_further(options, "s", ranked=True))
+
+
+def test_what_is_printed_can_be_pasted_into_a_shell():
+    storage = Path("/tmp/it's a $(x) #1 & 50% ?")
+    *_, shown = further(storage, default_uri(storage))
+    assert shlex.split(shown) == ["mlflow", "ui", "--backend-store-uri", default_uri(storage)]
+    for command in further(storage, default_uri(storage))[:2]:
+        assert shlex.split(command)[-2:] == ["--storage", str(storage)]
+
+
+def test_a_server_is_named_rather_than_served_again():
+    *commands, shown = further(Path("/s"), "http://ada:hunter2@host:5000")
+    assert shown == "http://host:5000"
+    assert all(command.endswith("--tracking-uri http://host:5000") for command in commands)
+
+
+def test_the_ledger_can_be_named_where_ps_does_not_show_it(tmp_path, data_root, monkeypatch):
+    monkeypatch.setenv("MEMMETA_LEDGER", "nonsense+x://ada:hunter2/3@host/db?pwd=hunter2")
+    result = invoke("--storage", tmp_path, "--data-root", data_root)
+    assert result.exit_code == 2
+    assert "nonsense+x://host/db?pwd=***: cannot be opened as the record" in result.output
+    assert "hunter2" not in result.output

@@ -2,8 +2,11 @@
 
 import os
 import re
+import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ from mlflow import MlflowClient
 from ray.cluster_utils import Cluster
 
 from memmeta import provenance
+from sweeps.engine.doctor import _tracking
 from sweeps.engine.store import default_uri
 
 ROOT = Path(__file__).parents[2]
@@ -32,6 +36,15 @@ def line(output: str, name: str) -> tuple[str, str]:
     found = re.search(rf"^ *(\w+) +{re.escape(name)} +(.*?) *$", output, re.MULTILINE)
     assert found, output
     return found[1], found[2]
+
+
+@pytest.mark.slow
+def test_a_store_that_is_locked_is_no_failure(tmp_path, empty_store):
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        check = _tracking(default_uri(tmp_path))
+    assert (check.state, "database is locked" in check.text) == ("warning", True)
 
 
 @pytest.mark.slow

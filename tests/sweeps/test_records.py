@@ -10,7 +10,9 @@ from mlflow import MlflowClient
 from memmeta import checkpoint
 from memmeta.config import LearnerConfig
 from memmeta.errors import InputError
+from sweeps.engine import tracking
 from sweeps.engine.ledger import Ledger
+from sweeps.engine.outcome import TAGS
 from sweeps.engine.schedule import Schedule
 from sweeps.engine.store import default_uri
 from sweeps.engine.study import read_study
@@ -43,6 +45,24 @@ def test_its_ledger_is_read(storage):
     other = study.changed(learner=study.learner.model_copy(update={"ridge": 0.5}))
     with pytest.raises(InputError, match=r"learner.ridge was 0\.01, is 0\.5"):
         Ledger(other, 0, storage / NAME, stages=("explore",), name=NAME)
+
+
+def test_its_runs_in_mlflow_stay_its_own(storage, monkeypatch):
+    """They hold no identity of their sweep, and name a folder for files that is elsewhere."""
+    monkeypatch.setattr(tracking, "_HEAD_START", 0.0)
+    study, uri = read_study(RECORDS / "study.yaml"), default_uri(storage)
+    client = MlflowClient(uri)
+    number = client.get_experiment_by_name("old").experiment_id
+    before = {run.info.run_id: run.info.run_name for run in client.search_runs([number])}
+    assert sorted(before.values()) == ["explore 000", "explore 001", NAME]
+    ledger = Ledger(study, 0, storage / NAME, stages=("explore",), name=NAME)
+    tracker = tracking.Tracker(ledger, NAME, uri, "old", storage / "artifacts")
+    assert tracker.close(ledger.entries(), False, {}) is None
+    runs = client.search_runs([number])
+    assert {run.info.run_id: run.info.run_name for run in runs} == before
+    (parent,) = (run for run in runs if run.info.run_name == NAME)
+    assert parent.data.tags[TAGS.identity] == ledger.identity
+    assert parent.info.artifact_uri.startswith(storage.as_uri())
 
 
 @pytest.mark.slow
