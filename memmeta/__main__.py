@@ -14,6 +14,7 @@ from memmeta.command_line import (
     chosen_device,
     data_root_option,
     device_option,
+    run_command,
     threads_option,
     train_to_end,
 )
@@ -54,8 +55,8 @@ def train(
 ) -> None:
     """Train the run of CONFIG_FILE, a YAML config or one written by `analysis export`.
 
-    Stopped by Ctrl-C, the same command goes on: from the last validation, or from where it was
-    five minutes ago.
+    Stopped by Ctrl-C or SIGTERM it saves the run first, and the same command goes on. After a
+    kill it goes on from the last validation, or from where it was five minutes ago.
     """
     exported = read_run(config_file, rank)
     config = _override(exported.config, iterations, tasks, seed)
@@ -263,4 +264,4 @@ def _print_summary(console: Console, trainer: MetaTrainer, exported: ExportedRun
 
 
 if __name__ == "__main__":
-    main(prog_name="python -m memmeta")
+    run_command(main, "python -m memmeta")

@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 
 from memmeta import data
-from memmeta.command_line import data_root_option
+from memmeta.command_line import data_root_option, run_command
 from memmeta.sizes import Size
 from sweeps.engine import design, plan, run
 from sweeps.engine.options import Options
@@ -110,7 +110,7 @@ def study_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def main(study: Study) -> None:
     """Run `study` as the command line says."""
-    _command.main(obj=study, prog_name=f"python sweeps/{study.name}.py")
+    run_command(_command, f"python sweeps/{study.name}.py", study)
 
 
 @click.command()

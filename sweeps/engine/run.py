@@ -7,7 +7,9 @@ import shlex
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 import optuna
@@ -19,14 +21,17 @@ from rich.console import Console
 from memmeta import data
 from memmeta.errors import InputError
 from memmeta.prediction import predict_trial_memory
+from memmeta.stopping import STOP, postponed
 from sweeps.engine import cluster
+from sweeps.engine.cluster import GO_ON
+from sweeps.engine.folder import SweepFolder
 from sweeps.engine.ledger import Ledger, only_one
 from sweeps.engine.options import Options
 from sweeps.engine.placement import Placement, find_devices
 from sweeps.engine.preflight import Question, check_nodes, guarded, marked, software
 from sweeps.engine.progress import Progress
 from sweeps.engine.schedule import Schedule, quotas
-from sweeps.engine.search import LedgerSearch, Recorder, Watch
+from sweeps.engine.search import Farewell, LedgerSearch, Recorder, Watch
 from sweeps.engine.store import default_uri, without_credentials
 from sweeps.engine.study import Study
 from sweeps.engine.table import best_table
@@ -35,6 +40,9 @@ from sweeps.engine.trainable import STORAGE_ERRORS, MetaTrainable
 
 _LOST_MACHINES = 3
 """How often a trial whose worker died is started again."""
+
+_FAREWELL = 25
+"""Seconds in which a sweep that was asked to stop does: schedulers kill after thirty."""
 
 _PENDING = 2
 """Trials that wait for room where their sizes differ: so a big one does not hold up small ones."""
@@ -49,7 +57,10 @@ def sweep(console: Console, study: Study, options: Options) -> int:
     folder = _folder(options.storage, study.sweep_name(options.seed), options.fresh)
     with _disk(folder), only_one(folder):
         wanted = quotas(study, options.stage, study.trials)
-        ledger = Ledger(study, options.seed, folder, options.ledger, tuple(wanted), folder.name)
+        own = SweepFolder.claimed(folder)
+        steadily = partial(own.steadily, say=partial(console.print, soft_wrap=True, markup=False))
+        of = study, options.seed, folder, options.ledger, tuple(wanted), folder.name
+        ledger = Ledger(*of, steadily=steadily)
         ledger.check_data(data.load(study.data.name, options.data_root).digest)
         schedule = Schedule(ledger, wanted)
         console.print(f"[bold]{folder.name}[/]: {schedule.done()} of {schedule.total} done")
@@ -66,7 +77,7 @@ def sweep(console: Console, study: Study, options: Options) -> int:
         bug = None
         try:
             if not schedule.finished or any(e.refused for e in ledger.entries(*wanted)):
-                bug = _run(console, options, ledger, schedule, tracker, folder)
+                bug = _run(console, options, ledger, schedule, tracker, own)
         finally:
             ledger.release_all()
             entries = ledger.entries()
@@ -76,11 +87,13 @@ def sweep(console: Console, study: Study, options: Options) -> int:
             )
         _summarise(console, options, ledger, schedule)
     if bug and "\n" not in bug:
-        raise click.ClickException(f"{bug}{_GO_ON}")
+        raise click.ClickException(f"{bug}{GO_ON}")
     if bug:
         raise click.ClickException(f"stopped by a bug in a trial:\n{bug}")
     if unsent:
         raise click.ClickException(f"{unsent}; the same command sends what is missing")
+    if STOP.requested:
+        return STOP.exit_code
     return 0 if schedule.finished else 1
 
 
@@ -90,32 +103,41 @@ def _run(
     ledger: Ledger,
     schedule: Schedule,
     tracker: Tracker,
-    folder: Path,
+    folder: SweepFolder,
 ) -> str | None:
     """Run the trials that are missing. Returns the traceback of a bug that stopped them."""
     with ThreadPoolExecutor(1) as side:
         # While Ray starts, since most of its seconds are for imports.
         side.submit(predict_trial_memory, ledger.study.run_config({}, options.seed))
         address = cluster.running()
-        with _ready(address, console, options, ledger.study, folder) as trainable:
+        with _ready(address, console, options, ledger.study, folder.path) as trainable:
             devices = find_devices(options.cpus_per_trial)
             placement = Placement(devices, options.cpus_per_trial, options.memory_budget)
             ledger.reopen(placement.fits)
             progress = Progress(console, ledger, schedule)
             listeners = [tracker.send, progress.update]
             search = LedgerSearch(schedule, ledger, placement, listeners)
-            recorder = Recorder(search, refused=lambda: tracker.refused)
+            farewell = Farewell(partial(_say_farewell, console, folder))
+            recorder = Recorder(search, lambda: tracker.refused, farewell)
             concurrent = options.max_concurrent
             if concurrent is None and address is None and placement.slots:
                 concurrent = placement.slots + 1  # one is proposed while the others train
             # A cluster grows by what waits: where so many are to run at once, so many wait.
             pending = options.max_concurrent if address else None
             os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(pending or _PENDING))
-            with progress:
-                places = {"data_root": options.data_root, "checkpoints": folder / "checkpoints"}
+            with progress, TemporaryDirectory(prefix="memmeta-tune-") as unused:
+                places = {"data_root": options.data_root, "folder": folder}
                 trainable = tune.with_parameters(trainable, **places)
-                _tuner(search, recorder, concurrent, trainable, folder).fit()
+                tuner = _tuner(search, recorder, concurrent, trainable, unused)
+                with postponed(_FAREWELL):
+                    tuner.fit()
     return recorder.bug
+
+
+def _say_farewell(console: Console, folder: SweepFolder) -> None:
+    folder.ask_to_save()
+    text = f"{STOP.by}: the trials that run save themselves (again {STOP.by}: at once)"
+    console.print(text, soft_wrap=True, markup=False)
 
 
 def _tuner(
@@ -123,7 +145,7 @@ def _tuner(
     recorder: Recorder,
     concurrent: int | None,
     trainable: type[tune.Trainable],
-    folder: Path,
+    unused: str,
 ) -> tune.Tuner:
     return tune.Tuner(
         trainable,
@@ -136,7 +158,7 @@ def _tuner(
         ),
         run_config=tune.RunConfig(
             name="ray",
-            storage_path=str(folder),
+            storage_path=unused,  # what Tune writes is for `Tuner.restore`
             callbacks=[Watch(recorder)],
             stop=recorder,
             failure_config=tune.FailureConfig(max_failures=_LOST_MACHINES),
@@ -188,12 +210,10 @@ def _disk(folder: Path) -> Iterator[None]:
     except (OSError, TuneError) as error:
         # Tune wraps what is raised while it handles a result.
         cause = error.__context__ if isinstance(error, TuneError) else error
-        if not isinstance(cause, OSError) or cause.errno not in STORAGE_ERRORS:
+        away = not folder.exists()
+        if not isinstance(cause, OSError) or not (away or cause.errno in STORAGE_ERRORS):
             raise
-        raise click.ClickException(f"{folder}: {cause.strerror}{_GO_ON}") from None
-
-
-_GO_ON = "; the same command goes on from here"
+        raise click.ClickException(f"{folder}: {cause.strerror}{GO_ON}") from None
 
 
 def _folder(storage: Path, name: str, fresh: bool) -> Path:
@@ -266,6 +286,7 @@ def quiet() -> None:
     """Keep the chatter of libraries out of the way of the live view."""
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # `memmeta.stopping` has them all
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     logging.getLogger("ray").setLevel(logging.ERROR)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from memmeta.training import MetaTrainer
+from sweeps.engine.folder import SweepFolder
 from sweeps.engine.trainable import MetaTrainable
 from tests.sweeps.tiny import STUDY
 
@@ -19,10 +20,11 @@ CONFIG = {
 }
 
 
-def begun(data_root: Path, checkpoints: Path) -> MetaTrainable:
+def begun(data_root: Path, folder: Path) -> MetaTrainable:
+    folder.mkdir(exist_ok=True)
     # Ray would give it a folder and look for a cluster.
     trial = MetaTrainable.__new__(MetaTrainable)
-    trial.setup(CONFIG, data_root, checkpoints)
+    trial.setup(CONFIG, data_root, SweepFolder.claimed(folder))
     return trial
 
 
