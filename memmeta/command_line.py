@@ -3,12 +3,15 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn
 
 import click
+from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import Progress
 
+from memmeta.config import described
 from memmeta.errors import InputError
 from memmeta.plain_text import degrade_output
 from memmeta.stopping import STOP, heed_signals, postponed
@@ -56,6 +59,21 @@ def run_command(
         click.echo(f"stopped by {STOP.by}", err=True)
         code = STOP.exit_code
     sys.exit(code)
+
+
+def errors_in_one_line() -> None:
+    """Have a script that makes configs of its own end with one line where one is not accepted."""
+    sys.excepthook = _one_line
+
+
+def _one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if isinstance(error, ValidationError):
+        error = InputError(f"{error.title}: {described(error)}")
+    if not isinstance(error, InputError):
+        sys.__excepthook__(kind, error, trace)
+        return
+    error.show()
+    sys.exit(error.exit_code)
 
 
 def chosen_device(name: str | None) -> "torch.device":

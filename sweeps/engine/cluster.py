@@ -92,15 +92,16 @@ def connected(address: str | None) -> Iterator[None]:
     # Of what goes wrong while it starts, Ray raises some as plain Exceptions.
     except Exception as error:
         raise click.ClickException(f"{where}: no Ray cluster to use ({reason(error)})") from None
-    watch = _Watch()
+    watch = _Watch(where)
     try:
         yield
     except (Exception, KeyboardInterrupt):
         if not watch.lost:
             raise
+        watch.end()
         # Before what Ray does at the end of a process, for which it would wait for the cluster.
         atexit.register(_leave)
-        raise click.ClickException(f"{where}: {watch.lost}{GO_ON}") from None
+        raise click.ClickException(watch.lost) from None
     finally:
         watch.end()
         if not watch.lost:
@@ -169,11 +170,12 @@ class _Watch:
     """Looks whether the cluster is alive: Ray itself waits for minutes, and then ends the process.
 
     Attributes:
-        lost: what no longer answers; None: all does.
+        lost: says what no longer answers; None: all does.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, where: str) -> None:
         self.lost: str | None = None
+        self._where = where
         self._main = threading.main_thread().ident
         self._ended = threading.Event()
         signal.signal(signal.SIGUSR2, signal.default_int_handler)
@@ -195,13 +197,17 @@ class _Watch:
                 silent[address] = silent[address] + 1 if _is_silent(address) else 0
             if max(silent.values()) >= _SILENCES:
                 what = "Ray's head" if silent[head] else "Ray's process of this machine (raylet)"
-                self.lost = f"{what} no longer answers"
+                self.lost = f"{self._where}: {what} no longer answers{GO_ON}"
                 self._interrupt()
                 return
 
     def _interrupt(self) -> None:
         assert self._main is not None
         signal.pthread_kill(self._main, signal.SIGUSR2)
+        # It may be inside Ray, where nothing reaches it.
+        if not self._ended.wait(_ANSWER):
+            click.echo(f"Error: {self.lost}", err=True)
+            _leave()
 
 
 def _is_silent(address: str) -> bool:

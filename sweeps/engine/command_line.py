@@ -9,13 +9,16 @@ import click
 from rich.console import Console
 
 from memmeta import data
-from memmeta.command_line import data_root_option, run_command
+from memmeta.command_line import data_root_option, errors_in_one_line, run_command
 from memmeta.sizes import Size
 from sweeps.engine import design, plan, run
 from sweeps.engine.options import Options
 from sweeps.engine.schedule import Choice
 from sweeps.engine.store import default_uri
 from sweeps.engine.study import Study
+
+# A study in Python is made before it can call `main`.
+errors_in_one_line()
 
 _OPTIONS = (
     data_root_option,

@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 
 import click
 import optuna
+from pydantic import ByteSize
 from ray import tune
 from ray.tune.error import TuneError
 from ray.tune.experiment import Trial
@@ -73,7 +74,7 @@ def sweep(console: Console, study: Study, options: Options) -> int:
         if not schedule.total:
             raise InputError(f"{folder.name}: no complete trial of explore or search to confirm")
         place = options.tracking_uri, options.experiment, options.storage / "artifacts"
-        tracker = Tracker(ledger, folder.name, *place)
+        tracker = Tracker(ledger, folder.name, *place, is_away=lambda: not own.is_here())
         bug = None
         try:
             if not schedule.finished or any(e.refused for e in ledger.entries(*wanted)):
@@ -249,6 +250,9 @@ def _summarise(console: Console, options: Options, ledger: Ledger, schedule: Sch
     if best:
         confirmed = ledger.finished("confirm")
         console.print(best_table(ledger.objective.metric, best[:3], confirmed))
+    if "grid" not in schedule.quotas:
+        for line in _feasibility(ledger, any_best=bool(best)):
+            console.print(line, soft_wrap=True)
     entries = ledger.finished(*schedule.quotas)
     for status in ("pruned", "diverged", "out_of_memory"):
         count = sum(entry.status == status for entry in entries)
@@ -273,6 +277,19 @@ def _summarise(console: Console, options: Options, ledger: Ledger, schedule: Sch
         f"mlflow ui --backend-store-uri {store}",
     ):
         console.print(command, soft_wrap=True, markup=False)
+
+
+def _feasibility(ledger: Ledger, any_best: bool) -> Iterator[str]:
+    """How many trials can be the best one, where not all can."""
+    complete = [e for e in ledger.finished("explore", "search") if e.status == "complete"]
+    limit = ledger.study.memory_limit
+    if complete and limit is not None:
+        feasible = sum(ledger.objective.feasible(e.result or {}) for e in complete)
+        size = ByteSize(limit).human_readable(separator=" ")
+        yield f"{feasible} of {len(complete)} complete trials stay within the memory limit, {size}"
+    if not any_best:
+        within = " within the memory limit" if limit is not None else ""
+        yield f"no best config: stages explore and search have no complete trial{within}"
 
 
 _SAID = {

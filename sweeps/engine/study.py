@@ -149,7 +149,7 @@ class Study(Config):
         tried = math.prod(map(len, self.tuned.values())) if self.tuned else 0
         trials = cells * (tried + self.seeds)
         if self.grid and trials > _MOST_TRIALS:
-            each = f"{self.seeds} seeds" + (f" and {tried} tuned values each" if tried else "")
+            each = f"{self.seeds} seeds" + (f" and {tried:,} tuned values each" if tried else "")
             raise ValueError(
                 f"grid: {cells:,} combinations with {each} are {trials:,} trials; accepted are "
                 f"{_MOST_TRIALS:,}"

@@ -8,7 +8,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
@@ -73,7 +73,13 @@ class Tracker:
     """Writes what the ledger knows, from a thread: a slow server cannot stall the sweep."""
 
     def __init__(
-        self, ledger: Ledger, name: str, uri: str, experiment: str, artifacts: Path
+        self,
+        ledger: Ledger,
+        name: str,
+        uri: str,
+        experiment: str,
+        artifacts: Path,
+        is_away: Callable[[], bool] = lambda: False,
     ) -> None:
         """Connect soon after there is something to write, in a thread, since that takes seconds.
 
@@ -83,11 +89,13 @@ class Tracker:
             uri: of the MLflow store.
             experiment: its name there.
             artifacts: folder for files, where the store is a bare database.
+            is_away: says that the sweep's storage is, beside which nothing is to be written.
         """
         self._study = ledger.study
         self._name = name
         self._settings = json.dumps(ledger.settings)
         self._place = uri, experiment, artifacts
+        self._is_away = is_away
         self._sent: dict[tuple[Stage, int], _Sent] = {}
         self._waiting = {entry.place: entry for entry in ledger.entries()}
         self._changed = threading.Condition()
@@ -188,6 +196,8 @@ class Tracker:
 
     def _sync(self, entry: Entry, anew: bool) -> None:
         """Make MLflow have a trial as it is. Done twice, it leaves what it leaves done once."""
+        if self._is_away():
+            raise OSError("the storage is away")
         if anew:
             # A run may have been begun although the answer did not come.
             self._sent = self._find_sent()
