@@ -36,7 +36,7 @@ _PATIENCE = 30 * 60.0
 """Seconds after which no machine is expected any more: a GPU takes a few minutes to come."""
 
 _REMINDER = 60.0
-"""Seconds from one line that says what is waited for to the next."""
+"""Seconds between two lines that say what the sweep waits for."""
 
 _ANSWER = 10.0
 """Seconds within which a cluster's head accepts a connection."""

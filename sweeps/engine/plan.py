@@ -1,4 +1,4 @@
-"""`--dry-run`: what a sweep would do and what it would cost."""
+"""`--dry-run`: the plan of a sweep, and its cost."""
 
 import os
 import statistics
@@ -34,7 +34,7 @@ _SAMPLES = 64
 """Configs drawn from the space, of which memory is predicted."""
 
 _PATIENCE = 10.0
-"""Seconds after which no further config is looked at."""
+"""Seconds of the processor after which no further config is looked at."""
 
 _TIMED = 3
 """Configs of which a task is timed."""
@@ -181,10 +181,10 @@ def _episode(data: DataConfig) -> str:
 
 def _predicted(runs: Sequence[RunConfig]) -> list[TrialMemory]:
     """The memory of as many of the runs as there is time for, of one at least."""
-    begun = time.monotonic()
+    begun = time.process_time()
     peaks: list[TrialMemory] = []
     for run in runs:
-        if peaks and time.monotonic() > begun + _PATIENCE:
+        if peaks and time.process_time() > begun + _PATIENCE:
             break
         peaks.append(predict_trial_memory(run))
     return peaks
@@ -220,10 +220,10 @@ def _timings(
 ) -> list[Timing]:
     """Those of the first configs that train."""
     on = torch.device("cuda" if device.gpu else "cpu")
-    begun = time.monotonic()
+    begun = time.process_time()
     timings: list[Timing] = []
     for run in runs:
-        if len(timings) == _TIMED or (timings and time.monotonic() > begun + _PATIENCE):
+        if len(timings) == _TIMED or (timings and time.process_time() > begun + _PATIENCE):
             break
         measured = timing(run, dataset, on, memory)
         if measured:

@@ -307,7 +307,7 @@ def quiet() -> None:
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     logging.getLogger("ray").setLevel(logging.ERROR)
-    # They say of trials that wait for the next start that they did not complete, and of a full
-    # disk what is said in one line below.
-    for name in ("ray.tune", "ray.train"):
+    # They say of trials that wait for the next start that they did not complete, and of storage
+    # that is full or away what is said in one line.
+    for name in ("ray.tune", "ray.train", "mlflow.store.db.utils"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
