@@ -236,6 +236,18 @@ def test_a_bug_stops_the_sweep_with_its_traceback_once(sweep):
     assert code == 0, output
 
 
+@pytest.mark.faults
+def test_a_memory_limit_that_no_trial_meets_is_said_at_the_end(sweep):
+    """In a terminal that has ASCII alone."""
+    sweep.environment["PYTHONIOENCODING"] = "ascii"
+    options = "--trials", "2", "--stage", "explore", "--memory-limit", "200"
+    code, output = sweep.run(*options)
+    assert code == 0, output
+    assert "0 of 2 complete trials stay within the memory limit, 200 B" in output
+    assert "no best config" in output
+    assert " +- " in output
+
+
 def test_a_second_driver_is_refused(sweep):
     folder = sweep.storage / NAME
     folder.mkdir(parents=True)
