@@ -14,7 +14,7 @@ from analysis import table
 from analysis.progress import progress
 from analysis.store import attach
 from analysis.trials import Sweep, read_sweep
-from memmeta.command_line import data_root_option, device_option, threads_option
+from memmeta.command_line import data_root_option, device_option, run_command, threads_option
 from memmeta.errors import InputError
 from memmeta.sizes import Size
 from sweeps.engine.masking import masked
@@ -148,24 +148,20 @@ def verify(
     FILE is what `export` wrote. The run is trained with a fresh seed, and what FILE says holds if
     the metric is in the stated 95 % interval and the peak memory is the stated one: to the byte on
     the same hardware, else within 1 %. Exit code 0 if it holds, 1 if not, 2 for bad input, 130 if
-    stopped by Ctrl-C.
+    stopped by Ctrl-C, 143 by SIGTERM.
     """
     # PyTorch takes seconds.
     from analysis import verify as verifying
 
     claim = verifying.read_claim(file, rank)
-    try:
-        complaints = verifying.verify(
-            claim,
-            Console(highlight=False),
-            data_root=data_root,
-            device=device,
-            threads=threads,
-            seed=seed,
-        )
-    except KeyboardInterrupt:
-        click.echo("stopped: nothing is verified", err=True)
-        raise SystemExit(130) from None
+    complaints = verifying.verify(
+        claim,
+        Console(highlight=False),
+        data_root=data_root,
+        device=device,
+        threads=threads,
+        seed=seed,
+    )
     if complaints:
         raise click.ClickException(f"not verified: {'; '.join(complaints)}")
     click.echo("verified")
@@ -287,4 +283,4 @@ def _read(study: str, storage: Path, tracking_uri: str | None) -> Sweep:
 
 
 if __name__ == "__main__":
-    main(prog_name="python -m analysis")
+    run_command(main, "python -m analysis")

@@ -23,7 +23,7 @@ import click
 import torch
 
 from memmeta import checkpoint, data, provenance
-from memmeta.command_line import data_root_option
+from memmeta.command_line import data_root_option, run_command
 from memmeta.config import DataConfig, LearnerConfig, TrainingConfig
 from memmeta.training import MetaTrainer
 from shared import MIB, out_option
@@ -259,4 +259,4 @@ def main(data_root: Path, nodes: int, trials: int, out: Path, storage: Path | No
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -17,7 +17,7 @@ from rich.progress import track
 
 from analysis.csv_text import csv_text
 from memmeta import memory_table, provenance
-from memmeta.command_line import chosen_device
+from memmeta.command_line import chosen_device, run_command
 from memmeta.config import DataConfig, LearnerConfig
 from memmeta.memory_table import Row
 from shared import MIB, out_option
@@ -241,4 +241,4 @@ def main(out: Path, device: str | None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from memmeta import data, limits, provenance
-from memmeta.command_line import data_root_option
+from memmeta.command_line import data_root_option, run_command
 from memmeta.config import RunConfig
 from memmeta.errors import InputError
 from memmeta.exported import read_run
@@ -244,4 +244,4 @@ def main(
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -33,7 +33,7 @@ from contenders.libraries import LIBRARIES, install, missing
 from contenders.measuring import measure_all, table
 from contenders.work import Setting
 from memmeta import provenance
-from memmeta.command_line import chosen_device
+from memmeta.command_line import chosen_device, run_command
 from memmeta.config import RunConfig, parse
 from memmeta.runtime import configure_process
 
@@ -135,4 +135,4 @@ def _remarks(
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -20,9 +20,10 @@ import click
 import torch
 
 from memmeta import data, provenance
-from memmeta.command_line import data_root_option
+from memmeta.command_line import data_root_option, run_command
 from memmeta.config import DataConfig, LearnerConfig, TrainingConfig
 from shared import out_option
+from sweeps.engine.folder import SweepFolder
 from sweeps.engine.study import Study
 
 STUDY = Study(
@@ -104,9 +105,8 @@ def run_plain(data_root: Path, storage: Path, trials: int) -> list[float]:
     quiet()
     ray.init(log_to_driver=False, logging_level="ERROR", include_dashboard=False)
     uri = f"sqlite:///{storage}/mlflow.db"
-    trainable = tune.with_parameters(
-        Plain, data_root=data_root, checkpoints=storage / "checkpoints"
-    )
+    folder = SweepFolder.claimed(storage)
+    trainable = tune.with_parameters(Plain, data_root=data_root, folder=folder)
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
@@ -189,4 +189,4 @@ def main(data_root: Path, trials: int, out: Path, part: str | None, storage: Pat
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

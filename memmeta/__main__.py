@@ -14,12 +14,14 @@ from memmeta.command_line import (
     chosen_device,
     data_root_option,
     device_option,
+    run_command,
     threads_option,
     train_to_end,
 )
 from memmeta.config import DataConfig, LearnerConfig, RunConfig, parse
 from memmeta.errors import InputError
 from memmeta.exported import ExportedRun, read_run
+from memmeta.provenance import expected_difference
 from memmeta.runtime import configure_process
 from memmeta.training import DivergedError, MetaTrainer
 
@@ -54,8 +56,8 @@ def train(
 ) -> None:
     """Train the run of CONFIG_FILE, a YAML config or one written by `analysis export`.
 
-    Stopped by Ctrl-C, the same command goes on: from the last validation, or from where it was
-    five minutes ago.
+    Stopped by Ctrl-C or SIGTERM it saves the run first, and the same command goes on. After a
+    kill it goes on from the last validation, or from where it was five minutes ago.
     """
     exported = read_run(config_file, rank)
     config = _override(exported.config, iterations, tasks, seed)
@@ -254,13 +256,22 @@ def _print_summary(console: Console, trainer: MetaTrainer, exported: ExportedRun
     console.print(f"{metric.title + ':':<10} {measured} on {val.tasks} validation tasks")
     if exported.results and trainer.config == exported.config:
         stated = getattr(exported.results, metric.key)
-        verdict = "the same" if stated == val.value else "not the same"
-        console.print(f"stated:    {metric.alone(stated)}, {verdict}")
+        verdict = "the same" if stated == val.value else _why_not_the_same(trainer, exported)
+        console.print(f"stated:    {metric.alone(stated)}, {verdict}", soft_wrap=True)
     if trainer.peak_memory is not None:
         console.print(f"peak:      {trainer.peak_memory / 2**20:.1f} MiB")
     if trainer.seconds_per_step is not None:
         console.print(f"step:      {trainer.seconds_per_step:.3f} s")
 
 
+def _why_not_the_same(trainer: MetaTrainer, exported: ExportedRun) -> str:
+    if exported.provenance is None:
+        return "not the same"
+    difference = expected_difference(exported.provenance.hardware, trainer.device)
+    if difference:
+        return f"not the same, which is to be expected: {difference}"
+    return "not the same, although the processor, its threads and PyTorch are"
+
+
 if __name__ == "__main__":
-    main(prog_name="python -m memmeta")
+    run_command(main, "python -m memmeta")

@@ -50,8 +50,13 @@ def check_writable(path: Path) -> None:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from None
 
 
-def save(path: Path, trainer: MetaTrainer) -> None:
+def save(path: Path, trainer: MetaTrainer, below: Path | None = None) -> None:
     """Write `path`, whole or not at all: one killed half-way leaves the old file.
+
+    Args:
+        path: the file.
+        trainer: what is saved.
+        below: a folder that has to be there, as `files.whole` has it.
 
     Raises:
         OSError: it cannot be written, as on a full disk.
@@ -63,7 +68,7 @@ def save(path: Path, trainer: MetaTrainer) -> None:
         "trainer": trainer.state_dict(),
     }
     try:
-        with files.whole(path) as file:
+        with files.whole(path, below) as file:
             torch.save(content, file)
     except RuntimeError as error:
         # PyTorch has an error of its own for what the disk said.
@@ -72,17 +77,23 @@ def save(path: Path, trainer: MetaTrainer) -> None:
         raise
 
 
-def now_and_then(save: Callable[[], None]) -> Callable[[], None]:
-    """What calls `save` if `BETWEEN_SAVES` have passed since it last did, or since it was made."""
+def now_and_then(act: Callable[[], None], seconds: float | None = None) -> Callable[[], None]:
+    """What calls `act` if so many seconds have passed since it last did, or since it was made.
+
+    Args:
+        act: saves, for instance.
+        seconds: by default `BETWEEN_SAVES`.
+    """
+    pause = BETWEEN_SAVES if seconds is None else seconds
     last = time.monotonic()
 
-    def maybe_save() -> None:
+    def maybe_act() -> None:
         nonlocal last
-        if time.monotonic() - last >= BETWEEN_SAVES:
-            save()
+        if time.monotonic() - last >= pause:
+            act()
             last = time.monotonic()
 
-    return maybe_save
+    return maybe_act
 
 
 def load(path: Path) -> Saved:

@@ -49,6 +49,10 @@ class Before:
     """What runs did before the field existed. It may differ from the field's default."""
 
 
+MOST = 10_000
+"""Of whatever a step, a network or a run has many of. Far fewer fill any machine, and of more it
+takes long to find out that they do."""
+
 Scaling = Literal["none", "sqrt_dim", "standardize"]
 
 
@@ -65,16 +69,16 @@ class DataConfig(Config):
         "sinusoid",
     ] = "glyphs"
     """The data set."""
-    ways: int = Field(5, validate_default=True)
+    ways: int = Field(5, le=MOST, validate_default=True)
     """Classes in an episode; 1 for sinusoid, which has none."""
-    train_ways: int | None = Field(None, ge=2)
+    train_ways: int | None = Field(None, ge=2, le=MOST)
     """Classes in an episode of training; None: `ways`. More of them make harder tasks to learn from
     (Snell et al. 2017, section 3.1). For heads that begin at 0."""
-    shots: int = Field(5, ge=1)
+    shots: int = Field(5, ge=1, le=MOST)
     """Support images a class, or points of a wave."""
-    queries: int = Field(5, ge=1)
+    queries: int = Field(5, ge=1, le=MOST)
     """Query images a class, or points, in training (the paper's 5)."""
-    eval_queries: int = Field(15, ge=1)
+    eval_queries: int = Field(15, ge=1, le=MOST)
     """Query images a class, or points, in validation and test (the field's 15)."""
     rotations: bool = False
     """Take each character turned by 90, 180 and 270 degrees as three more classes; omniglot only.
@@ -150,7 +154,7 @@ class LearnerConfig(Config):
     """For itd_bio, anil and maml: drop second derivatives (for memory_reduced: cg_steps = 0)."""
     backbone: Literal["conv4", "resnet12", "mlp"] = "conv4"
     """The network up to the head's last layers."""
-    filters: int = Field(64, ge=1)
+    filters: int = Field(64, ge=1, le=MOST)
     """Channels of Conv4's blocks (the paper: 64 at 32x32, 32 at 84x84) or ResNet-12's first."""
     norm: Literal["batch", "frozen", "group"] = "batch"
     """BatchNorm with batch statistics, as the paper has it, or with constant ones, or GroupNorm."""
@@ -158,17 +162,17 @@ class LearnerConfig(Config):
     """Of the shared backbone's convolutions; what is adapted, and all sums, stay in float32."""
     head: Literal["linear", "mlp", "last_block"] = "linear"
     """What phi is: the last linear layer, one with a hidden layer, or one with the last block."""
-    head_width: int = Field(64, ge=1)
+    head_width: int = Field(64, ge=1, le=MOST)
     """Hidden units of the mlp head."""
     feature_scaling: Scaling = "standardize"
     """How features are scaled for the head (see memmeta.heads.head_inputs); the paper: none."""
     ridge: float = Field(0.01, ge=0, allow_inf_nan=False)
     """L2 term of the support loss, (ridge / 2) * ||phi||^2, of all that the inner loop adapts."""
-    inner_steps: int = Field(20, ge=0)
+    inner_steps: int = Field(20, ge=0, le=MOST)
     """K: gradient steps of the head on the support set."""
     inner_lr: float = Field(1.0, gt=0, allow_inf_nan=False)
     """lambda_phi: step size of the head."""
-    cg_steps: int = Field(20, ge=0)
+    cg_steps: int = Field(20, ge=0, le=MOST)
     """N: memory_reduced's conjugate-gradient iterations (0 gives its first-order hypergradient)."""
     outer_lr: float = Field(1e-3, gt=0, le=1e6, allow_inf_nan=False)
     """lambda_theta: Adam's step size for the backbone. Far above 1e6 Adam itself overflows."""
@@ -178,7 +182,7 @@ class LearnerConfig(Config):
     """Of all that is learned, decoupled (AdamW); the paper has none."""
     augment: bool = False
     """Train on random crops and mirror images, of photographs only; the paper has none."""
-    task_batch: int = Field(8, ge=1)
+    task_batch: int = Field(8, ge=1, le=MOST)
     """|B|: tasks in one outer step."""
     chunk: int | None = Field(None, ge=1)
     """Images in the backbone at a time, which bounds its memory; None: all. Whole tasks cost
@@ -233,7 +237,7 @@ class TrainingConfig(Config):
     """Outer steps; give this or `tasks`."""
     tasks: int | None = Field(None, ge=1)
     """Tasks seen in all: outer steps times task_batch, rounded up to whole steps."""
-    evaluations: int = Field(4, ge=1)
+    evaluations: int = Field(4, ge=1, le=MOST)
     """Validations, evenly spaced, the last one at the end."""
     val_tasks: int = Field(200, ge=2)
     """Validation episodes, the same ones for every run of a data set."""
@@ -404,7 +408,12 @@ def parse(model: type[C], values: object, source: str) -> C:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise InputError(f"{source}: " + "; ".join(map(_describe, error.errors()))) from None
+        raise InputError(f"{source}: {described(error)}") from None
+
+
+def described(error: ValidationError) -> str:
+    """All that is wrong with a config, in one line."""
+    return "; ".join(map(_describe, error.errors()))
 
 
 def _describe(problem: Any) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -37,12 +38,43 @@ def _git(*arguments: str) -> str:
 
 
 def hardware(device: torch.device) -> str:
-    """The device, the PyTorch version and, on the CPU, its threads, in one line."""
+    """The device, the PyTorch version and, on the CPU, its kind and its threads, in one line."""
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
     else:
-        name = f"{_cpu_model()}, {torch.get_num_threads()} of {os.cpu_count()} cores"
+        kind = f"{_cpu_model()} ({torch.backends.cpu.get_cpu_capability()})"
+        name = f"{kind}, {torch.get_num_threads()} of {os.cpu_count()} cores"
     return f"{name}, torch {torch.__version__}"
+
+
+def expected_difference(stated: str, device: torch.device) -> str | None:
+    """Why numbers of this process may differ in their last digits from stated ones.
+
+    Kernels are chosen by the kind of processor and sum in an order that depends on the number of
+    threads: on one kind with as many threads and the same PyTorch, numbers are equal to the last
+    bit.
+
+    Args:
+        stated: what `hardware` said where they come from, with or without the processor's
+            instruction sets, which older versions left out.
+        device: of this process.
+
+    Returns:
+        What differs, then and now; None where they should be equal.
+    """
+    now = hardware(device)
+    if _parts(stated, now) == _parts(now, stated):
+        return None
+    return f"{stated} then, {now} now"
+
+
+def _parts(one: str, other: str) -> tuple[str, ...]:
+    """What decides the numbers, as far as both say it."""
+    sets = r" \([A-Z0-9 ]+\)(?=, \d+ of \d+ cores)"
+    if not re.search(sets, other):
+        one = re.sub(sets, "", one)
+    # Of the cores only those count that worked.
+    return tuple(re.sub(r" of \d+ cores", "", one).split(", "))
 
 
 @cache

@@ -7,6 +7,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from memmeta.command_line import run_command
 from sweeps.engine import doctor as checks
 from sweeps.engine.command_line import start, study_options
 from sweeps.engine.run import quiet
@@ -44,4 +45,4 @@ def doctor(data_root: Path, storage: Path, tracking_uri: str | None) -> None:
 
 
 if __name__ == "__main__":
-    main(prog_name="python -m sweeps")
+    run_command(main, "python -m sweeps")

@@ -1,9 +1,13 @@
 """The Ray cluster: found, connected to, and waited for where its machines start on demand."""
 
+import atexit
 import gc
 import logging
 import os
+import signal
 import socket
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +23,7 @@ from rich.console import Console
 
 from memmeta.errors import InputError
 from memmeta.runtime import ALLOCATOR_ENVIRONMENT
+from memmeta.stopping import STOP, heed_signals
 from sweeps.engine.masking import reason
 
 Node = dict[str, Any]
@@ -31,13 +36,18 @@ _PATIENCE = 30 * 60.0
 """Seconds after which no machine is expected any more: a GPU takes a few minutes to come."""
 
 _REMINDER = 60.0
-"""Seconds from one line that says what is waited for to the next."""
+"""Seconds between two lines that say what the sweep waits for."""
 
 _ANSWER = 10.0
 """Seconds within which a cluster's head accepts a connection."""
 
 _POLL = 1.0
 """Seconds between two looks at the cluster."""
+
+_SILENCES = 5
+"""So many times in a row that nobody listens mean that nobody will."""
+
+GO_ON = "; the same command goes on from here"
 
 
 def running() -> str | None:
@@ -61,31 +71,151 @@ def connected(address: str | None) -> Iterator[None]:
     """The Ray cluster at `address`, or else this machine as one.
 
     Raises:
-        click.ClickException: the cluster does not answer, or does not take this process.
+        click.ClickException: the cluster does not answer, does not take this process, or is lost
+            on the way; or Ray does not start on this machine.
     """
+    where = address or "this machine"
     try:
         if address:
             _knock(address)
-        ray.init(
-            address=address or "local",
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            include_dashboard=False,
-            runtime_env={"env_vars": ALLOCATOR_ENVIRONMENT},
-        )
-    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        if not address:
-            raise
-        raise click.ClickException(f"{address}: no Ray cluster to use ({reason(error)})") from None
+        # Of a node that fails Ray would print the end of its log, fifty lines.
+        ray._private.worker.print_to_stdstream = lambda *_, **__: None
+        with _own_signals():
+            ray.init(
+                address=address or "local",
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                include_dashboard=False,
+                runtime_env={"env_vars": ALLOCATOR_ENVIRONMENT},
+                **({} if address else {"_temp_dir": short_folder()}),
+            )
+    # Of what goes wrong while it starts, Ray raises some as plain Exceptions.
+    except Exception as error:
+        raise click.ClickException(f"{where}: no Ray cluster to use ({reason(error)})") from None
+    watch = _Watch(where)
     try:
         yield
+    except (Exception, KeyboardInterrupt):
+        if not watch.lost:
+            raise
+        watch.end()
+        # Before what Ray does at the end of a process, for which it would wait for the cluster.
+        atexit.register(_leave)
+        raise click.ClickException(watch.lost) from None
     finally:
-        # Tune leaves references to Ray's objects in cycles, and any thread that allocates may come
-        # to collect them. Were it another one while Ray shuts down, Ray would end the process.
-        gc.disable()
-        gc.collect()
-        ray.shutdown()
-        gc.enable()
+        watch.end()
+        if not watch.lost:
+            _disconnect()
+
+
+def _leave() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
+
+
+def _disconnect() -> None:
+    # Tune leaves references to Ray's objects in cycles, and any thread that allocates may come to
+    # collect them. Were it another one while Ray shuts down, Ray would end the process.
+    gc.disable()
+    gc.collect()
+    ray.shutdown()
+    gc.enable()
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Start Ray within it: the signals stay this process' own.
+
+    Ray sets a handler of SIGTERM. And of a terminal that closes all its processes would hear, and
+    end before trials are saved: what they ignore from their start they go on to ignore.
+    """
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        yield
+    except SystemExit:
+        # Its handler has been called.
+        STOP.number = signal.SIGTERM
+        raise KeyboardInterrupt from None
+    finally:
+        signal.signal(signal.SIGHUP, before)
+        heed_signals()
+
+
+def short_folder() -> str | None:
+    """A folder for the files of Ray on this machine; None: the one that Ray would choose.
+
+    Sockets are among them, whose paths have to be short, and schedulers give jobs long ones.
+
+    Raises:
+        OSError: there is no such folder.
+    """
+    chosen = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+    if len(os.fsencode(chosen)) + len(_SOCKET) <= _LONGEST_SOCKET:
+        return None
+    for folder in ("/tmp", "/var/tmp", "/dev/shm"):
+        if os.access(folder, os.W_OK | os.X_OK):
+            return f"{folder}/ray"
+    raise OSError(f"{chosen} is too long for the paths of sockets: set RAY_TMPDIR to a shorter one")
+
+
+_SOCKET = "/ray/session_2026-01-01_00-00-00_000000_0000000/sockets/plasma_store.10"
+"""Where Ray puts sockets, below the folder for temporary files."""
+
+_LONGEST_SOCKET = 103
+"""Bytes of a socket's path, on the system that takes fewest."""
+
+
+class _Watch:
+    """Looks whether the cluster is alive: Ray itself waits for minutes, and then ends the process.
+
+    Attributes:
+        lost: says what no longer answers; None: all does.
+    """
+
+    def __init__(self, where: str) -> None:
+        self.lost: str | None = None
+        self._where = where
+        self._main = threading.main_thread().ident
+        self._ended = threading.Event()
+        signal.signal(signal.SIGUSR2, signal.default_int_handler)
+        self._thread = threading.Thread(target=self._run, name="cluster watch", daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """Look no more."""
+        self._ended.set()
+
+    def _run(self) -> None:
+        head = ray.get_runtime_context().gcs_address
+        own = ray.get_runtime_context().get_node_id()
+        node = next(node for node in ray.nodes() if node["NodeID"] == own)
+        raylet = f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}"
+        silent = dict.fromkeys((head, raylet), 0)
+        while not self._ended.wait(_POLL):
+            for address in silent:
+                silent[address] = silent[address] + 1 if _is_silent(address) else 0
+            if max(silent.values()) >= _SILENCES:
+                what = "Ray's head" if silent[head] else "Ray's process of this machine (raylet)"
+                self.lost = f"{self._where}: {what} no longer answers{GO_ON}"
+                self._interrupt()
+                return
+
+    def _interrupt(self) -> None:
+        assert self._main is not None
+        signal.pthread_kill(self._main, signal.SIGUSR2)
+        # It may be inside Ray, where nothing reaches it.
+        if not self._ended.wait(_ANSWER):
+            click.echo(f"Error: {self.lost}", err=True)
+            _leave()
+
+
+def _is_silent(address: str) -> bool:
+    try:
+        _knock(address)
+    except OSError:
+        return True
+    return False
 
 
 def _knock(address: str) -> None:

@@ -9,13 +9,16 @@ import click
 from rich.console import Console
 
 from memmeta import data
-from memmeta.command_line import data_root_option
+from memmeta.command_line import data_root_option, errors_in_one_line, run_command
 from memmeta.sizes import Size
 from sweeps.engine import design, plan, run
 from sweeps.engine.options import Options
 from sweeps.engine.schedule import Choice
 from sweeps.engine.store import default_uri
 from sweeps.engine.study import Study
+
+# A study in Python is made before it can call `main`.
+errors_in_one_line()
 
 _OPTIONS = (
     data_root_option,
@@ -111,7 +114,7 @@ def study_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def main(study: Study) -> None:
     """Run `study` as the command line says."""
-    _command.main(obj=study, prog_name=f"python sweeps/{study.name}.py")
+    run_command(_command, f"python sweeps/{study.name}.py", study)
 
 
 @click.command()

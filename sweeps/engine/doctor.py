@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from memmeta import data, provenance
+from memmeta import data, files, provenance
 from memmeta.errors import InputError
 from sweeps.engine import cluster
 from sweeps.engine.cluster import Node
@@ -86,8 +86,11 @@ def show(console: Console, checks: Iterator[Check]) -> int:
 
 def _storage(storage: Path) -> Check:
     there = _nearest(storage)
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        return Check("storage", "failed", f"{storage}: cannot be written")
+    try:
+        # What permissions say is not the whole truth: of root, or of a read-only file system.
+        files.check_writable(there / "doctor")
+    except OSError as error:
+        return Check("storage", "failed", f"{storage}: cannot be written ({error.strerror})")
     free = shutil.disk_usage(there).free
     state: State = "warning" if free < _LITTLE_SPACE else "ok"
     return Check("storage", state, f"{storage}: can be written, {free / 2**30:.1f} GiB free")

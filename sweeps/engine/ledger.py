@@ -15,13 +15,13 @@ from filelock import FileLock, Timeout
 from optuna.pruners import BasePruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from memmeta.config import RECORD_VERSION, RunConfig, check_version, completed, parse
 from memmeta.errors import InputError
 from memmeta.files import whole
 from sweeps.engine import design, space
+from sweeps.engine.journal import Steadily, SteadyJournal
 from sweeps.engine.objective import Objective
 from sweeps.engine.outcome import FINAL, Stage, Status
 from sweeps.engine.store import explained
@@ -135,6 +135,7 @@ class Ledger:
         url: str | None = None,
         stages: Sequence[Stage] = STAGES,
         name: str | None = None,
+        steadily: Steadily = lambda act: act(),
     ) -> None:
         """Open the ledger of a sweep, or begin one.
 
@@ -145,6 +146,7 @@ class Ledger:
             url: of a database that holds the ledger instead, as SQLAlchemy has it.
             stages: those that are to be run.
             name: of the sweep; the study's for this seed by default.
+            steadily: reads and writes the journal, as `SweepFolder.steadily`.
 
         Raises:
             InputError: the sweep was begun with other settings, its record is not the one that
@@ -156,7 +158,7 @@ class Ledger:
         self._reopened: set[tuple[Stage, int]] = set()
         self._runs: dict[tuple[Stage, int], RunConfig] = {}
         self._finished: dict[tuple[Stage, int], Entry] = {}
-        self._storage = _open(folder, url)
+        self._storage = _open(folder, url, steadily)
         summaries = optuna.get_all_study_summaries(self._storage)
         begun = {summary.study_name: summary.user_attrs for summary in summaries}
         self.identity = _identity(folder)
@@ -489,7 +491,7 @@ def only_one(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _open(folder: Path, url: str | None) -> BaseStorage:
+def _open(folder: Path, url: str | None, steadily: Steadily) -> BaseStorage:
     """The record that belongs to a folder: in another one all would run again."""
     journal = folder / "journal.log"
     if url is not None:
@@ -505,7 +507,7 @@ def _open(folder: Path, url: str | None) -> BaseStorage:
     try:
         _mend(journal)
         _check_lines(journal)
-        return JournalStorage(JournalFileBackend(str(journal)))
+        return JournalStorage(SteadyJournal(str(journal), steadily))
     except InputError:
         raise
     except OSError as error:

@@ -22,6 +22,10 @@ INFEASIBLE = ("diverged", "out_of_memory")
 FINAL = ("complete", "pruned", *INFEASIBLE)
 """Statuses of a trial that never runs again."""
 
+SAVED = "saved"
+"""Not of a trial, but of what its worker says: it has saved itself and no news, since the sweep is
+about to stop."""
+
 
 @dataclass(frozen=True)
 class Tags:

@@ -1,34 +1,43 @@
-"""`--dry-run`: what a sweep would do and what it would cost."""
+"""`--dry-run`: the plan of a sweep, and its cost."""
 
 import os
+import statistics
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
 
 import torch
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from pydantic import ByteSize
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from memmeta import provenance
 from memmeta.config import DataConfig, RunConfig
 from memmeta.data import Dataset
 from memmeta.errors import InputError
 from memmeta.metric import MSE
-from memmeta.prediction import predict_peak_memory, predict_trial_memory
+from memmeta.prediction import TrialMemory, predict_trial_memory
 from memmeta.runtime import configure_process
-from memmeta.training import DivergedError, MetaTrainer
 from sweeps.engine import cluster, design
 from sweeps.engine.options import Options
 from sweeps.engine.placement import Device, reservation, share, this_device
 from sweeps.engine.schedule import Quotas, quotas
 from sweeps.engine.study import Study
 from sweeps.engine.table import short
+from sweeps.engine.timing import Timing, timing
 
 _SAMPLES = 64
-_TIMED_STEPS = 3
-_TIMED_TASKS = 8
+"""Configs drawn from the space, of which memory is predicted."""
+
+_PATIENCE = 10.0
+"""Seconds of the processor after which no further config is looked at."""
+
+_TIMED = 3
+"""Configs of which a task is timed."""
 
 
 def show(
@@ -61,8 +70,14 @@ def show(
         raise InputError(f"--cpus-per-trial {options.cpus_per_trial}: this machine has {cores}")
     configure_process(threads=options.cpus_per_trial)
     device = this_device()
-    console.print(_memory(runs, device, options.memory_budget))
-    train, validate = _first_that_trains(runs, dataset, device)
+    peaks = _predicted(runs)
+    for line in _memory(peaks, device, options.memory_budget, study.memory_limit):
+        console.print(line)
+    timings = _timings(runs, dataset, device, options.data_root / "cache" / "timings.json")
+    train, validate = (
+        statistics.mean(seconds)
+        for seconds in zip(*((t.training, t.validation) for t in timings), strict=True)
+    )
     validated = sum(part.trials * part.validation_tasks for part in parts)
     validated += wanted.get("confirm", 0) * study.training.test_tasks
     trained = sum(part.trials * part.tasks for part in parts)
@@ -73,10 +88,12 @@ def show(
         f"{1000 * validate:.1f} ms a validation task on one {unit}), shared by the trials that "
         "run at once"
     )
+    console.print(_basis(timings, device))
     if price is not None:
         # Trials that share a GPU share its price; that each is slower for it is not known here.
-        shares = [_share(run, device) if device.gpu else options.cpus_per_trial for run in runs]
-        taken = sum(shares) / len(runs)
+        sizes = [reservation(peak.whole, device) for peak in peaks]
+        shares = [share(size, device) if device.gpu else options.cpus_per_trial for size in sizes]
+        taken = statistics.mean(shares)
         console.print(f"price: {hours * taken * price:.2f} at {price:g} an hour of a {unit}")
 
 
@@ -162,46 +179,69 @@ def _episode(data: DataConfig) -> str:
     return f"{ways}-way {data.shots}-shot with {data.queries} queries a class"
 
 
-def _memory(runs: Sequence[RunConfig], device: Device, budget: int | None) -> str:
-    peaks = sorted(map(predict_peak_memory, runs))
+def _predicted(runs: Sequence[RunConfig]) -> list[TrialMemory]:
+    """The memory of as many of the runs as there is time for, of one at least."""
+    begun = time.process_time()
+    peaks: list[TrialMemory] = []
+    for run in runs:
+        if peaks and time.process_time() > begun + _PATIENCE:
+            break
+        peaks.append(predict_trial_memory(run))
+    return peaks
+
+
+def _memory(
+    peaks: Sequence[TrialMemory], device: Device, budget: int | None, limit: int | None
+) -> Iterator[str]:
+    steps = sorted(peak.step for peak in peaks)
     text = (
-        "peak memory of a training step, predicted: "
-        f"{peaks[0] / 2**20:.1f} to {peaks[-1] / 2**20:.1f} MiB"
+        f"peak memory of a training step, predicted for {len(peaks)} configs: "
+        f"{steps[0] / 2**20:.1f} to {steps[-1] / 2**20:.1f} MiB"
     )
-    sizes = [reservation(predict_trial_memory(run).whole, device) for run in runs]
+    sizes = [reservation(peak.whole, device) for peak in peaks]
     if device.gpu:
         fewest, most = (int(1 / share(size, device)) for size in (max(sizes), min(sizes)))
         text += f"; {fewest} to {most} trials on a GPU at once"
-    limit = min(budget or device.memory, device.memory)
-    refused = sum(size > limit for size in sizes)
+    room = min(budget or device.memory, device.memory)
+    refused = sum(size > room for size in sizes)
     if refused:
-        text += f"; {100 * refused / len(runs):.0f} % of the configs do not fit"
-    return text
+        text += f"; {100 * refused / len(peaks):.0f} % of the configs do not fit"
+    yield text
+    if limit is not None:
+        within = sum(step <= limit for step in steps)
+        said = f"{within} of these configs stay within it"
+        if not within:
+            said = "none of these configs can meet it, and without one that does nothing is best"
+        yield f"memory limit {ByteSize(limit).human_readable(separator=' ')}: {said}"
 
 
-def _share(run: RunConfig, device: Device) -> float:
-    return share(reservation(predict_trial_memory(run).whole, device), device)
-
-
-def _first_that_trains(
-    runs: Sequence[RunConfig], dataset: Dataset, device: Device
-) -> tuple[float, float]:
+def _timings(
+    runs: Sequence[RunConfig], dataset: Dataset, device: Device, memory: Path
+) -> list[Timing]:
+    """Those of the first configs that train."""
+    on = torch.device("cuda" if device.gpu else "cpu")
+    begun = time.process_time()
+    timings: list[Timing] = []
     for run in runs:
-        with suppress(DivergedError):
-            return _seconds_per_task(run, dataset, device)
-    raise InputError(f"all of {len(runs)} configs of this space diverge in their first steps")
+        if len(timings) == _TIMED or (timings and time.process_time() > begun + _PATIENCE):
+            break
+        measured = timing(run, dataset, on, memory)
+        if measured:
+            timings.append(measured)
+    if not timings:
+        raise InputError(f"all of {len(runs)} configs of this space diverge in their first steps")
+    return timings
 
 
-def _seconds_per_task(run: RunConfig, dataset: Dataset, device: Device) -> tuple[float, float]:
-    """Wall time of a task in training and in validation, each after a warm-up."""
-    trainer = MetaTrainer(run, dataset, torch.device("cuda" if device.gpu else "cpu"))
-    # The first steps are slowed by warming up and by watching memory.
-    while trainer.seconds_per_step is None or trainer.iteration < 3 + _TIMED_STEPS:
-        trainer.step()
-    begun = time.perf_counter()
-    trainer.evaluate("val", _TIMED_TASKS)
-    validation = (time.perf_counter() - begun) / _TIMED_TASKS
-    return trainer.seconds_per_step / run.learner.task_batch, validation
+def _basis(timings: Sequence[Timing], device: Device) -> str:
+    """What the predicted time rests on."""
+    on = torch.device("cuda" if device.gpu else "cpu")
+    oldest = datetime.fromtimestamp(min(timing.at for timing in timings))
+    what = "of the device" if device.gpu else "of the processor"
+    return (
+        f"it rests on the time {what} in a few steps of {len(timings)} configs, at "
+        f"{oldest:%Y-%m-%d %H:%M} on this machine ({provenance.hardware(on)})"
+    )
 
 
 def _duration(hours: float) -> str:

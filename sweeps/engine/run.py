@@ -7,10 +7,13 @@ import shlex
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 import optuna
+from pydantic import ByteSize
 from ray import tune
 from ray.tune.error import TuneError
 from ray.tune.experiment import Trial
@@ -19,7 +22,10 @@ from rich.console import Console
 from memmeta import data
 from memmeta.errors import InputError
 from memmeta.prediction import predict_trial_memory
+from memmeta.stopping import STOP, postponed
 from sweeps.engine import cluster
+from sweeps.engine.cluster import GO_ON
+from sweeps.engine.folder import SweepFolder
 from sweeps.engine.ledger import Ledger, only_one
 from sweeps.engine.masking import masked
 from sweeps.engine.options import Options
@@ -27,7 +33,7 @@ from sweeps.engine.placement import Placement, find_devices
 from sweeps.engine.preflight import Question, check_nodes, guarded, marked, software
 from sweeps.engine.progress import Progress
 from sweeps.engine.schedule import Schedule, quotas
-from sweeps.engine.search import LedgerSearch, Recorder, Watch
+from sweeps.engine.search import Farewell, LedgerSearch, Recorder, Watch
 from sweeps.engine.store import default_uri, in_database
 from sweeps.engine.study import Study
 from sweeps.engine.table import best_table
@@ -36,6 +42,9 @@ from sweeps.engine.trainable import STORAGE_ERRORS, MetaTrainable
 
 _LOST_MACHINES = 3
 """How often a trial whose worker died is started again."""
+
+_FAREWELL = 25
+"""Seconds in which a sweep that was asked to stop does: schedulers kill after thirty."""
 
 _PENDING = 2
 """Trials that wait for room where their sizes differ: so a big one does not hold up small ones."""
@@ -50,7 +59,10 @@ def sweep(console: Console, study: Study, options: Options) -> int:
     folder = _folder(options.storage, study.sweep_name(options.seed), options.fresh)
     with _disk(folder), only_one(folder):
         wanted = quotas(study, options.stage, study.trials)
-        ledger = Ledger(study, options.seed, folder, options.ledger, tuple(wanted), folder.name)
+        own = SweepFolder.claimed(folder)
+        steadily = partial(own.steadily, say=partial(console.print, soft_wrap=True, markup=False))
+        of = study, options.seed, folder, options.ledger, tuple(wanted), folder.name
+        ledger = Ledger(*of, steadily=steadily)
         ledger.check_data(data.load(study.data.name, options.data_root).digest)
         schedule = Schedule(ledger, wanted)
         console.print(f"[bold]{folder.name}[/]: {schedule.done()} of {schedule.total} done")
@@ -63,25 +75,26 @@ def sweep(console: Console, study: Study, options: Options) -> int:
         if not schedule.total:
             raise InputError(f"{folder.name}: no complete trial of explore or search to confirm")
         place = options.tracking_uri, options.experiment, options.storage / "artifacts"
-        tracker = Tracker(ledger, folder.name, *place)
+        tracker = Tracker(ledger, folder.name, *place, is_away=lambda: not own.is_here())
         bug = None
         try:
             if not schedule.finished or any(e.refused for e in ledger.entries(*wanted)):
-                bug = _run(console, options, ledger, schedule, tracker, folder)
+                bug = _run(console, options, ledger, schedule, tracker, own)
         finally:
             ledger.release_all()
             entries = ledger.entries()
             # A sweep that failed before its first trial leaves nothing behind.
-            unsent = entries and tracker.close(
-                entries, schedule.finished, _summary(ledger, schedule)
-            )
+            summary = _summary(ledger, schedule)
+            unsent = tracker.close(entries, schedule.finished, summary) if entries else None
         _summarise(console, options, ledger, schedule)
     if bug and "\n" not in bug:
-        raise click.ClickException(f"{bug}{_GO_ON}")
+        raise click.ClickException(f"{bug}{GO_ON}")
     if bug:
         raise click.ClickException(f"stopped by a bug in a trial:\n{bug}")
     if unsent:
         raise click.ClickException(f"{unsent}; the same command sends what is missing")
+    if STOP.requested:
+        return STOP.exit_code
     return 0 if schedule.finished else 1
 
 
@@ -91,32 +104,41 @@ def _run(
     ledger: Ledger,
     schedule: Schedule,
     tracker: Tracker,
-    folder: Path,
+    folder: SweepFolder,
 ) -> str | None:
     """Run the trials that are missing. Returns the traceback of a bug that stopped them."""
     with ThreadPoolExecutor(1) as side:
         # While Ray starts, since most of its seconds are for imports.
         side.submit(predict_trial_memory, ledger.study.run_config({}, options.seed))
         address = cluster.running()
-        with _ready(address, console, options, ledger.study, folder) as trainable:
+        with _ready(address, console, options, ledger.study, folder.path) as trainable:
             devices = find_devices(options.cpus_per_trial)
             placement = Placement(devices, options.cpus_per_trial, options.memory_budget)
             ledger.reopen(placement.fits)
             progress = Progress(console, ledger, schedule)
             listeners = [tracker.send, progress.update]
             search = LedgerSearch(schedule, ledger, placement, listeners)
-            recorder = Recorder(search, refused=lambda: tracker.refused)
+            farewell = Farewell(partial(_say_farewell, console, folder))
+            recorder = Recorder(search, lambda: tracker.refused, farewell)
             concurrent = options.max_concurrent
             if concurrent is None and address is None and placement.slots:
                 concurrent = placement.slots + 1  # one is proposed while the others train
             # A cluster grows by what waits: where so many are to run at once, so many wait.
             pending = options.max_concurrent if address else None
             os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(pending or _PENDING))
-            with progress:
-                places = {"data_root": options.data_root, "checkpoints": folder / "checkpoints"}
+            with progress, TemporaryDirectory(prefix="memmeta-tune-") as unused:
+                places = {"data_root": options.data_root, "folder": folder}
                 trainable = tune.with_parameters(trainable, **places)
-                _tuner(search, recorder, concurrent, trainable, folder).fit()
+                tuner = _tuner(search, recorder, concurrent, trainable, unused)
+                with postponed(_FAREWELL):
+                    tuner.fit()
     return recorder.bug
+
+
+def _say_farewell(console: Console, folder: SweepFolder) -> None:
+    folder.ask_to_save()
+    text = f"{STOP.by}: the trials that run save themselves (again {STOP.by}: at once)"
+    console.print(text, soft_wrap=True, markup=False)
 
 
 def _tuner(
@@ -124,7 +146,7 @@ def _tuner(
     recorder: Recorder,
     concurrent: int | None,
     trainable: type[tune.Trainable],
-    folder: Path,
+    unused: str,
 ) -> tune.Tuner:
     return tune.Tuner(
         trainable,
@@ -137,7 +159,7 @@ def _tuner(
         ),
         run_config=tune.RunConfig(
             name="ray",
-            storage_path=str(folder),
+            storage_path=unused,  # what Tune writes is for `Tuner.restore`
             callbacks=[Watch(recorder)],
             stop=recorder,
             failure_config=tune.FailureConfig(max_failures=_LOST_MACHINES),
@@ -189,12 +211,10 @@ def _disk(folder: Path) -> Iterator[None]:
     except (OSError, TuneError) as error:
         # Tune wraps what is raised while it handles a result.
         cause = error.__context__ if isinstance(error, TuneError) else error
-        if not isinstance(cause, OSError) or cause.errno not in STORAGE_ERRORS:
+        away = not folder.exists()
+        if not isinstance(cause, OSError) or not (away or cause.errno in STORAGE_ERRORS):
             raise
-        raise click.ClickException(f"{folder}: {cause.strerror}{_GO_ON}") from None
-
-
-_GO_ON = "; the same command goes on from here"
+        raise click.ClickException(f"{folder}: {cause.strerror}{GO_ON}") from None
 
 
 def _folder(storage: Path, name: str, fresh: bool) -> Path:
@@ -230,6 +250,9 @@ def _summarise(console: Console, options: Options, ledger: Ledger, schedule: Sch
     if best:
         confirmed = ledger.finished("confirm")
         console.print(best_table(ledger.objective.metric, best[:3], confirmed))
+    if "grid" not in schedule.quotas:
+        for line in _feasibility(ledger, any_best=bool(best)):
+            console.print(line, soft_wrap=True)
     entries = ledger.finished(*schedule.quotas)
     for status in ("pruned", "diverged", "out_of_memory"):
         count = sum(entry.status == status for entry in entries)
@@ -260,6 +283,19 @@ def _further(options: Options, study: str, ranked: bool) -> Iterator[str]:
     yield f"mlflow ui --backend-store-uri {store}" if in_database(options.tracking_uri) else store
 
 
+def _feasibility(ledger: Ledger, any_best: bool) -> Iterator[str]:
+    """How many trials can be the best one, where not all can."""
+    complete = [e for e in ledger.finished("explore", "search") if e.status == "complete"]
+    limit = ledger.study.memory_limit
+    if complete and limit is not None:
+        feasible = sum(ledger.objective.feasible(e.result or {}) for e in complete)
+        size = ByteSize(limit).human_readable(separator=" ")
+        yield f"{feasible} of {len(complete)} complete trials stay within the memory limit, {size}"
+    if not any_best:
+        within = " within the memory limit" if limit is not None else ""
+        yield f"no best config: stages explore and search have no complete trial{within}"
+
+
 _SAID = {
     "pruned": "stopped early",
     "diverged": "diverged",
@@ -271,10 +307,11 @@ def quiet() -> None:
     """Keep the chatter of libraries out of the way of the live view."""
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # `memmeta.stopping` has them all
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     logging.getLogger("ray").setLevel(logging.ERROR)
-    # They say of trials that wait for the next start that they did not complete, and of a full
-    # disk what is said in one line below.
-    for name in ("ray.tune", "ray.train"):
+    # They say of trials that wait for the next start that they did not complete, and of storage
+    # that is full or away what is said in one line.
+    for name in ("ray.tune", "ray.train", "mlflow.store.db.utils"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

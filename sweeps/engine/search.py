@@ -1,5 +1,6 @@
 """Ray Tune's view of the ledger: where its trials come from, and where their results go."""
 
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -11,8 +12,9 @@ from ray.tune import Callback, Stopper
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
+from memmeta.stopping import GRACE, STOP
 from sweeps.engine.ledger import Entry, Ledger, Ticket
-from sweeps.engine.outcome import outcome
+from sweeps.engine.outcome import SAVED, outcome
 from sweeps.engine.placement import Placed, Placement, Refusal
 from sweeps.engine.schedule import Schedule
 from sweeps.engine.unsaved import Unsaved
@@ -49,7 +51,9 @@ class LedgerSearch(Unsaved, Searcher):
         self._placing: tuple[Ticket, Future[Placed | Refusal]] | None = None
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The Tune config of the next trial that has to be run."""
+        """The Tune config of the next trial that has to be run; none once the sweep is to stop."""
+        if STOP.requested:
+            return None
         while True:
             if self._placing is None:
                 ticket = self._next()
@@ -133,6 +137,35 @@ class LedgerSearch(Unsaved, Searcher):
         """Nothing to restore."""
 
 
+class Farewell:
+    """The last seconds of a sweep that is to stop: its running trials save themselves."""
+
+    def __init__(self, ask: Callable[[], None]) -> None:
+        """`ask` asks them to."""
+        self._ask = ask
+        self._begun: float | None = None
+        self._waited_for: set[str] = set()
+
+    def begin(self, running: list[str]) -> None:
+        """Ask the trials of these ids; only the first call counts."""
+        if self._begun is None:
+            self._begun = time.monotonic()
+            self._waited_for = set(running)
+            self._ask()
+
+    def hear(self, trial_id: str) -> None:
+        """A trial has reported, and saved itself before it did."""
+        if self._begun is not None:
+            self._waited_for.discard(trial_id)
+
+    @property
+    def over(self) -> bool:
+        """Whether all have saved themselves, or there is no more time for it."""
+        if self._begun is None:
+            return False
+        return not self._waited_for or time.monotonic() - self._begun > GRACE
+
+
 class Recorder(Unsaved, Stopper):
     """Hears every result first: has it recorded, and stops what is not worth going on with.
 
@@ -141,14 +174,20 @@ class Recorder(Unsaved, Stopper):
             meet it too.
     """
 
-    def __init__(self, search: LedgerSearch, refused: Callable[[], bool]) -> None:
+    def __init__(
+        self, search: LedgerSearch, refused: Callable[[], bool], farewell: Farewell
+    ) -> None:
         """Record through `search`; `refused` says that the results cannot be tracked."""
         self.bug: str | None = None
+        self.farewell = farewell
         self._search = search
         self._refused = refused
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Record a result, and say whether to stop the trial."""
+        self.farewell.hear(trial_id)
+        if result["status"] == SAVED:
+            return False
         entry = self._search.record(trial_id, result)
         if entry.status == "failed":
             self.bug = result["message"]
@@ -156,14 +195,22 @@ class Recorder(Unsaved, Stopper):
 
     def stop_all(self) -> bool:
         """Whether to stop the sweep."""
-        return self.bug is not None or self._refused()
+        return self.bug is not None or self._refused() or self.farewell.over
 
 
 class Watch(Unsaved, Callback):
-    """Tells errors of the trainable from lost machines, which alone are worth another try."""
+    """Tells errors of the trainable from lost machines, which alone are worth another try.
+
+    And it begins the farewell when the process is asked to stop.
+    """
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
+
+    def on_step_begin(self, *, trials: list[Trial], **_: Any) -> None:
+        """Tune goes through its loop."""
+        if STOP.requested:
+            self._recorder.farewell.begin([t.trial_id for t in trials if t.status == Trial.RUNNING])
 
     def on_trial_recover(self, *, trial: Trial, **_: Any) -> None:
         """An error after which Ray would start the trial again."""

@@ -1,5 +1,6 @@
 """Where a study searches: fields of the learner, and for which configs each of them matters."""
 
+import functools
 import itertools
 import math
 import warnings
@@ -277,13 +278,17 @@ def described(distribution: BaseDistribution) -> dict[str, Any] | list[Any]:
 
 def _accepted(name: str, value: object) -> Any:
     """`value` as the learner's field holds it."""
-    field = _field(name)
     try:
-        adapter: TypeAdapter[Any] = TypeAdapter(Annotated[field.annotation, field])  # type: ignore[arg-type]
-        return adapter.validate_python(value)
+        return _adapter(name).validate_python(value)
     except ValidationError as error:
         message = error.errors()[0]["msg"]
         raise ValueError(f"{message[0].lower()}{message[1:]}, got {value!r}") from None
+
+
+@functools.cache
+def _adapter(name: str) -> TypeAdapter[Any]:
+    field = _field(name)
+    return TypeAdapter(Annotated[field.annotation, field])  # type: ignore[arg-type]
 
 
 def _number(name: str) -> type[int] | type[float] | None:

@@ -1,6 +1,7 @@
 """A study: one question to one data set, asked with many configs."""
 
 import itertools
+import math
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -51,6 +52,9 @@ _COMBINED = (
 )  # fmt: skip
 """Fields of the learner of which one value can exclude another's."""
 
+_MOST_TRIALS = 100_000
+"""Of a sweep: what lays out, records and ranks trials is made for fewer."""
+
 _COMBINATIONS = 20_000
 """So many are tried when a study is made; one that is refused beyond them shows in its trial."""
 
@@ -66,7 +70,7 @@ class Study(Config):
     """Holds what the space or the grid leaves out."""
     training: TrainingConfig
     """The budget of a trial."""
-    trials: int = Field(32, ge=1)
+    trials: int = Field(32, ge=1, le=_MOST_TRIALS)
     """Trials in all."""
     space: Space = Field(default_factory=lambda: dict(SPACE))
     """Fields of the learner and where each is searched."""
@@ -76,7 +80,7 @@ class Study(Config):
     """Fields whose values are tried anew for each combination; the best go to the seeds."""
     tuning: TrainingConfig | None = None
     """The budget of a trial that tries them; None: that of all others."""
-    seeds: int = Field(3, ge=1)
+    seeds: int = Field(3, ge=1, le=1000)
     """Training seeds of every config in the stages confirm and grid."""
     objective: tuple[str, ...] = Field(None, validate_default=True)
     """What is optimised: the data's metric, alone or with the peak memory."""
@@ -136,6 +140,20 @@ class Study(Config):
             )
         if self.tuning and not self.tuned:
             raise ValueError("tuning is the budget of what is tuned, and nothing is")
+        return self
+
+    @model_validator(mode="after")
+    def _laid_out(self) -> Self:
+        """Before anything goes through all the cells."""
+        cells = math.prod(map(len, self.grid.values()))
+        tried = math.prod(map(len, self.tuned.values())) if self.tuned else 0
+        trials = cells * (tried + self.seeds)
+        if self.grid and trials > _MOST_TRIALS:
+            each = f"{self.seeds} seeds" + (f" and {tried:,} tuned values each" if tried else "")
+            raise ValueError(
+                f"grid: {cells:,} combinations with {each} are {trials:,} trials; accepted are "
+                f"{_MOST_TRIALS:,}"
+            )
         return self
 
     @model_validator(mode="after")
@@ -255,6 +273,8 @@ def read_study(path: Path) -> Study:
     Raises:
         InputError: the file cannot be read, or a key of it is not accepted.
     """
+    if path.suffix == ".py":
+        raise InputError(f"{path}: a study in Python, which is a program: python {path}")
     return parse(Study, read_yaml(path), str(path))
 
 
@@ -276,6 +296,7 @@ def _extremes(name: str, dimension: BaseDistribution) -> Iterable[Any]:
     if not isinstance(dimension, FloatDistribution | IntDistribution):
         return described(dimension)
     if name == "chunk":
-        # Accepted or not by what divides it, and always an integer.
-        return range(int(dimension.low), int(dimension.high) + 1, int(dimension.step or 1))
+        # Accepted or not by what divides it: what divides two neighbours divides all.
+        low, high = int(dimension.low), int(dimension.high)
+        return sorted({low, min(low + int(dimension.step or 1), high), high})
     return dimension.low, dimension.high

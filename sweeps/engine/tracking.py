@@ -11,7 +11,7 @@ import shlex
 import sys
 import threading
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
@@ -83,7 +83,15 @@ class _Sent(NamedTuple):
 class Tracker:
     """Writes the ledger to MLflow from a thread, so that a slow server cannot stall the sweep."""
 
-    def __init__(self, ledger: Ledger, name: str, uri: str, experiment: str, files: Path) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        name: str,
+        uri: str,
+        experiment: str,
+        files: Path,
+        is_away: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Connect soon after there is something to write, in a thread, since that takes seconds.
 
         Args:
@@ -92,6 +100,7 @@ class Tracker:
             uri: of the MLflow store.
             experiment: its name there.
             files: folder for artifacts, where the store is a bare database.
+            is_away: says that the sweep's storage is away, so that nothing may be written.
         """
         self._ledger = ledger
         self._name = self._title = name
@@ -99,6 +108,7 @@ class Tracker:
         self._settings = ledger.settings
         self._sent_settings = ""
         self._uri, self._experiment_name, self._files = uri, experiment, files
+        self._is_away = is_away
         self._parent_id: str | None = None  # until the store is open
         self._sent: dict[tuple[Stage, int], _Sent] = {}
         self._waiting = {entry.place: entry for entry in ledger.entries()}
@@ -198,6 +208,8 @@ class Tracker:
 
     def _work(self, anew: bool) -> None:
         """Open the store if it is not open yet, or else write a trial."""
+        if self._is_away():
+            raise OSError("the storage is away")
         if self._parent_id is None:
             self._open()
             return

@@ -4,6 +4,7 @@ import errno
 import gc
 import time
 import traceback
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,23 @@ from ray import tune
 
 from memmeta import checkpoint, data, limits, provenance
 from memmeta.config import RunConfig
+from memmeta.data import Dataset
 from memmeta.errors import InputError
 from memmeta.runtime import configure_process
 from memmeta.training import DivergedError, MetaTrainer
+from sweeps.engine.folder import SweepFolder
+from sweeps.engine.outcome import SAVED
 
 STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE)
 """Of a disk that is full, or a file system that went away: nothing is wrong with the program."""
+
+
+_BETWEEN_LOOKS = 1.0
+"""Seconds after which a trial looks again whether it is to save itself."""
+
+
+class _SavedError(Exception):
+    """The trial has saved itself in mid-step, since the sweep is about to stop."""
 
 
 class MetaTrainable(tune.Trainable):
@@ -33,16 +45,16 @@ class MetaTrainable(tune.Trainable):
         """What `Placement.place` gave the trial."""
         return tune.PlacementGroupFactory([config["resources"]])
 
-    def setup(self, config: dict[str, Any], data_root: Path, checkpoints: Path) -> None:
+    def setup(self, config: dict[str, Any], data_root: Path, folder: SweepFolder) -> None:
         """Take note of the run; the first step begins it, where errors can be reported.
 
         Args:
             config: the Tune config, as `LedgerSearch.suggest` makes it.
             data_root: folder with the data sets.
-            checkpoints: folder that every node sees.
+            folder: of the sweep, which every node sees.
         """
         self.data_root = data_root
-        self.checkpoints = checkpoints
+        self.folder = folder
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -77,6 +89,8 @@ class MetaTrainable(tune.Trainable):
         begun = time.monotonic()
         try:
             result = self._advance()
+        except _SavedError:
+            result = {"status": SAVED, "done": False, "metrics": {}}
         except DivergedError as error:
             result = self._ended("diverged", str(error))
         except InputError as error:
@@ -85,7 +99,7 @@ class MetaTrainable(tune.Trainable):
             if limits.is_out_of_memory(error):
                 result = self._ended("out_of_memory", str(error) or type(error).__name__)
             elif isinstance(error, OSError) and error.errno in STORAGE_ERRORS:
-                result = self._ended("failed", f"{error.strerror}: {self.checkpoints}")
+                result = self._ended("failed", f"{error.strerror}: {self.folder.path}")
             else:
                 result = self._ended("failed", traceback.format_exc())
         self.seconds += time.monotonic() - begun
@@ -95,9 +109,8 @@ class MetaTrainable(tune.Trainable):
         trainer = self.trainer or self._begin()
         # One that was interrupted after its last checkpoint has nothing left to train.
         if not trainer.done:
-            save = partial(checkpoint.save, self.checkpoint_file, trainer)
-            trainer.train_to_evaluation(between_steps=checkpoint.now_and_then(save))
-            save()
+            trainer.train_to_evaluation(between_steps=self._between_steps(trainer))
+            self._save(trainer)
         metrics = _metrics(trainer, -1)
         if trainer.done and self.test:
             test = trainer.evaluate("test", self.run.training.test_tasks)
@@ -109,27 +122,58 @@ class MetaTrainable(tune.Trainable):
             "metrics": metrics,
         }
 
+    def _save(self, trainer: MetaTrainer) -> None:
+        path, below = self.checkpoint_file, self.folder.checkpoints
+        self.folder.steadily(partial(checkpoint.save, path, trainer, below))
+
+    def _between_steps(self, trainer: MetaTrainer) -> Callable[[], None]:
+        """Saves the trial now and then, and when the sweep is about to stop."""
+        save = partial(self._save, trainer)
+        save_now_and_then = checkpoint.now_and_then(save)
+
+        def stop_if_asked() -> None:
+            if self.folder.asks_to_save():
+                save()
+                raise _SavedError
+
+        look_now_and_then = checkpoint.now_and_then(stop_if_asked, _BETWEEN_LOOKS)
+
+        def between_steps() -> None:
+            save_now_and_then()
+            look_now_and_then()
+
+        return between_steps
+
     def _begin(self) -> MetaTrainer:
         """A new trainer, or the one that was interrupted."""
         self.threads = configure_process(threads=self.cpus)
         limits.cap(self.device, self.reserved, self.overhead)
         dataset = data.load(self.run.data.name, self.data_root)
-        trainer = MetaTrainer(self.run, dataset, self.device)
-        if self.checkpoint_file.exists():
-            try:
-                checkpoint.resume(trainer, self.checkpoint_file)
-                self.seconds = trainer.seconds
-            except checkpoint.DamagedError as error:
-                aside = checkpoint.set_aside(self.checkpoint_file)
-                self.notes.append(f"{error.message}; now {aside.name}. The trial begins anew")
-                trainer = MetaTrainer(self.run, dataset, self.device)
+        trainer = self.folder.steadily(partial(self._resumed, dataset))
         self.trainer = trainer
+        return trainer
+
+    def _resumed(self, dataset: Dataset) -> MetaTrainer:
+        trainer = MetaTrainer(self.run, dataset, self.device)
+        if not self.checkpoint_file.exists():
+            return trainer
+        try:
+            checkpoint.resume(trainer, self.checkpoint_file)
+            self.seconds = trainer.seconds
+        except checkpoint.DamagedError as error:
+            aside = checkpoint.set_aside(self.checkpoint_file)
+            self.notes.append(f"{error.message}; now {aside.name}. The trial begins anew")
+            return MetaTrainer(self.run, dataset, self.device)
+        except InputError as error:
+            if isinstance(error.__context__, OSError) and not self.folder.is_here():
+                raise error.__context__ from None
+            raise
         return trainer
 
     @property
     def checkpoint_file(self) -> Path:
         """Where this trial leaves its state."""
-        return self.checkpoints / self.run.key / "trainer.pt"
+        return self.folder.checkpoints / self.run.key / "trainer.pt"
 
     def _ended(self, status: str, message: str) -> dict[str, Any]:
         return {"status": status, "done": True, "message": message, "metrics": {}}

@@ -232,7 +232,12 @@ def test_a_peak_holds_if_it_is_near(stated: int, per_mille: int, rest: int) -> N
     assert (memory_complaint(stated, peak, same_hardware=False) is None) == near
 
 
-def test_ctrl_c_ends_it_in_one_line(write: Write, data_root: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "said"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")]
+)
+def test_a_signal_ends_it_in_one_line(
+    write: Write, data_root: Path, number: int, said: str
+) -> None:
     training = TINY["training"] | {"iterations": 10**6}
     path = write(config=TINY | {"training": training})
     process = subprocess.Popen(
@@ -247,8 +252,8 @@ def test_ctrl_c_ends_it_in_one_line(write: Write, data_root: Path) -> None:
     try:
         assert process.stdout is not None
         assert process.stdout.readline().startswith("fresh seed 3")
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, errors = process.communicate(timeout=30)
     finally:
         process.kill()
-    assert (process.returncode, errors) == (130, "stopped: nothing is verified\n")
+    assert (process.returncode, errors.strip()) == (128 + number, f"stopped by {said}")

@@ -1,10 +1,10 @@
-import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from memmeta.files import check_writable, whole
+from memmeta.files import check_writable, remove_abandoned, whole
 
 SLOW_WRITER = """
 import sys
@@ -99,18 +99,46 @@ def test_two_processes_may_write_the_same_file_at_once(tmp_path, start_writer):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_what_a_killed_writer_left_is_removed_when_it_is_an_hour_old(tmp_path, start_writer):
-    path = tmp_path / "[x]"
-    for _ in range(2):
-        writer = start_writer(path, "half")
+def test_what_killed_writers_left_is_removed_by_the_next_and_nothing_else_is(
+    tmp_path, start_writer
+):
+    path, other = tmp_path / "[x]", tmp_path / "y"
+    killed, living, killed_other = (start_writer(of, "half") for of in (path, path, other))
+    for writer in (killed, killed_other):
         writer.kill()
         writer.wait()
-    old, fresh = tmp_path.iterdir()
-    written = old.stat().st_mtime
-    os.utime(old, (written - 3700, written - 3700))
-    other = tmp_path / ".y.0.partial"
-    other.touch()
-    os.utime(other, (0, 0))
+    assert len(list(tmp_path.iterdir())) == 3
     with whole(path) as file:
         file.write(b"all")
-    assert {*tmp_path.iterdir()} == {path, fresh, other}
+        assert len(list(tmp_path.iterdir())) == 3  # the living writer's, the other path's, ours
+    remove_abandoned(tmp_path.parent)
+    assert len(list(tmp_path.iterdir())) == 2
+    living.communicate("go on\n")
+    assert living.returncode == 0
+    assert {*tmp_path.iterdir()} == {path}
+    assert path.read_text() == "half"
+
+
+def test_writers_that_meet_all_get_through(tmp_path):
+    def write(number):
+        for _ in range(50):
+            with whole(tmp_path / "x") as file:
+                file.write(b"%d" % number)
+            remove_abandoned(tmp_path)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(8)))
+    assert list(tmp_path.iterdir()) == [tmp_path / "x"]
+
+
+def test_nothing_is_made_beside_what_went_away(tmp_path):
+    root = tmp_path / "mount" / "root"
+    path = root / "a" / "b" / "x"
+    root.mkdir(parents=True)
+    with whole(path, below=root) as file:
+        file.write(b"all")
+    assert path.read_bytes() == b"all"
+    (tmp_path / "mount").rename(tmp_path / "away")
+    with pytest.raises(FileNotFoundError), whole(path, below=root):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["away"]

@@ -1,6 +1,9 @@
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,18 +22,33 @@ class Sweep:
         self.data_root = data_root
         # Beside a cluster of somebody else's on this machine, tests start their own.
         self.environment = os.environ | {"RAY_ADDRESS": "local"}
+        self.started: list[subprocess.Popen] = []
 
-    def start(self, *options: str, script: Path = TINY) -> subprocess.Popen:
+    def start(
+        self,
+        *options: str,
+        script: Path = TINY,
+        preexec: Callable[[], None] = heed_ctrl_c,
+    ) -> subprocess.Popen:
         command = [sys.executable, script, "--data-root", self.data_root, *options]
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [*map(str, command), "--storage", str(self.storage)],
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
-            preexec_fn=heed_ctrl_c,
+            preexec_fn=preexec,
         )
+        self.started.append(process)
+        return process
+
+    def end(self) -> None:
+        """Kill what a failed test has left."""
+        for process in self.started:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
     def run(self, *options: str, script: Path = TINY) -> tuple[int, str]:
         process = self.start(*options, script=script)
@@ -39,8 +57,10 @@ class Sweep:
 
 
 @pytest.fixture
-def sweep(tmp_path, data_root) -> Sweep:
-    return Sweep(tmp_path, data_root)
+def sweep(tmp_path, data_root) -> Iterator[Sweep]:
+    made = Sweep(tmp_path, data_root)
+    yield made
+    made.end()
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from sweeps.engine.command_line import _command
 from sweeps.engine.options import Options
 from sweeps.engine.run import _folder, _further
 from sweeps.engine.store import default_uri
+from sweeps.engine.timing import Timing
 from tests.sweeps.tiny import STUDY
 
 ROOT = Path(__file__).parents[2]
@@ -76,7 +77,7 @@ def test_a_plan_is_timed_on_a_config_that_trains(data_root, monkeypatch):
 
 def test_a_plan_pays_for_every_cpu_of_a_trial(data_root, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "local")
-    monkeypatch.setattr("sweeps.engine.plan._seconds_per_task", lambda *_: (3600.0, 0.0))
+    monkeypatch.setattr("sweeps.engine.plan.timing", lambda *_: Timing(3600.0, 0.0, 0.0))
     monkeypatch.setattr("os.cpu_count", lambda: 8)
     words = ["--dry-run", "--stage", "confirm", "--trials", "100", "--price-per-hour", "1"]
     result = invoke(*words, "--cpus-per-trial", "2", "--data-root", data_root)

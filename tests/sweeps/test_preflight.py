@@ -19,6 +19,7 @@ from rich.console import Console
 from memmeta import data
 from memmeta.errors import InputError
 from sweeps.engine import cluster, preflight
+from sweeps.engine.folder import SweepFolder
 from sweeps.engine.ledger import Ledger
 from sweeps.engine.preflight import Question, check_nodes, guarded, marked, software
 from sweeps.engine.trainable import MetaTrainable
@@ -181,7 +182,7 @@ def test_nothing_runs_where_the_code_is_another(sweep, tmp_path):
     assert code == 2, output
     assert "memmeta's code is" in output
     assert "Traceback" not in output
-    assert not list(sweep.storage.glob("*/checkpoints"))
+    assert not list(sweep.storage.glob("*/checkpoints/*"))
 
 
 @pytest.mark.faults
@@ -193,8 +194,8 @@ def test_ctrl_c_ends_the_waiting(sweep):
             break
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert "Aborted!" in output
+    assert process.returncode == 130
+    assert output.splitlines()[-1] == "stopped by Ctrl-C"
     assert "Traceback" not in output
 
 
@@ -241,7 +242,7 @@ def _first_step(node: str, asked: Question):
             return {"status": "complete"}
 
     def step():
-        places = {"data_root": asked.data_root, "checkpoints": Path()}
+        places = {"data_root": asked.data_root, "folder": SweepFolder(Path(), "")}
         return tune.with_parameters(guarded(Trial, asked), **places)(config).step()
 
     return ray.remote(step).options(num_cpus=0, scheduling_strategy=there).remote()

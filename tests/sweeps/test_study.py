@@ -1,5 +1,10 @@
 import itertools
 import json
+import os
+import re
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -382,3 +387,98 @@ def test_a_study_written_as_yaml_is_read_as_the_same(tmp_path):
         example = read_study(path)
         text = yaml.safe_dump(example.model_dump(mode="json"), sort_keys=False)
         assert read_study(write(tmp_path, text)) == example
+
+
+@given(
+    shots=st.integers(1, 4),
+    queries=st.integers(1, 4),
+    algorithm=st.sampled_from(["memory_reduced", "anil"]),
+    norm=st.sampled_from(["batch", "group"]),
+    low=st.integers(1, 20),
+    step=st.integers(1, 20),
+    steps=st.integers(0, 5),
+)
+def test_a_range_of_chunks_is_accepted_when_every_chunk_in_it_is(
+    shots, queries, algorithm, norm, low, step, steps
+):
+    data = DataConfig(ways=2, shots=shots, queries=queries)
+    made = study(data=data, learner=LearnerConfig(algorithm=algorithm, norm=norm), space={})
+    high = low + steps * step
+
+    def accepted(chunk: int) -> bool:
+        try:
+            made.run_config({"chunk": chunk}, seed=0)
+        except InputError:
+            return False
+        return True
+
+    expected = all(map(accepted, range(low, high + 1, step)))
+    try:
+        made.changed(space={"chunk": {"low": low, "high": high, "step": step}})
+    except InputError:
+        assert not expected
+    else:
+        assert expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"trials": 10**11}, "trials: input should be less than or equal to 100000"),
+        ({"seeds": 10**11}, "seeds: input should be less than or equal to 1000"),
+        ({"space": {"chunk": {"low": 1, "high": 10**9}}}, "space: chunk=1: learner.chunk 1 would"),
+        ({"grid": {"ridge": [0.1 * n for n in range(1, 1001)], "cg_steps": [*range(1000)],
+                   "inner_steps": [*range(1000)]}}, "1,000,000,000 combinations with 3 seeds"),
+        ({"grid": {"ridge": [0.1, 1]}, "tuned": {"cg_steps": [*range(1000)],
+          "filters": [*range(1, 1001)]}}, "2 combinations with 3 seeds and 1,000,000 tuned values"),
+        ({"space": {"task_batch": {"low": 1, "high": 10**9}}}, "less than or equal to 10000"),
+        ({"learner": {"inner_steps": 10**9}}, "inner_steps: input should be less than"),
+    ],
+)  # fmt: skip
+def test_sizes_that_no_machine_has_are_refused_in_a_second(changes, said):
+    plain = study()
+    begun = time.process_time()
+    with pytest.raises(InputError, match=re.escape(said)) as refusal:
+        plain.changed(**changes)
+    assert time.process_time() - begun < 1
+    assert "\n" not in refusal.value.message
+
+
+def test_a_range_of_chunks_without_end_is_accepted_at_once():
+    free = study(learner=LearnerConfig(norm="group"))
+    begun = time.process_time()
+    free.changed(space={"chunk": {"low": 1, "high": 10**9}})
+    assert time.process_time() - begun < 1
+
+
+def test_a_study_in_python_that_is_given_as_yaml_is_said_to_be_a_program():
+    with pytest.raises(InputError, match=re.escape("python sweeps/cifar_fs.py")):
+        read_study(Path("sweeps/cifar_fs.py"))
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        ("Study(name='a b', data=DATA, training=BUDGET)", "Error: Study: name: letters, digits"),
+        ("Study(name='s', data=DataConfig(name='mnist'), training=BUDGET)", "Error: DataConfig: n"),
+        ("Study(name='s', data=DATA, training=BUDGET).changed(trials=0)", "Error: study s: trials"),
+    ],
+)
+def test_a_study_in_python_that_is_not_accepted_is_one_line(tmp_path, made, said):
+    script = tmp_path / "study.py"
+    script.write_text(
+        "from memmeta.config import DataConfig, TrainingConfig\n"
+        "from sweeps.engine.command_line import main\n"
+        "from sweeps.engine.study import Study\n"
+        "DATA, BUDGET = DataConfig(), TrainingConfig(iterations=1)\n"
+        f"main({made})\n"
+    )
+    done = subprocess.run(
+        [sys.executable, script],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(said)
+    assert done.stderr.count("\n") == 1

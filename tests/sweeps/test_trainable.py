@@ -1,11 +1,13 @@
 """The trainable by itself: what it makes of what it finds, and what it says of it."""
 
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 
 from memmeta.training import MetaTrainer
+from sweeps.engine.folder import SweepFolder
 from sweeps.engine.trainable import MetaTrainable
 from tests.sweeps.tiny import STUDY
 
@@ -19,10 +21,16 @@ CONFIG = {
 }
 
 
-def begun(data_root: Path, checkpoints: Path) -> MetaTrainable:
+@cache
+def claimed(folder: Path) -> SweepFolder:
+    folder.mkdir(exist_ok=True)
+    return SweepFolder.claimed(folder)
+
+
+def begun(data_root: Path, folder: Path) -> MetaTrainable:
     # Ray would give it a folder and look for a cluster.
     trial = MetaTrainable.__new__(MetaTrainable)
-    trial.setup(CONFIG, data_root, checkpoints)
+    trial.setup(CONFIG, data_root, claimed(folder))
     return trial
 
 

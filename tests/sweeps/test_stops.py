@@ -1,0 +1,167 @@
+"""Sweeps that are asked to stop, or under which Ray or the storage goes away."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from mlflow import MlflowClient
+
+from memmeta import checkpoint
+from sweeps.engine.store import default_uri
+from tests.sweeps import long
+from tests.sweeps.conftest import Sweep
+
+pytestmark = [pytest.mark.slow, pytest.mark.faults]
+
+LONG = Path(long.__file__)
+
+
+@pytest.fixture
+def sweep(sweep):
+    sweep.environment |= {"PYTHONPATH": str(LONG.parents[2]), "PYTHONUNBUFFERED": "1"}
+    return sweep
+
+
+def wait_for(condition, seconds: float = 240) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def checkpoints(sweep: Sweep) -> list[Path]:
+    return list(sweep.storage.glob("*/checkpoints/*/trainer.pt"))
+
+
+def steps_done(sweep: Sweep) -> list[int]:
+    return [checkpoint.load(path).state["iteration"] for path in checkpoints(sweep)]
+
+
+def statuses(sweep: Sweep, study: str) -> list[str]:
+    client = MlflowClient(default_uri(sweep.storage))
+    experiment = client.get_experiment_by_name(study)
+    assert experiment is not None
+    return [run.info.status for run in client.search_runs([experiment.experiment_id])]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_has_trials_save_themselves_and_the_sweep_stops_in_good_order(sweep, number):
+    process = sweep.start("--max-concurrent", "1", script=LONG)
+    wait_for(lambda: checkpoints(sweep))
+    begun = time.monotonic()
+    if number == signal.SIGHUP:
+        os.killpg(process.pid, number)  # as a terminal does that is closed
+    else:
+        process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, output
+    assert time.monotonic() - begun < 30
+    assert "Traceback" not in output
+    assert "of 4 done; the same command goes on" in output
+    assert [step % long.BETWEEN_VALIDATIONS > 0 for step in steps_done(sweep)] == [True]
+    assert set(statuses(sweep, "long")) == {"KILLED"}
+
+
+def test_a_signal_while_ray_starts_is_one_line(sweep):
+    process = sweep.start(script=LONG)
+    assert "0 of 4 done" in process.stdout.readline()
+    driver = psutil.Process(process.pid)
+    wait_for(lambda: driver.children())
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert (process.returncode, output.strip()) == (143, "stopped by SIGTERM")
+
+
+def test_what_a_driver_is_told_to_ignore_it_ignores(sweep):
+    process = sweep.start("--trials", "1", "--stage", "explore", preexec=ignore_hang_ups)
+    assert "0 of 1 done" in process.stdout.readline()
+    os.killpg(process.pid, signal.SIGHUP)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+
+
+def ignore_hang_ups() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+@pytest.mark.parametrize("name", ["gcs_server", "raylet"])
+def test_a_part_of_ray_that_ends_is_one_line_within_seconds(sweep, name):
+    process = sweep.start(script=LONG)
+    wait_for(lambda: checkpoints(sweep))
+    children = psutil.Process(process.pid).children(recursive=True)
+    (part,) = [child for child in children if child.name() == name]
+    begun = time.monotonic()
+    part.kill()
+    output, _ = process.communicate(timeout=60)
+    assert time.monotonic() - begun < 30
+    assert process.returncode == 1, output
+    assert "no longer answers" in output.splitlines()[-1]
+    assert "the same command goes on" in output.splitlines()[-1]
+    assert len(output.splitlines()) == 2, output
+    assert set(statuses(sweep, "long")) == {"KILLED"}
+
+
+@pytest.mark.parametrize("in_its_place", ["nothing", "an empty folder", "another sweep's folder"])
+def test_storage_that_goes_away_is_waited_for_and_nothing_is_written_in_its_place(
+    sweep, in_its_place
+):
+    options = ("--iterations", "600", "--trials", "2", "--stage", "explore")
+    process = sweep.start(*options, script=LONG)
+    wait_for(lambda: checkpoints(sweep))
+    away = sweep.storage.with_name("away")
+    (folder,) = sweep.storage.glob("*/")
+    sweep.storage.rename(away)
+    if in_its_place != "nothing":
+        folder.mkdir(parents=True)
+    if in_its_place == "another sweep's folder":
+        (folder / "checkpoints").mkdir()
+        (folder / "driver").write_text("somebody else's")
+        (folder / "journal.log").write_text("")
+    before = [*sweep.storage.rglob("*")]
+    time.sleep(10)
+    assert [*sweep.storage.rglob("*")] == before
+    assert process.poll() is None
+    for path in reversed(before):
+        path.rmdir() if path.is_dir() else path.unlink()
+    if before:
+        sweep.storage.rmdir()
+    away.rename(sweep.storage)
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, output
+    assert output.count("the storage went away; waiting for it") == 1
+    assert "Traceback" not in output
+    assert steps_done(sweep) == [600, 600]
+    assert statuses(sweep, "long") == ["FINISHED"] * 3
+
+
+def test_a_sweep_that_waits_for_its_storage_can_be_stopped(sweep):
+    process = sweep.start(script=LONG)
+    wait_for(lambda: checkpoints(sweep))
+    sweep.storage.rename(sweep.storage.with_name("away"))
+    for line in process.stdout:
+        if "waiting for it" in line:
+            break
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert (process.returncode, output.strip()) == (143, "stopped by SIGTERM")
+    assert not sweep.storage.exists()
+
+
+def test_a_temporary_folder_that_is_too_long_for_sockets_is_not_used(sweep, tmp_path):
+    """As schedulers make them for jobs."""
+    folder = tmp_path / ("t" * 100)
+    folder.mkdir()
+    sweep.environment["TMPDIR"] = str(folder)
+    code, output = sweep.run("--trials", "1", "--stage", "explore")
+    assert code == 0, output
+
+
+def test_a_start_of_ray_that_takes_too_long_is_one_line(sweep):
+    sweep.environment["RAY_gcs_server_port_wait_time_s"] = "0"
+    code, output = sweep.run()
+    assert code == 1
+    assert "no Ray cluster to use" in output.splitlines()[-1]
+    assert "Traceback" not in output
