@@ -23,6 +23,10 @@ from memmeta.models import MetaModel
 class Problem(Protocol):
     """Each task's g and f; phi is shaped as by `MetaModel.initial_phi`."""
 
+    @property
+    def curvature_floor(self) -> float:
+        """No eigenvalue of the Hessian of g is less, anywhere; 0 if that is not known."""
+
     def support_gradient(self, phi: Tensor) -> Tensor:
         """grad_phi g, shaped like phi; differentiable where gradients are enabled."""
 
@@ -67,6 +71,10 @@ class _Linear:
     query_labels: Tensor
     ridge: float
 
+    @property
+    def curvature_floor(self) -> float:
+        return self.ridge
+
     def support_gradient(self, phi: Tensor) -> Tensor:
         return heads.gradient(phi, self.support, self.support_labels, self.ridge)
 
@@ -92,6 +100,7 @@ class _General:
     ridge: float
     head: Head
     scale: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+    curvature_floor: float = 0.0
 
     def support_gradient(self, phi: Tensor) -> Tensor:
         return _gradient(self._support_loss, phi)
