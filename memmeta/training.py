@@ -1,6 +1,7 @@
 """MetaTrainer: outer steps, evaluation, and a state that resumes to the same numbers."""
 
 import math
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, get_args
@@ -19,6 +20,9 @@ from memmeta.metric import MSE
 
 # The first step allocates the optimiser's state and is no measure of the others.
 _MEASURED_STEPS = (1, 2)
+
+# The residual of v = 0, for rounding in means of ones.
+_NOTHING_SOLVED = 1.001
 
 # Validation and test episodes are the same ones whatever a run's seed: runs differ by training.
 _EVALUATION_SEED = 20_24_12_03
@@ -112,6 +116,23 @@ class MetaTrainer:
     def done(self) -> bool:
         """Whether the budget is spent."""
         return self.iteration >= self.config.iterations
+
+    @property
+    def note(self) -> str | None:
+        """What to know of a run's numbers although it ended well; None if there is nothing.
+
+        That is a mean CG residual above 1 in more than half of its reports: v = 0 would be as near
+        to solving the linear system.
+        """
+        name = "cg_residual"
+        known = [report.diagnostics[name] for report in self.reports if name in report.diagnostics]
+        residual = statistics.median_low(known) if known else 0.0
+        if residual < _NOTHING_SOLVED:
+            return None
+        return (
+            f"the linear solve does not converge: mean CG residual {residual:.3g}, above 1; more "
+            "cg_steps or a larger ridge may help"
+        )
 
     @property
     def seconds_per_step(self) -> float | None:

@@ -103,11 +103,11 @@ class MetaTrainable(tune.Trainable):
             test = trainer.evaluate("test", self.run.training.test_tasks)
             name = self.run.data.metric.name
             metrics |= {f"test_{name}": test.value, "test_interval": test.interval}
-        return {
-            "status": "complete" if trainer.done else "running",
-            "done": trainer.done,
-            "metrics": metrics,
-        }
+        status = "complete" if trainer.done else "running"
+        result = {"status": status, "done": trainer.done, "metrics": metrics}
+        if trainer.done and trainer.note:
+            result["message"] = trainer.note
+        return result
 
     def _begin(self) -> MetaTrainer:
         """A new trainer, or the one that was interrupted."""

@@ -349,6 +349,28 @@ def test_peak_memory_is_that_of_a_warm_step_and_independent_of_k_and_n(run, data
     assert small > 4 * parameter_bytes  # with gradients and Adam's two moments
 
 
+def with_residuals(run, dataset, residuals):
+    """A trainer whose reports have these mean CG residuals."""
+    trainer = MetaTrainer(run, dataset, "cpu")
+    report = trainer.train_to_evaluation()
+    trainer.reports = [
+        report._replace(diagnostics=report.diagnostics | {"cg_residual": residual})
+        for residual in residuals
+    ]
+    return trainer
+
+
+def test_a_run_whose_cg_residual_stays_above_1_says_so(run, dataset):
+    for residuals in ([0.5], [1.0, 1.0000003], [100.0, 0.1, 0.1], [0.5, 0.5, 0.5, 1.1], [2.0, 0.3]):
+        assert with_residuals(run, dataset, residuals).note is None
+    for residuals in ([3.0], [0.9, 5.0, 7.0, 12.0], [5.0, 7.0, 12.0, 0.9], [4.0, 3.0]):
+        assert "CG residual" in with_residuals(run, dataset, residuals).note
+    assert MetaTrainer(run, dataset, "cpu").note is None
+    anil = MetaTrainer(with_learner(run, algorithm="anil"), dataset, "cpu")
+    anil.train_to_evaluation()
+    assert anil.note is None
+
+
 def test_divergence_is_reported_and_changes_nothing(run, dataset):
     trainer = MetaTrainer(run, dataset, "cpu")
     trainer.step()
