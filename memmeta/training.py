@@ -14,6 +14,7 @@ from memmeta.algorithms import ALGORITHMS, Solution, predict
 from memmeta.config import RunConfig
 from memmeta.data import Dataset, Episodes, SplitName
 from memmeta.data.augment import augment
+from memmeta.intervals import half_width
 from memmeta.losses import loss
 from memmeta.memory import measure_peak
 from memmeta.metric import MSE
@@ -34,7 +35,7 @@ class Evaluation(NamedTuple):
     value: float
     """Mean over tasks of what `config.data.metric` says of the query set."""
     interval: float
-    """Half-width of the 95 % confidence interval over tasks: 1.96 * sd / sqrt(tasks)."""
+    """Half-width of the 95 % confidence interval over tasks: t * sd / sqrt(tasks), Student's t."""
     tasks: int
     """Number of tasks."""
 
@@ -277,8 +278,7 @@ class MetaTrainer:
         values = torch.cat(batches).double()
         if not values.mean().isfinite():
             raise DivergedError(self.iteration)
-        interval = 1.96 * values.std() / math.sqrt(tasks)
-        return Evaluation(values.mean().item(), interval.item(), tasks)
+        return Evaluation(values.mean().item(), half_width(values.tolist()), tasks)
 
     @property
     def evaluation_batch(self) -> int:
