@@ -7,7 +7,8 @@ theta of one scalar, the mean over tasks of
 
 Everything that depends on K or N therefore runs on features without a graph, and the backbone
 sees one forward and one backward pass whatever they are. Without CG iterations v is 0, which is
-the first-order hypergradient.
+the first-order hypergradient. With `curvature: gauss_newton` H is the Gauss-Newton matrix (see
+`memmeta.problems`).
 """
 
 from functools import partial
@@ -94,7 +95,7 @@ def _solve(
     """
     phi = adapt(problem, phi, config)
     v, residual, stopped = conjugate_gradient(
-        problem.support_hessian(phi),
+        problem.support_curvature(phi),
         problem.query_gradient(phi),
         config.cg_steps,
         v,
