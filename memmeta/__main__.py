@@ -262,6 +262,8 @@ def _print_summary(console: Console, trainer: MetaTrainer, exported: ExportedRun
         console.print(f"peak:      {trainer.peak_memory / 2**20:.1f} MiB")
     if trainer.seconds_per_step is not None:
         console.print(f"step:      {trainer.seconds_per_step:.3f} s")
+    if trainer.note:
+        console.print(f"note:      {trainer.note}", soft_wrap=True)
 
 
 def _why_not_the_same(trainer: MetaTrainer, exported: ExportedRun) -> str:

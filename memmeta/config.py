@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import (
@@ -174,6 +174,9 @@ class LearnerConfig(Config):
     """lambda_phi: step size of the head."""
     cg_steps: int = Field(20, ge=0, le=MOST)
     """N: memory_reduced's conjugate-gradient iterations (0 gives its first-order hypergradient)."""
+    curvature: Annotated[Literal["hessian", "gauss_newton"] | None, Before("hessian")] = None
+    """The matrix of memory_reduced's linear solve, alike for head linear. Those of the other heads
+    have an indefinite Hessian, at which conjugate gradient stops; None: gauss_newton for them."""
     outer_lr: float = Field(1e-3, gt=0, le=1e6, allow_inf_nan=False)
     """lambda_theta: Adam's step size for the backbone. Far above 1e6 Adam itself overflows."""
     schedule: Literal["constant", "cosine"] = "constant"
@@ -198,6 +201,18 @@ class LearnerConfig(Config):
     def learns_initial_head(self) -> bool:
         """Whether phi^0 is learned, and not a fixed starting point."""
         return self.algorithm in ("anil", "maml")
+
+    @property
+    def solved_curvature(self) -> Literal["hessian", "gauss_newton"]:
+        """`curvature`, or where it is None what suits the algorithm and the head."""
+        if self.curvature is not None:
+            return self.curvature
+        solves = self.algorithm == "memory_reduced"
+        return "gauss_newton" if solves and self.head != "linear" else "hessian"
+
+    def explicit(self) -> dict[str, Any]:
+        """As `Config.explicit`."""
+        return super().explicit() | {"curvature": self.solved_curvature}
 
     @model_validator(mode="after")
     def _combination(self) -> Self:
@@ -330,7 +345,7 @@ class RunConfig(Config):
         return {
             "dataset": data.pop("name"),
             **data,
-            **self.learner.model_dump(exclude_none=True),
+            **{k: v for k, v in self.learner.explicit().items() if v is not None},
             **self.training.model_dump(exclude_none=True),
             "seed": self.seed,
         }

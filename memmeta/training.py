@@ -1,6 +1,7 @@
 """MetaTrainer: outer steps, evaluation, and a state that resumes to the same numbers."""
 
 import math
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, get_args
@@ -13,12 +14,16 @@ from memmeta.algorithms import ALGORITHMS, Solution, predict
 from memmeta.config import RunConfig
 from memmeta.data import Dataset, Episodes, SplitName
 from memmeta.data.augment import augment
+from memmeta.intervals import half_width
 from memmeta.losses import loss
 from memmeta.memory import measure_peak
 from memmeta.metric import MSE
 
 # The first step allocates the optimiser's state and is no measure of the others.
 _MEASURED_STEPS = (1, 2)
+
+# The residual of v = 0, for rounding in means of ones.
+_NOTHING_SOLVED = 1.001
 
 # Validation and test episodes are the same ones whatever a run's seed: runs differ by training.
 _EVALUATION_SEED = 20_24_12_03
@@ -30,7 +35,7 @@ class Evaluation(NamedTuple):
     value: float
     """Mean over tasks of what `config.data.metric` says of the query set."""
     interval: float
-    """Half-width of the 95 % confidence interval over tasks: 1.96 * sd / sqrt(tasks)."""
+    """Half-width of the 95 % confidence interval over tasks: t * sd / sqrt(tasks), Student's t."""
     tasks: int
     """Number of tasks."""
 
@@ -112,6 +117,23 @@ class MetaTrainer:
     def done(self) -> bool:
         """Whether the budget is spent."""
         return self.iteration >= self.config.iterations
+
+    @property
+    def note(self) -> str | None:
+        """What to know of a run's numbers although it ended well; None if there is nothing.
+
+        That is a mean CG residual above 1 in more than half of its reports: v = 0 would be as near
+        to solving the linear system.
+        """
+        name = "cg_residual"
+        known = [report.diagnostics[name] for report in self.reports if name in report.diagnostics]
+        residual = statistics.median_low(known) if known else 0.0
+        if residual < _NOTHING_SOLVED:
+            return None
+        return (
+            f"the linear solve does not converge: mean CG residual {residual:.3g}, above 1; more "
+            "cg_steps or a larger ridge may help"
+        )
 
     @property
     def seconds_per_step(self) -> float | None:
@@ -256,8 +278,7 @@ class MetaTrainer:
         values = torch.cat(batches).double()
         if not values.mean().isfinite():
             raise DivergedError(self.iteration)
-        interval = 1.96 * values.std() / math.sqrt(tasks)
-        return Evaluation(values.mean().item(), interval.item(), tasks)
+        return Evaluation(values.mean().item(), half_width(values.tolist()), tasks)
 
     @property
     def evaluation_batch(self) -> int:

@@ -7,7 +7,8 @@ theta of one scalar, the mean over tasks of
 
 Everything that depends on K or N therefore runs on features without a graph, and the backbone
 sees one forward and one backward pass whatever they are. Without CG iterations v is 0, which is
-the first-order hypergradient.
+the first-order hypergradient. With `curvature: gauss_newton` H is the Gauss-Newton matrix (see
+`memmeta.problems`).
 """
 
 from functools import partial
@@ -59,12 +60,13 @@ def _backward(
     problem = problems.build(model, leaves[0], leaves[1], episodes, config)
 
     phi0 = start.phi if start else model.initial_phi(len(episodes.support))
-    phi, v, residual = _solve(problem, phi0, start.v if start else None, config)
+    phi, v, residual, stopped = _solve(problem, phi0, start.v if start else None, config)
     scores = problem.query_scores(phi)
     query_loss = losses.loss(scores, episodes.query_labels).mean()
     inner_gradient = problem.support_gradient(phi)
-    scalar = query_loss - (inner_gradient * v).flatten(1).sum(1).mean()
-    cotangents = torch.autograd.grad(share * scalar, leaves)
+    cotangents = torch.autograd.grad(
+        share * (query_loss - (inner_gradient * v).flatten(1).sum(1).mean()), leaves
+    )
     if chunk is None:
         torch.autograd.backward(features, cotangents)
     else:
@@ -77,6 +79,7 @@ def _backward(
         query_accuracy=accuracy(scores, episodes.query_labels),
         inner_gradient_norm=norm,
         cg_residual=residual.mean(),
+        cg_stopped=stopped,
     )
     return Outcome(diagnostics, Solution(phi, v) if start else None)
 
@@ -84,10 +87,18 @@ def _backward(
 @torch.no_grad()
 def _solve(
     problem: Problem, phi: Tensor, v: Tensor | None, config: LearnerConfig
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The inner loop, then Subroutine 1 at its end: phi_K, v and CG's relative residuals."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The inner loop, then Subroutine 1 at its end.
+
+    Returns:
+        phi_K, v, CG's relative residuals [tasks], and the share of tasks that it stopped at.
+    """
     phi = adapt(problem, phi, config)
-    v, residual = conjugate_gradient(
-        problem.support_hessian(phi), problem.query_gradient(phi), config.cg_steps, v
+    v, residual, stopped = conjugate_gradient(
+        problem.support_curvature(phi),
+        problem.query_gradient(phi),
+        config.cg_steps,
+        v,
+        problem.curvature_floor,
     )
-    return phi, v, residual
+    return phi, v, residual, stopped.float().mean()

@@ -21,6 +21,9 @@ class Diagnostics(NamedTuple):
     another pass through the backbone."""
     cg_residual: Tensor | None
     """||b - H v|| / ||b||: how far the linear solve is from its solution; None without one."""
+    cg_stopped: Tensor | None
+    """Share of tasks whose linear solve stopped at a direction along which the curvature was
+    negative, or 0 to rounding; None without one."""
 
 
 class Solution(NamedTuple):
@@ -74,6 +77,7 @@ def _mean_outcome(parts: Sequence[tuple[float, Outcome]]) -> Outcome:
         query_accuracy=_mean_if_any(parts, "query_accuracy"),
         inner_gradient_norm=_mean_if_any(parts, "inner_gradient_norm"),
         cg_residual=_mean_if_any(parts, "cg_residual"),
+        cg_stopped=_mean_if_any(parts, "cg_stopped"),
     )
     solutions = [outcome.solution for _, outcome in parts if outcome.solution]
     joined = [torch.cat(both) for both in zip(*solutions, strict=True)]

@@ -63,6 +63,7 @@ def _backward(
         query_accuracy=accuracy(scores.detach(), episodes.query_labels),
         inner_gradient_norm=_gradient_norm(problem, phi, config),
         cg_residual=None,
+        cg_stopped=None,
     )
     return Outcome(diagnostics, Solution(phi, torch.zeros_like(phi)) if start else None)
 

@@ -57,7 +57,7 @@ class Tags:
     reports: str = "memmeta.reports"
     """On a trial: how many of its validations are in MLflow."""
     message: str = "memmeta.message"
-    """On a trial that did not end well: why."""
+    """Of a trial that did not end well: why. Of another one: what to know of its numbers."""
     commit: str = "memmeta.commit"
     """Of this code."""
     hardware: str = "memmeta.hardware"

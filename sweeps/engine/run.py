@@ -36,7 +36,7 @@ from sweeps.engine.schedule import Schedule, quotas
 from sweeps.engine.search import Farewell, LedgerSearch, Recorder, Watch
 from sweeps.engine.store import default_uri, in_database
 from sweeps.engine.study import Study
-from sweeps.engine.table import best_table
+from sweeps.engine.table import best_table, unsolved
 from sweeps.engine.tracking import Tracker
 from sweeps.engine.trainable import STORAGE_ERRORS, MetaTrainable
 
@@ -258,6 +258,8 @@ def _summarise(console: Console, options: Options, ledger: Ledger, schedule: Sch
         count = sum(entry.status == status for entry in entries)
         if count:
             console.print(f"{count} {'trial' if count == 1 else 'trials'} {_SAID[status]}")
+    if not_solved := unsolved(entries):
+        console.print(not_solved, soft_wrap=True)
     if schedule.lost_cells:
         console.print(
             f"cells of the grid where nothing that was tried ended well: {schedule.lost_cells}"

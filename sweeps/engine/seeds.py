@@ -1,10 +1,10 @@
 """What several training seeds say together."""
 
-import math
 import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from memmeta.intervals import half_width
 from memmeta.metric import Metric
 
 
@@ -26,10 +26,4 @@ class SeedMean(NamedTuple):
 def over_seeds(values: Sequence[float]) -> SeedMean:
     """The mean of one value a seed, of which there is at least one."""
     mean = statistics.fmean(values)
-    if len(values) == 1:
-        return SeedMean(mean, None)
-    # Takes half a second to import, and nothing of a sweep but its end needs it.
-    from scipy.special import stdtrit
-
-    error = statistics.stdev(values) / math.sqrt(len(values))
-    return SeedMean(mean, float(stdtrit(len(values) - 1, 0.975)) * error)
+    return SeedMean(mean, half_width(values) if len(values) > 1 else None)

@@ -30,6 +30,7 @@ _RULES: Mapping[str, Callable[[Values], bool]] = {
     "kind": lambda v: v["algorithm"] in ("itd_bio", "anil"),
     "first_order": lambda v: v["algorithm"] != "memory_reduced",
     "cg_steps": lambda v: v["algorithm"] == "memory_reduced",
+    "curvature": lambda v: v["algorithm"] == "memory_reduced" and v["head"] != "linear",
     "chunk": lambda v: v["algorithm"] != "maml",
     "filters": lambda v: v["backbone"] != "mlp",
     "norm": lambda v: v["backbone"] != "mlp",

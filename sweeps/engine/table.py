@@ -1,6 +1,6 @@
 """Finished trials for human eyes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich import box
@@ -9,6 +9,9 @@ from rich.table import Table
 from memmeta.metric import Metric
 from sweeps.engine.ledger import Entry
 from sweeps.engine.seeds import over_seeds
+
+_NAMED = 5
+"""Trials that a line names at most."""
 
 
 def best_table(metric: Metric, best: Sequence[Entry], confirmed: Sequence[Entry] = ()) -> Table:
@@ -34,6 +37,16 @@ def best_table(metric: Metric, best: Sequence[Entry], confirmed: Sequence[Entry]
             title = f"fresh seeds, {'validation' if split == 'val' else 'test'}"
             table.add_row(title, *(_of_seeds(metric, split, entries) for entries in seeds))
     return table
+
+
+def unsolved(entries: Iterable[Entry]) -> str | None:
+    """Which complete trials left their linear systems unsolved, in a line; None if none did."""
+    names = [e.name for e in entries if e.status == "complete" and (e.result or {}).get("message")]
+    if not names:
+        return None
+    trials = "1 trial" if len(names) == 1 else f"{len(names)} trials"
+    more = ", ..." if len(names) > _NAMED else ""
+    return f"mean CG residual above 1 in {trials}: {', '.join(names[:_NAMED])}{more}"
 
 
 def score(metric: Metric, entry: Entry) -> str:

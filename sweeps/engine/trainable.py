@@ -116,11 +116,11 @@ class MetaTrainable(tune.Trainable):
             test = trainer.evaluate("test", self.run.training.test_tasks)
             name = self.run.data.metric.name
             metrics |= {f"test_{name}": test.value, "test_interval": test.interval}
-        return {
-            "status": "complete" if trainer.done else "running",
-            "done": trainer.done,
-            "metrics": metrics,
-        }
+        status = "complete" if trainer.done else "running"
+        result = {"status": status, "done": trainer.done, "metrics": metrics}
+        if trainer.done and trainer.note:
+            result["message"] = trainer.note
+        return result
 
     def _save(self, trainer: MetaTrainer) -> None:
         path, below = self.checkpoint_file, self.folder.checkpoints

@@ -103,10 +103,10 @@ def test_key_tells_runs_apart_and_survives_yaml():
 
 
 class _LaterLearner(LearnerConfig):
-    curvature: Annotated[str | None, Before("hessian")] = None
+    solver: Annotated[str | None, Before("cg")] = None
 
     def explicit(self):
-        return super().explicit() | {"curvature": self.curvature or f"best for {self.head}"}
+        return super().explicit() | {"solver": self.solver or f"best for {self.head}"}
 
 
 class _LaterRun(RunConfig):
@@ -115,10 +115,9 @@ class _LaterRun(RunConfig):
 
 def test_a_later_field_changes_the_key_of_runs_that_use_it_alone():
     old = RunConfig()
-    as_before = _LaterRun(learner=_LaterLearner(curvature="hessian"))
+    as_before = _LaterRun(learner=_LaterLearner(solver="cg"))
     default, spelled_out = (
-        _LaterRun(learner=_LaterLearner(curvature=curvature))
-        for curvature in (None, "best for linear")
+        _LaterRun(learner=_LaterLearner(solver=solver)) for solver in (None, "best for linear")
     )
     assert as_before.key == old.key != default.key == spelled_out.key
 
@@ -126,7 +125,7 @@ def test_a_later_field_changes_the_key_of_runs_that_use_it_alone():
 def test_a_record_without_a_field_has_what_runs_did_before_it():
     record = RunConfig(seed=3, learner=LearnerConfig(ridge=0.5)).model_dump()
     run = parse(_LaterRun, completed(_LaterRun, record), "ledger")
-    assert (run.learner.curvature, run.learner.ridge, run.seed) == ("hessian", 0.5, 3)
+    assert (run.learner.solver, run.learner.ridge, run.seed) == ("cg", 0.5, 3)
     assert completed(_LaterRun, run.model_dump()) == run.model_dump()
     assert completed(_LaterRun, [1]) == [1]
 
@@ -145,11 +144,34 @@ def test_keys_are_those_of_version_1():
     assert {key: run.key for key, run in runs.items()} == {key: key for key in runs}
 
 
+def _given(values):
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def test_curvature_that_is_not_given_is_that_of_the_head():
+    def solved(**learner):
+        return LearnerConfig(**learner).solved_curvature
+
+    assert solved() == solved(head="mlp", algorithm="anil") == "hessian"
+    assert solved(head="mlp") == solved(head="last_block") == "gauss_newton"
+    for given_one in ("hessian", "gauss_newton"):
+        assert solved(head="mlp", curvature=given_one) == given_one
+    run = RunConfig(learner=LearnerConfig(head="mlp"))
+    assert run.flat()["curvature"] == "gauss_newton"
+    spelled_out, older = (
+        RunConfig(learner=LearnerConfig(head="mlp", curvature=curvature))
+        for curvature in ("gauss_newton", "hessian")
+    )
+    assert run.key == spelled_out.key != older.key
+    linear = RunConfig(learner=LearnerConfig(curvature="hessian"))
+    assert linear.key == RunConfig().key
+
+
 def test_flat_holds_every_setting_under_a_name_of_its_own():
     run = RunConfig(training=TrainingConfig(tasks=5))
     parts = (run.data, run.learner, run.training)
     flat = run.flat()
-    assert len(flat) == sum(len(part.model_dump(exclude_none=True)) for part in parts) + 1
+    assert len(flat) == sum(len(_given(part.explicit())) for part in parts) + 1
     assert (flat["dataset"], flat["tasks"], flat["seed"]) == ("glyphs", 5, 0)
 
 

@@ -315,7 +315,8 @@ def test_evaluation_reports_mean_and_interval_over_tasks(run, dataset):
     many = trainer.evaluate("test", 7)  # not a multiple of the tasks evaluated at once
     each = torch.cat([trainer.score("test", range(i, i + 1)) for i in range(7)]).double()
     assert many.value == pytest.approx(each.mean().item(), abs=1e-6)
-    assert many.interval == pytest.approx(1.96 * each.std().item() / math.sqrt(7), abs=1e-6)
+    # Student's quantile for six degrees of freedom, from a printed table.
+    assert many.interval == pytest.approx(2.4469 * each.std().item() / math.sqrt(7), rel=1e-4)
 
 
 def test_evaluation_leaves_training_as_it_was(run, dataset):
@@ -349,6 +350,28 @@ def test_peak_memory_is_that_of_a_warm_step_and_independent_of_k_and_n(run, data
     assert small > 4 * parameter_bytes  # with gradients and Adam's two moments
 
 
+def with_residuals(run, dataset, residuals):
+    """A trainer whose reports have these mean CG residuals."""
+    trainer = MetaTrainer(run, dataset, "cpu")
+    report = trainer.train_to_evaluation()
+    trainer.reports = [
+        report._replace(diagnostics=report.diagnostics | {"cg_residual": residual})
+        for residual in residuals
+    ]
+    return trainer
+
+
+def test_a_run_whose_cg_residual_stays_above_1_says_so(run, dataset):
+    for residuals in ([0.5], [1.0, 1.0000003], [100.0, 0.1, 0.1], [0.5, 0.5, 0.5, 1.1], [2.0, 0.3]):
+        assert with_residuals(run, dataset, residuals).note is None
+    for residuals in ([3.0], [0.9, 5.0, 7.0, 12.0], [5.0, 7.0, 12.0, 0.9], [4.0, 3.0]):
+        assert "CG residual" in with_residuals(run, dataset, residuals).note
+    assert MetaTrainer(run, dataset, "cpu").note is None
+    anil = MetaTrainer(with_learner(run, algorithm="anil"), dataset, "cpu")
+    anil.train_to_evaluation()
+    assert anil.note is None
+
+
 def test_divergence_is_reported_and_changes_nothing(run, dataset):
     trainer = MetaTrainer(run, dataset, "cpu")
     trainer.step()
@@ -380,7 +403,8 @@ def test_regression_is_evaluated_by_its_mean_squared_error(regression):
         for ps, ys in zip(predicted.tolist(), episodes.query_labels.tolist(), strict=True)
     ]
     assert result.value == pytest.approx(statistics.mean(each), rel=1e-5)
-    assert result.interval == pytest.approx(1.96 * statistics.stdev(each) / 5**0.5, rel=1e-5)
+    # Student's quantile for four degrees of freedom, from a printed table.
+    assert result.interval == pytest.approx(2.7764 * statistics.stdev(each) / 5**0.5, rel=1e-4)
     assert result.tasks == 5
 
 

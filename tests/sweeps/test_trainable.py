@@ -12,7 +12,6 @@ from sweeps.engine.trainable import MetaTrainable
 from tests.sweeps.tiny import STUDY
 
 CONFIG = {
-    "run": STUDY.run_config({}, seed=0).model_dump(),
     "test": False,
     "resources": {"CPU": 1},
     "predicted": 0,
@@ -27,10 +26,11 @@ def claimed(folder: Path) -> SweepFolder:
     return SweepFolder.claimed(folder)
 
 
-def begun(data_root: Path, folder: Path) -> MetaTrainable:
+def begun(data_root: Path, folder: Path, **learner: object) -> MetaTrainable:
     # Ray would give it a folder and look for a cluster.
     trial = MetaTrainable.__new__(MetaTrainable)
-    trial.setup(CONFIG, data_root, claimed(folder))
+    config = CONFIG | {"run": STUDY.run_config(learner, seed=0).model_dump()}
+    trial.setup(config, data_root, claimed(folder))
     return trial
 
 
@@ -110,3 +110,18 @@ def test_a_trial_does_not_continue_on_other_data(data_root, tmp_path, monkeypatc
     assert result["status"] == "failed"
     assert "other data" in result["message"]
     assert "\n" not in result["message"]
+
+
+@pytest.mark.parametrize(("ridge", "unsolved"), [(0.1, False), (1e-4, True)])
+def test_a_trial_whose_linear_systems_stay_unsolved_says_so_at_its_end(
+    data_root, tmp_path, monkeypatch, ridge, unsolved
+):
+    monkeypatch.setattr("sweeps.engine.trainable.limits.cap", lambda *_: None)
+    trial = begun(data_root, tmp_path, ridge=ridge, inner_steps=20, cg_steps=4)
+    results = [trial.step() for _ in range(3)]
+    assert [result["status"] for result in results] == ["running", "running", "complete"]
+    residuals = [result["metrics"]["cg_residual"] for result in results]
+    assert all((residual > 1) == unsolved for residual in residuals)
+    assert ["message" in result for result in results] == [False, False, unsolved]
+    if unsolved:
+        assert "CG residual" in results[-1]["message"]

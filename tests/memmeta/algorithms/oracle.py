@@ -6,7 +6,7 @@ inner loop adapts the last of them.
 
 import torch
 import torch.nn.functional as F
-from torch.func import grad, hessian
+from torch.func import grad, hessian, jacrev
 
 from memmeta import models
 from memmeta.data import Episodes
@@ -141,7 +141,10 @@ def query_loss(weights, batch, config, create_graph=False):
 
 
 def implicit(weights, batch, config):
-    """Mean over tasks of grad_theta f - (grad_theta grad_phi g) H^-1 grad_phi f, H dense."""
+    """Mean over tasks of grad_theta f - (grad_theta grad_phi g) H^-1 grad_phi f, H dense.
+
+    H is the Gauss-Newton matrix if `config.curvature` says so, else the Hessian.
+    """
     count = len(weights) - count_adapted(config)
     theta = [p.detach() for p in weights[:count]]
     totals = [torch.zeros_like(p) for p in theta]
@@ -160,7 +163,10 @@ def implicit(weights, batch, config):
         def f(theta, phi, both=both):
             return both(theta, phi)[1]
 
-        h = hessian(g, argnums=1)(theta, phi)
+        if config.curvature == "gauss_newton":
+            h = gauss_newton([*theta, *adapted], len(theta), task, config)
+        else:
+            h = hessian(g, argnums=1)(theta, phi)
         assert torch.linalg.eigvalsh(h).min() > 1e-3  # or the formula has no meaning
         v = torch.linalg.solve(h, grad(f, argnums=1)(theta, phi))
         direct = grad(f)(theta, phi)
@@ -168,3 +174,23 @@ def implicit(weights, batch, config):
         for total, d, m in zip(totals, direct, mixed, strict=True):
             total += (d - m) / len(batch.support)
     return totals
+
+
+def gauss_newton(weights, count, task, config):
+    """J' L J + ridge of one task, with all but the first `count` weights as phi."""
+    support, labels, query, _ = (part[0] for part in task)
+    regression = labels.is_floating_point()
+
+    def of_adapted(*adapted):
+        whole = [*weights[:count], *adapted]
+        return scores(whole, support, query, config, regression)[0]
+
+    def loss(s):
+        return F.mse_loss(s[:, 0], labels) if regression else F.cross_entropy(s, labels)
+
+    adapted = weights[count:]
+    at = of_adapted(*adapted)
+    parts = jacrev(of_adapted, argnums=tuple(range(len(adapted))))(*adapted)
+    jacobian = torch.cat([p.reshape(at.numel(), -1) for p in parts], 1)
+    of_loss = hessian(loss)(at).reshape(at.numel(), at.numel())
+    return jacobian.T @ of_loss @ jacobian + config.ridge * torch.eye(jacobian.shape[1]).double()

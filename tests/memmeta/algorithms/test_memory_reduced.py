@@ -143,10 +143,11 @@ def test_equals_full_unrolling_when_k_is_large(ways, shots, queries, tasks, seed
 
 @pytest.mark.parametrize("head", ["linear", "mlp", "last_block"])
 @pytest.mark.parametrize("norm", ["batch", "group"])
-def test_conv4_equals_the_dense_implicit_formula(head, norm):
+@pytest.mark.parametrize(("curvature", "ridge"), [("hessian", 2.0), ("gauss_newton", 0.1)])
+def test_conv4_equals_the_dense_implicit_formula(head, norm, curvature, ridge):
     config = LearnerConfig(
         filters=2, norm=norm, head=head, head_width=3, inner_steps=3, inner_lr=0.1, cg_steps=150,
-        ridge=2.0, feature_scaling="sqrt_dim",
+        ridge=ridge, feature_scaling="sqrt_dim", curvature=curvature,
     )  # fmt: skip
     model, batch = make_model(config, 3), make_episodes(2, 3, 2, 2, seed=0)
     actual = hypergradient(model, batch, config)
@@ -163,11 +164,51 @@ def test_an_indefinite_hessian_gives_finite_numbers(norm):
     assert all(g.isfinite().all() for g in hypergradient(model, batch, config))
 
 
+def _distance(some, others):
+    return sum((a - b).square().sum() for a, b in zip(some, others, strict=True)).sqrt()
+
+
+@pytest.mark.parametrize("head", ["mlp", "last_block"])
+def test_by_default_more_iterations_come_nearer_to_the_dense_solve(head):
+    def config(cg_steps, **changes):
+        return LearnerConfig(
+            filters=2, norm="group", head=head, head_width=3, inner_steps=3, inner_lr=0.1,
+            cg_steps=cg_steps, ridge=0.01, feature_scaling="sqrt_dim", **changes,
+        )  # fmt: skip
+
+    model, batch = make_model(config(1), 3), make_episodes(2, 3, 2, 2, seed=0)
+    dense = implicit(parameters(model), batch, config(1, curvature="gauss_newton"))
+    gradients = [hypergradient(model, batch, config(n)) for n in (0, 2, 100)]
+    distances = [_distance(gradient, dense) for gradient in gradients]
+    assert distances[0] > 3 * distances[1]
+    assert distances[1] > 1e6 * distances[2]
+    # With the Hessian all tasks stop, and from there on N has no effect.
+    few, many = (hypergradient(model, batch, config(n, curvature="hessian")) for n in (10, 100))
+    assert _distance(few, many) == 0
+    stopped = memory_reduced.backward(model, batch, config(10, curvature="hessian")).diagnostics
+    assert stopped.cg_stopped == 1
+    assert memory_reduced.backward(model, batch, config(10)).diagnostics.cg_stopped == 0
+
+
+@pytest.mark.parametrize("cg_steps", [5, 20, 60])
+def test_without_a_ridge_v_stays_bounded(cg_steps):
+    config = LearnerConfig(filters=16, inner_steps=20, cg_steps=cg_steps, ridge=0.0)
+    model, batch = make_model(config, 5, size=32).float(), make_episodes(4, 5, 1, 5, 1, size=32)
+    batch = batch._replace(support=batch.support.float(), query=batch.query.float())
+
+    def norm(config):
+        return torch.nn.utils.get_total_norm(hypergradient(model, batch, config))
+
+    assert norm(config) < 10 * norm(config.model_copy(update={"cg_steps": 0}))
+    assert memory_reduced.backward(model, batch, config).diagnostics.cg_residual <= 1
+
+
 @pytest.mark.parametrize("head", ["linear", "mlp"])
-def test_regression_equals_the_dense_implicit_formula(head):
+@pytest.mark.parametrize(("curvature", "ridge"), [("hessian", 2.0), ("gauss_newton", 0.1)])
+def test_regression_equals_the_dense_implicit_formula(head, curvature, ridge):
     config = LearnerConfig(
         backbone="mlp", head=head, head_width=3, inner_steps=5, inner_lr=0.1, cg_steps=100,
-        ridge=2.0,
+        ridge=ridge, curvature=curvature,
     )  # fmt: skip
     model, batch = make_model(config, 1), make_regression(3, 5, 7, seed=0)
     actual = hypergradient(model, batch, config)
