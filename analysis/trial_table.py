@@ -14,7 +14,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from analysis.trials import Sweep, Trial, ordered
 from memmeta import files
 from memmeta.config import Config, DataConfig, LearnerConfig, RunConfig, TrainingConfig, parse
-from memmeta.errors import InputError
+from memmeta.errors import InputError, shown
 from sweeps.engine.outcome import Stage
 from sweeps.engine.space import Grid, Space
 
@@ -142,7 +142,7 @@ def _settings(text: str, source: str) -> dict[str, Any]:
     except json.JSONDecodeError:
         raise InputError(f"{source}: stage_settings: not JSON") from None
     if not isinstance(settings, dict):
-        raise InputError(f"{source}: stage_settings: an object is accepted, got {text}")
+        raise InputError(f"{source}: stage_settings: an object is accepted, got {shown(text)}")
     parse(_StageSettings, settings, f"{source}: stage_settings")
     return settings
 

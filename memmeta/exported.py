@@ -5,9 +5,10 @@ from typing import Any, Self
 
 from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from memmeta.config import Config, RunConfig, parse, read_yaml
+from memmeta.config import Config, RunConfig, parse
 from memmeta.errors import InputError
 from memmeta.metric import ACCURACY, MSE
+from memmeta.plain_yaml import read_yaml
 
 
 class Confirmed(Config):
