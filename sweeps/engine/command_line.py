@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 
 from memmeta import data
-from memmeta.command_line import data_root_option
+from memmeta.command_line import cache_option, data_root_option
 from memmeta.sizes import Size
 from sweeps.engine import design, plan, run
 from sweeps.engine.options import Options
@@ -19,6 +19,7 @@ from sweeps.engine.study import Study
 
 _OPTIONS = (
     data_root_option,
+    cache_option,
     click.option(
         "--stage",
         type=click.Choice(["explore", "search", "confirm", "all", "grid"]),
@@ -125,6 +126,7 @@ def start(
     study: Study,
     *,
     data_root: Path,
+    cache: Path | None,
     stage: Choice | None,
     seed: int,
     storage: Path,
@@ -158,6 +160,7 @@ def start(
     options = Options(
         stage=stage,
         data_root=data_root.resolve(),
+        cache=cache.resolve() if cache else None,
         seed=seed,
         storage=storage.resolve(),
         fresh=fresh,
@@ -170,7 +173,7 @@ def start(
     )
     run.quiet()
     console = Console(highlight=False)
-    dataset = data.load(study.data.name, options.data_root)
+    dataset = data.load(study.data.name, options.data_root, options.cache)
     if dry_run:
         plan.show(console, study, options, dataset, price_per_hour)
         return

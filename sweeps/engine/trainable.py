@@ -33,15 +33,19 @@ class MetaTrainable(tune.Trainable):
         """What `Placement.place` gave the trial."""
         return tune.PlacementGroupFactory([config["resources"]])
 
-    def setup(self, config: dict[str, Any], data_root: Path, checkpoints: Path) -> None:
+    def setup(
+        self, config: dict[str, Any], data_root: Path, checkpoints: Path, cache: Path | None = None
+    ) -> None:
         """Take note of the run; the first step begins it, where errors can be reported.
 
         Args:
             config: the Tune config, as `LedgerSearch.suggest` makes it.
             data_root: folder with the data sets.
             checkpoints: folder that every node sees.
+            cache: folder of the data sets' caches; None: in the data root.
         """
         self.data_root = data_root
+        self.cache = cache
         self.checkpoints = checkpoints
         self.reset_config(config)
 
@@ -113,7 +117,7 @@ class MetaTrainable(tune.Trainable):
         """A new trainer, or the one that was interrupted."""
         self.threads = configure_process(threads=self.cpus)
         limits.cap(self.device, self.reserved, self.overhead)
-        dataset = data.load(self.run.data.name, self.data_root)
+        dataset = data.load(self.run.data.name, self.data_root, self.cache)
         trainer = MetaTrainer(self.run, dataset, self.device)
         if self.checkpoint_file.exists():
             try:
