@@ -14,7 +14,13 @@ from analysis import table
 from analysis.progress import progress
 from analysis.store import attach
 from analysis.trials import Sweep, read_sweep
-from memmeta.command_line import data_root_option, device_option, run_command, threads_option
+from memmeta.command_line import (
+    cache_option,
+    data_root_option,
+    device_option,
+    run_command,
+    threads_option,
+)
 from memmeta.errors import InputError
 from memmeta.sizes import Size
 from sweeps.engine.masking import masked
@@ -130,6 +136,7 @@ def export(
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--rank", default=1, show_default=True, help="Which run of the file.")
 @data_root_option
+@cache_option
 @device_option
 @threads_option
 @click.option(
@@ -139,6 +146,7 @@ def verify(
     file: Path,
     rank: int,
     data_root: Path,
+    cache: Path | None,
     device: str | None,
     threads: int | None,
     seed: int | None,
@@ -158,6 +166,7 @@ def verify(
         claim,
         Console(highlight=False),
         data_root=data_root,
+        cache=cache,
         device=device,
         threads=threads,
         seed=seed,

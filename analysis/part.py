@@ -9,7 +9,7 @@ from optuna.distributions import BaseDistribution, FloatDistribution, IntDistrib
 
 from analysis.encoding import Space, params
 from analysis.trials import Trial
-from memmeta.errors import InputError
+from memmeta.errors import InputError, shown
 
 Within = Mapping[str, tuple[float, float]]
 """Dimensions and the range of each, ends included, to which the space is narrowed."""
@@ -28,10 +28,10 @@ def parse_within(texts: Iterable[str]) -> Within:
             low, high = map(float, ends.split(","))
         except ValueError:
             raise InputError(
-                f"--within {text!r}: NAME=LOW,HIGH is accepted, such as inner_lr=0.03,1"
+                f"--within {shown(text)}: NAME=LOW,HIGH is accepted, such as inner_lr=0.03,1"
             ) from None
         if name in within:
-            raise InputError(f"--within {text!r}: {name} is there twice")
+            raise InputError(f"--within {shown(text)}: {name} is there twice")
         within[name] = low, high
     return within
 

@@ -24,7 +24,7 @@ from memmeta.config import (
     completed,
     parse,
 )
-from memmeta.errors import InputError
+from memmeta.errors import InputError, shown
 from sweeps.engine.outcome import Stage
 from sweeps.engine.space import Grid, Space
 
@@ -166,7 +166,7 @@ def _settings(text: str, source: str) -> dict[str, Any]:
     except json.JSONDecodeError:
         raise InputError(f"{source}: stage_settings: not JSON") from None
     if not isinstance(settings, dict):
-        raise InputError(f"{source}: stage_settings: an object is accepted, got {text}")
+        raise InputError(f"{source}: stage_settings: an object is accepted, got {shown(text)}")
     parse(_StageSettings, settings, f"{source}: stage_settings")
     return settings
 

@@ -68,6 +68,7 @@ def verify(
     console: Console,
     *,
     data_root: Path,
+    cache: Path | None = None,
     device: str | None,
     threads: int | None,
     seed: int | None,
@@ -80,6 +81,7 @@ def verify(
         claim: what is verified.
         console: where to print.
         data_root: folder with the data sets.
+        cache: folder of their caches; None: in the data root.
         device: PyTorch device; by default a GPU if there is one.
         threads: CPU threads; those of the run by default.
         seed: the training seed; by default one more than the largest that the claim stands on.
@@ -92,7 +94,7 @@ def verify(
     """
     config = with_fresh_seed(claim, seed)
     configure_process(threads or claim.provenance.threads)
-    dataset = data.load(config.data.name, data_root)
+    dataset = data.load(config.data.name, data_root, cache)
     if dataset.digest != claim.provenance.data_digest:
         return [_other_data(claim, dataset)]
     place = chosen_device(device)

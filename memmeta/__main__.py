@@ -11,6 +11,7 @@ from rich.progress import Progress
 
 from memmeta import checkpoint, data, limits, memory_table
 from memmeta.command_line import (
+    cache_option,
     chosen_device,
     data_root_option,
     device_option,
@@ -34,6 +35,7 @@ def main() -> None:
 @main.command()
 @click.argument("config_file", type=click.Path(path_type=Path))
 @data_root_option
+@cache_option
 @click.option("--rank", default=1, show_default=True, help="Which run of an exported file.")
 @click.option("--iterations", type=int, help="Outer steps, instead of the config's budget.")
 @click.option("--tasks", type=int, help="Tasks seen in all, instead of the config's budget.")
@@ -46,6 +48,7 @@ def main() -> None:
 def train(
     config_file: Path,
     data_root: Path,
+    cache: Path | None,
     rank: int,
     iterations: int | None,
     tasks: int | None,
@@ -63,7 +66,7 @@ def train(
     config = _override(exported.config, iterations, tasks, seed)
     recorded = exported.provenance.threads if exported.provenance else None
     configure_process(threads or recorded)
-    dataset, place = data.load(config.data.name, data_root), chosen_device(device)
+    dataset, place = data.load(config.data.name, data_root, cache), chosen_device(device)
     path = out or Path("runs/train") / f"{config.key}.pt"
     console = Console(highlight=False)
     with _failure_in_one_line():
@@ -75,12 +78,14 @@ def train(
         train_to_end(trainer, console, lambda: _save(path, trainer))
     _print_summary(console, trainer, exported)
     command = f"python -m memmeta evaluate {path} --data-root {data_root}"
+    command += f" --cache {cache}" if cache else ""
     console.print(f"test it:   {command}", soft_wrap=True)
 
 
 @main.command()
 @click.argument("checkpoint_file", type=click.Path(path_type=Path))
 @data_root_option
+@cache_option
 @click.option("--split", type=click.Choice(["val", "test"]), default="test", show_default=True)
 @click.option("--tasks", type=click.IntRange(min=2), help="Episodes; default: the config's.")
 @device_option
@@ -88,6 +93,7 @@ def train(
 def evaluate(
     checkpoint_file: Path,
     data_root: Path,
+    cache: Path | None,
     split: str,
     tasks: int | None,
     device: str | None,
@@ -97,7 +103,7 @@ def evaluate(
     saved = checkpoint.load(checkpoint_file)
     config = saved.config
     configure_process(threads)
-    dataset, place = data.load(config.data.name, data_root), chosen_device(device)
+    dataset, place = data.load(config.data.name, data_root, cache), chosen_device(device)
     with _failure_in_one_line():
         trainer = MetaTrainer(config, dataset, place)
         checkpoint.restore(trainer, saved, checkpoint_file)
@@ -187,10 +193,11 @@ def memory(
 @main.command()
 @click.argument("name", type=click.Choice(sorted(data.SOURCES)))
 @data_root_option
-def download(name: str, data_root: Path) -> None:
+@cache_option
+def download(name: str, data_root: Path, cache: Path | None) -> None:
     """Fetch the data set NAME into the data root, where that is possible, and prepare its cache."""
     data.download(name, data_root)
-    click.echo(f"ready: {data.prepare(name, data_root)}")
+    click.echo(f"ready: {data.prepare(name, data_root, cache)}")
 
 
 @contextmanager

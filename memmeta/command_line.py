@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 
 data_root_option = click.option(
     "--data-root", type=click.Path(path_type=Path), default=Path("data"), show_default=True,
-    envvar="MEMMETA_DATA_ROOT", show_envvar=True, help="Folder with the data sets and their cache.",
+    envvar="MEMMETA_DATA_ROOT", show_envvar=True, help="Folder with the data sets.",
+)  # fmt: skip
+cache_option = click.option(
+    "--cache", type=click.Path(path_type=Path), envvar="MEMMETA_CACHE", show_envvar=True,
+    help="Folder for prepared data; default: cache in the data root.",
 )  # fmt: skip
 device_option = click.option(
     "--device", default=None, help="PyTorch device; default: a GPU if there is one."

@@ -4,10 +4,8 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -18,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from memmeta.errors import InputError
+from memmeta.errors import LONGEST_REASON, InputError, shortened, shown
 from memmeta.metric import ACCURACY, MSE, Metric
 
 
@@ -413,6 +411,9 @@ def check_version(record: Mapping[str, Any], source: str) -> None:
 
 C = TypeVar("C", bound=Config)
 
+_MOST_PROBLEMS = 8
+"""Problems of one file that a message names."""
+
 
 def parse(model: type[C], values: object, source: str) -> C:
     """Validate `values` against `model`.
@@ -427,33 +428,18 @@ def parse(model: type[C], values: object, source: str) -> C:
 
 
 def described(error: ValidationError) -> str:
-    """All that is wrong with a config, in one line."""
-    return "; ".join(map(_describe, error.errors()))
+    """What is wrong with a config, in one line: the first problems, and how many there are more."""
+    problems = error.errors(include_url=False)
+    more = len(problems) - _MOST_PROBLEMS
+    rest = f"; and {more} more" if more > 0 else ""
+    return "; ".join(map(_describe, problems[:_MOST_PROBLEMS])) + rest
 
 
 def _describe(problem: Any) -> str:
-    place = ".".join(map(str, problem["loc"]))
+    place = shortened(".".join(map(str, problem["loc"])))
     if problem["type"] == "extra_forbidden":
         return f"unknown key {place}"
-    message = problem["msg"].removeprefix("Value error, ")
+    message = shortened(problem["msg"].removeprefix("Value error, "), LONGEST_REASON)
     message = message[0].lower() + message[1:]
-    got = "" if isinstance(problem["input"], dict) else f", got {problem['input']!r}"
+    got = "" if isinstance(problem["input"], dict) else f", got {shown(problem['input'])}"
     return f"{place}: {message}{got}" if place else message
-
-
-def read_yaml(path: Path) -> object:
-    """The content of a YAML file.
-
-    Raises:
-        InputError: the file is missing, not text or not YAML.
-    """
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    # Not only YAMLError: what PyYAML makes numbers and dates with raises errors of its own, as for
-    # `2024-13-45`, and it does not expect a thousand brackets in each other.
-    except Exception as error:
-        where = getattr(error, "problem_mark", None)
-        line = f" (line {where.line + 1})" if where else ""
-        raise InputError(f"{path}: not a YAML file{line}") from None

@@ -1,6 +1,14 @@
-"""The one exception for what a user can put right."""
+"""The exception for mistakes that a user can correct, and how its message shows a refused value."""
+
+import reprlib
 
 import click
+
+_LONGEST = 200
+"""Characters of one value or key in a message."""
+
+LONGEST_REASON = 1000
+"""Characters of one sentence that says why a value is refused."""
 
 
 class InputError(click.ClickException):
@@ -11,3 +19,37 @@ class InputError(click.ClickException):
     """
 
     exit_code = 2
+
+
+class _Repr(reprlib.Repr):
+    """Reads only the part of a value that it shows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 3
+        self.maxlist = self.maxtuple = self.maxset = self.maxdict = 6
+        self.maxstring = self.maxother = self.maxlong = 80
+
+    def repr_int(self, x: int, level: int) -> str:
+        # Python refuses to print longer ones.
+        if x.bit_length() > 1000:
+            return f"an integer of {x.bit_length()} bits"
+        return super().repr_int(x, level)
+
+
+_REPR = _Repr()
+
+
+def shown(value: object) -> str:
+    """The repr of a refused value, on one line, short even if the value is large."""
+    return shortened(_REPR.repr(value))
+
+
+def shortened(text: str, most: int = _LONGEST) -> str:
+    """Text from outside, fit for a message: on one line, short, control characters escaped."""
+    head = "".join(c if c.isprintable() else _escaped(c) for c in text[:most])
+    return head if len(text) <= most else f"{head}..."
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()

@@ -7,9 +7,10 @@ from typing import Any, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from memmeta.config import Config, RunConfig, check_version, completed, parse, read_yaml
+from memmeta.config import Config, RunConfig, check_version, completed, parse
 from memmeta.errors import InputError
 from memmeta.metric import ACCURACY, MSE
+from memmeta.plain_yaml import read_yaml
 
 
 class Confirmed(Config):

@@ -5,6 +5,8 @@ import re
 import click
 from pydantic import ByteSize, TypeAdapter, ValidationError
 
+from memmeta.errors import shown
+
 ACCEPTED = "bytes above 0 are accepted, such as 2000000, 200MiB or 1.5GB"
 
 
@@ -38,4 +40,4 @@ class Size(click.ParamType[int]):
         try:
             return parse_size(value)
         except ValueError as error:
-            self.fail(f"{value!r}: {error}", param, ctx)
+            self.fail(f"{shown(value)}: {error}", param, ctx)

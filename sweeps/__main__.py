@@ -14,7 +14,7 @@ from sweeps.engine.run import quiet
 from sweeps.engine.store import default_uri
 from sweeps.engine.study import read_study
 
-_PLACES = ("data_root", "storage", "tracking_uri")
+_PLACES = ("data_root", "cache", "storage", "tracking_uri")
 """The options of a study that say where things are."""
 
 
@@ -32,7 +32,7 @@ def run(study_file: Path, **options: Any) -> None:
 
 
 @main.command(params=[option for option in run.params if option.name in _PLACES])
-def doctor(data_root: Path, storage: Path, tracking_uri: str | None) -> None:
+def doctor(data_root: Path, cache: Path | None, storage: Path, tracking_uri: str | None) -> None:
     """Check this machine, or the cluster it can see, for what a sweep needs.
 
     The exit code is 1 if anything failed.
@@ -40,7 +40,7 @@ def doctor(data_root: Path, storage: Path, tracking_uri: str | None) -> None:
     quiet()
     storage = storage.resolve()
     uri = tracking_uri or default_uri(storage)
-    found = checks.examine(data_root.resolve(), storage, uri)
+    found = checks.examine(data_root.resolve(), cache and cache.resolve(), storage, uri)
     sys.exit(checks.show(Console(highlight=False), found))
 
 

@@ -6,7 +6,7 @@ from memmeta.data import cifar, glyphs, mini_imagenet, omniglot, store, tiered_i
 from memmeta.data.dataset import Dataset, ImageDataset, SplitName
 from memmeta.data.episodes import Episodes, Split, sample_episodes, to_float
 from memmeta.data.sinusoid import Sinusoid
-from memmeta.data.sources import SPLITS, Source
+from memmeta.data.sources import SPLITS, NoDataError, Source
 from memmeta.errors import InputError
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Dataset",
     "Episodes",
     "ImageDataset",
+    "NoDataError",
     "Split",
     "SplitName",
     "download",
@@ -22,6 +23,7 @@ __all__ = [
     "prepare",
     "sample_episodes",
     "to_float",
+    "try_out",
 ]
 
 SOURCES: dict[str, Source] = {
@@ -45,19 +47,24 @@ INPUT_SHAPES: dict[str, tuple[int, ...]] = {
 """Of one input of each data set, as a backbone gets it; known without the data."""
 
 
-def prepare(name: str, data_root: Path) -> Path:
+def prepare(name: str, data_root: Path, cache: Path | None = None) -> Path:
     """Make the cache of a data set, once, and return its folder.
 
     Any number of processes may call this at the same time. A cache once made is used even if the
     files it was read from change or go: delete the folder to read them again.
 
+    Args:
+        name: of the data set.
+        data_root: where its files are looked for.
+        cache: folder of all caches; None: `cache` in the data root.
+
     Raises:
         InputError: no such data set; its files are missing or damaged; the cache cannot be written.
     """
-    return store.prepare(name, _source(name), data_root)
+    return store.prepare(name, _source(name), data_root, cache)
 
 
-def load(name: str, data_root: Path) -> Dataset:
+def load(name: str, data_root: Path, cache: Path | None = None) -> Dataset:
     """The data set, prepared if it was not yet. All processes of a node share its pages.
 
     Sinusoid has no files and nothing to prepare.
@@ -67,7 +74,18 @@ def load(name: str, data_root: Path) -> Dataset:
     """
     if name == Sinusoid.name:
         return Sinusoid()
-    return store.load(name, _source(name), data_root)
+    return store.load(name, _source(name), data_root, cache)
+
+
+def try_out(name: str, data_root: Path, cache: Path | None = None) -> None:
+    """Do what `load` would do, up to the first class of each split, and leave nothing behind.
+
+    Raises:
+        NoDataError: no form of the data set was found.
+        InputError: as `prepare`.
+    """
+    if name != Sinusoid.name:
+        store.try_out(name, _source(name), data_root, cache)
 
 
 def download(name: str, data_root: Path) -> None:

@@ -1,12 +1,14 @@
 """Images inside zip files, read where they are: what is not unpacked cannot be misplaced."""
 
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from memmeta.data.unpickling import printable
-from memmeta.errors import InputError
+from memmeta.data.foreign import Budget, unexpected, unreadable
+from memmeta.data.formats import is_image_name
+from memmeta.errors import InputError, shortened
 
 MAX_IMAGE_BYTES = 2**20
 """Larger members are refused, before and while they are decompressed."""
@@ -19,22 +21,27 @@ class ZippedImages:
         """Read the table of contents.
 
         Raises:
-            InputError: no zip file, damaged, or with names that lead out of it.
+            InputError: not a zip file, damaged, or has a name twice or one that leads out of it.
         """
         self.path = path
+        self._budget = Budget.of(path)
         self._folders: dict[str, list[zipfile.ZipInfo]] = {}
         try:
             self._archive = zipfile.ZipFile(path)
         except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+            raise unreadable(path, error) from None
         except Exception:  # damaged archives raise many kinds
-            raise InputError(f"{path}: not a zip file, or damaged") from None
+            raise unexpected(path, "a zip file", magic=b"PK") from None
+        names = set()
         for member in self._archive.infolist():
             whole = member.filename
             if ".." in whole.split("/") or whole.startswith("/") or "\\" in whole:
-                raise InputError(f"{path}: a name that leads out: {printable(whole)}")
+                raise InputError(f"{path}: a name that leads out: {shortened(whole)}")
+            if whole in names:
+                raise InputError(f"{path}: {shortened(whole)} is there twice")
+            names.add(whole)
             folder, _, name = whole.rpartition("/")
-            if name.endswith(".png"):
+            if is_image_name(name):
                 self._folders.setdefault(folder, []).append(member)
 
     def __enter__(self) -> Self:
@@ -48,26 +55,26 @@ class ZippedImages:
     ) -> None:
         self._archive.close()
 
-    def read(self, folder: str) -> dict[str, bytes]:
-        """The content of the PNG files right in a folder, by name.
+    def read(self, folder: str) -> Iterator[tuple[str, bytes]]:
+        """Name and content of the PNG files directly in a folder, one at a time.
 
         Raises:
-            InputError: one of them is too large, encrypted, oddly compressed or damaged.
+            InputError: an image is too large, encrypted, oddly compressed or damaged, or the images
+                read so far take too much memory for a file of this size.
         """
-        contents = {}
-        try:
-            for member in self._folders.get(folder, ()):
-                contents[member.filename] = self._read(member)
-        except InputError:
-            raise
-        except OSError as error:
-            raise InputError(f"{self.path}: cannot be read ({error.strerror})") from None
-        except Exception:  # damaged archives raise many kinds
-            raise InputError(f"{self.path}: damaged at {printable(folder)}") from None
-        return contents
+        for member in self._folders.get(folder, ()):
+            try:
+                content = self._read(member)
+            except InputError:
+                raise
+            except OSError as error:
+                raise unreadable(self.path, error) from None
+            except Exception:  # damaged archives raise many kinds
+                raise InputError(f"{self.path}: damaged at {shortened(folder)}") from None
+            yield member.filename, content
 
     def _read(self, member: zipfile.ZipInfo) -> bytes:
-        where = f"{self.path}: {printable(member.filename)}"
+        where = f"{self.path}: {shortened(member.filename)}"
         # Other methods decompress all they are given at once, however much comes of it.
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise InputError(f"{where}: compressed in a way that is not read")
@@ -75,5 +82,7 @@ class ZippedImages:
             raise InputError(f"{where}: encrypted")
         if member.file_size > MAX_IMAGE_BYTES:
             raise InputError(f"{where}: {member.file_size} bytes are too many for an image")
+        # Members can share their compressed bytes.
+        self._budget.take(member.file_size)
         with self._archive.open(member) as file:
             return file.read(member.file_size + 1)

@@ -69,7 +69,7 @@ def download(data_root: Path) -> None:
 
 def _folders(root: Path, names: list[str]) -> Classes:
     for name in sorted(names):
-        paths = sorted((root / name).glob("*.png"))
+        paths = formats.image_files(root / name)
         if not paths:
             raise InputError(f"{root / name}: expected PNG images of the class, found none")
         yield name, np.stack([formats.read_image(path, SIZE) for path in paths])

@@ -4,11 +4,14 @@ All of them raise InputError, naming the file and what was expected, for a file 
 read, is cut short, is damaged, or holds something else.
 """
 
+import codecs
 import contextlib
 import csv
 import io
 import json
-from collections.abc import Iterable, Sized
+import math
+import zlib
+from collections.abc import Iterable, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +21,26 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from memmeta.data import unpickling
+from memmeta.data.foreign import Budget, contrast, open_file, unexpected, unreadable
 from memmeta.data.sources import Images
-from memmeta.data.unpickling import Array, as_text, printable
-from memmeta.errors import InputError
+from memmeta.data.unpickling import Array, as_text
+from memmeta.errors import InputError, shortened
 
 MAX_PIXELS = 100_000_000
 """Larger image files are refused: the largest photograph of ImageNet has a third of that."""
 
-MAX_CLASS_BYTES = 2**30
-"""Larger classes in an HDF5 file are refused; compression lets a small file claim any size."""
+MAX_IMAGE_BYTES = 2**28
+"""Larger image files are refused."""
+
+MAX_TEXT_BYTES = 2**23
+"""Larger lists of files and classes are refused; those of miniImageNet have 2 MB."""
+
+HDF5_FILTERS = {
+    h5py.h5z.FILTER_DEFLATE,
+    h5py.h5z.FILTER_SHUFFLE,
+    h5py.h5z.FILTER_FLETCHER32,
+}
+"""Filters that HDF5 has built in. It loads others as plug-ins."""
 
 IMAGE_FORMATS = ("PNG", "JPEG")
 """What Pillow may open. Some of its other decoders start external programs."""
@@ -58,8 +72,17 @@ def as_images(path: Path, what: str, value: object, shape: tuple[int, ...]) -> I
     return value
 
 
-def as_integers(path: Path, what: str, value: object) -> NDArray[np.int64]:
-    """A value of a pickle, a list or an array, as integers, int64 [n]."""
+def as_integers(
+    path: Path, what: str, value: object, budget: Budget | None = None
+) -> NDArray[np.int64]:
+    """A value of a pickle, a list or an array, as integers, int64 [n].
+
+    Args:
+        path: of the file, for messages.
+        what: the value, for messages.
+        value: as it was in the file.
+        budget: charged for the integers, since a file can refer to one list many times.
+    """
     if isinstance(value, Array):
         value = value.value
     if isinstance(value, list | tuple) and all(type(item) is int for item in value):
@@ -67,6 +90,8 @@ def as_integers(path: Path, what: str, value: object) -> NDArray[np.int64]:
             value = np.array(value, dtype=np.int64)
     if not isinstance(value, np.ndarray) or value.ndim != 1 or value.dtype.kind not in "iu":
         raise InputError(f"{path}: {what}: expected a list of integers, got {_kind(value)}")
+    if budget is not None:
+        budget.take(8 * len(value))
     return value.astype(np.int64)
 
 
@@ -74,6 +99,8 @@ def as_texts(path: Path, what: str, value: object) -> list[str]:
     """A value of a pickle as a list of texts."""
     if not isinstance(value, list) or not all(isinstance(item, str | bytes) for item in value):
         raise InputError(f"{path}: {what}: expected a list of names, got {_kind(value)}")
+    # A pickle can refer to one long name many times.
+    Budget.of(path).take(sum(map(len, value)))
     return [as_text(item) for item in value]
 
 
@@ -81,8 +108,9 @@ def as_indices(path: Path, what: str, value: object) -> dict[str, NDArray[np.int
     """A value of a pickle as a dict from text to lists of integers."""
     if not isinstance(value, dict) or not all(isinstance(key, str | bytes) for key in value):
         raise InputError(f"{path}: {what}: expected a dict of class names, got {_kind(value)}")
+    budget = Budget.of(path)
     return {
-        as_text(key): as_integers(path, f"{what}[{printable(as_text(key))}]", indices)
+        as_text(key): as_integers(path, f"{what}[{shortened(as_text(key))}]", indices, budget)
         for key, indices in value.items()
     }
 
@@ -113,18 +141,41 @@ def _kind(value: object) -> str:
 
 
 def read_file(path: Path) -> bytes:
-    """All of a file."""
+    """All of an image file."""
+    return _content(path, MAX_IMAGE_BYTES)
+
+
+def _content(path: Path, most: int) -> bytes:
     try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
+        with open_file(path) as file:
+            content = file.read(most + 1)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+        raise unreadable(path, error) from None
+    if len(content) > most:
+        raise InputError(f"{path}: larger than the {most} bytes that it may have")
+    return content
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The PNG files directly in a folder, sorted.
+
+    Hidden files are skipped: macOS puts a `._x.png` beside `x.png`, which holds no image.
+    """
+    return sorted(path for path in folder.glob("*") if is_image_name(path.name))
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file of this name counts as a PNG image."""
+    return name.lower().endswith(".png") and not name.startswith(".")
 
 
 def read_image(path: Path, size: int, *, resize: bool = False) -> Images:
     """A PNG or JPEG file as uint8 [size, size, 3]; other sizes are refused unless `resize`."""
     return decode_image(str(path), read_file(path), size, resize=resize)
+
+
+_PIXEL_BYTES = {"1": 1, "L": 1, "P": 1}
+"""Bytes of a pixel in Pillow's memory, by mode. Other modes take four."""
 
 
 def decode_image(
@@ -148,11 +199,18 @@ def decode_image(
                 raise InputError(
                     f"{where}: expected {size}x{size} pixels, it has {image.width}x{image.height}"
                 )
-            picture = image.convert("L" if grey else "RGB")
+            mode = "L" if grey else "RGB"
+            each = _PIXEL_BYTES.get(image.mode, 4)
+            if image.mode != mode:
+                each += _PIXEL_BYTES.get(mode, 4)
+            Budget(where, len(content)).take(image.width * image.height * each)
+            image.load()
+            picture = image if image.mode == mode else image.convert(mode)
     except InputError:
         raise
     except Exception:  # Pillow's decoders raise many kinds
-        raise InputError(f"{where}: not a PNG or JPEG image, or damaged") from None
+        found = contrast(content, "a PNG or JPEG image", b"\x89PNG")
+        raise InputError(f"{where}: {found}") from None
     if picture.size != (size, size):
         # A low-pass filter and a resize in one.
         picture = picture.resize((size, size), Image.Resampling.LANCZOS)
@@ -160,53 +218,140 @@ def decode_image(
 
 
 def read_hdf5(path: Path, name: str, shape: tuple[int, ...]) -> Images:
-    """The images of a class, uint8 [n, *shape], from `datasets/<name>` of an HDF5 file."""
+    """The images of a class, uint8 [n, *shape], from `datasets/<name>` of an HDF5 file.
+
+    The file itself has to hold them, as a plain dataset. Soft and external links, virtual datasets,
+    external storage and compression by plug-ins are refused.
+    """
     wanted = f"expected uint8 [n, {', '.join(map(str, shape))}] at datasets/{name}"
+    # Refuses pipes, on which h5py would wait.
+    open_file(path).close()
     try:
         with h5py.File(path, "r") as file:
-            data = file["datasets"][name]
+            data = _plain_dataset(path, file, name)
+            if data is None:
+                raise InputError(f"{path}: {wanted}, found none")
             if data.dtype != np.uint8 or data.shape[1:] != shape:
                 raise InputError(f"{path}: {wanted}, got {data.dtype} {list(data.shape)}")
-            if data.nbytes > MAX_CLASS_BYTES:
-                raise InputError(f"{path}: datasets/{name} claims {data.nbytes} bytes")
+            budget = Budget(f"{path}: datasets/{name}", path.stat().st_size)
+            budget.take(data.nbytes + math.prod(data.chunks or (0,)))
+            if data.compression == "gzip" and not _chunks_fit(data):
+                raise InputError(f"{path}: datasets/{name}: a chunk is not what it should be")
             images: Images = data[()]
             return images
     except InputError:
         raise
     except Exception:  # h5py raises many kinds, KeyError for what is not there among them
-        raise InputError(f"{path}: not an HDF5 file, or damaged: {wanted}") from None
+        magic = b"\x89HDF\r\n\x1a\n"
+        raise unexpected(path, "an HDF5 file", f": {wanted}", magic) from None
+
+
+def _plain_dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset | None:
+    """The dataset datasets/<name>, None if missing. Follows hard links only."""
+    place: Any = file
+    for part in ("datasets", name):
+        link = place.get(part, getlink=True)
+        if link is None:
+            return None
+        if not isinstance(link, h5py.HardLink):
+            raise InputError(f"{path}: datasets/{name} is reached by a link, which is not followed")
+        place = place[part]
+    if not isinstance(place, h5py.Dataset):
+        raise InputError(f"{path}: datasets/{name} is not a dataset")
+    settings = place.id.get_create_plist()
+    plain = settings.get_layout() in (h5py.h5d.CONTIGUOUS, h5py.h5d.CHUNKED)
+    if not plain or settings.get_external_count():
+        raise InputError(
+            f"{path}: datasets/{name} is not stored as a plain dataset in this file: virtual and "
+            "external ones are not followed"
+        )
+    filters = [settings.get_filter(i)[0] for i in range(settings.get_nfilters())]
+    if len(set(filters)) < len(filters) or not HDF5_FILTERS.issuperset(filters):
+        raise InputError(f"{path}: datasets/{name} is compressed in a way that is not read")
+    return place
+
+
+def _chunks_fit(data: h5py.Dataset) -> bool:
+    """Whether each chunk inflates to at most its size. HDF5 inflates all of it before it checks."""
+    size = math.prod(data.chunks) + _CHECKSUM
+    offsets: list[tuple[int, ...]] = []
+    data.id.chunk_iter(lambda chunk: offsets.append(chunk.chunk_offset))
+    for offset in offsets:
+        mask, stored = data.id.read_direct_chunk(offset)
+        # A mask skips filters for this chunk. Ordinary writers set none.
+        if mask or len(zlib.decompressobj().decompress(stored, size + 1)) > size:
+            return False
+    return True
+
+
+_CHECKSUM = 4
+"""Bytes that the checksum filter adds to a chunk."""
 
 
 def read_names(path: Path) -> list[str]:
-    """A JSON list of texts."""
+    """A JSON list of texts, none of them twice."""
+    expected = "a JSON list of class names"
     try:
-        names = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+        names = json.loads(_text(path, expected))
     except (ValueError, RecursionError):
-        names = None
+        raise unexpected(path, expected) from None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise InputError(f"{path}: expected a JSON list of class names")
+    twice = _first_twice(names)
+    if twice is not None:
+        raise InputError(f"{path}: {shortened(twice)} is listed twice")
     return names
 
 
 def read_table(path: Path) -> dict[str, list[str]]:
-    """The file names of each label in a CSV file with the columns filename and label."""
+    """The file names of each label in a CSV file with the columns filename and label.
+
+    Capitals in the header and spaces around cells are accepted. A file listed twice is an error.
+    """
+    expected = "a CSV file with the columns filename and label"
     files: dict[str, list[str]] = {}
+    lines: dict[str, int] = {}
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            for number, row in enumerate(csv.DictReader(file), start=2):
-                name, label = row.get("filename"), row.get("label")
-                if not name or not label:
-                    raise InputError(f"{path}: line {number}: expected a filename and a label")
-                if "/" in name or "\\" in name or "\0" in name:
-                    raise InputError(f"{path}: line {number}: a filename may not name a folder")
-                files.setdefault(label, []).append(name)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, csv.Error):
-        raise InputError(f"{path}: not a CSV file") from None
+        rows = csv.reader(io.StringIO(_text(path, expected), newline=""))
+        columns = [cell.strip().lower() for cell in next(rows, ())]
+        if columns.count("filename") != 1 or columns.count("label") != 1:
+            raise unexpected(path, expected)
+        cells = columns.index("filename"), columns.index("label")
+        for row in filter(None, rows):
+            line = f"{path}: line {rows.line_num}"
+            if len(row) <= max(cells) or not all(row[cell].strip() for cell in cells):
+                raise InputError(f"{line}: expected a filename and a label")
+            name, label = (row[cell].strip() for cell in cells)
+            if "/" in name or "\\" in name or "\0" in name:
+                raise InputError(f"{line}: a filename may not name a folder")
+            if name in lines:
+                raise InputError(
+                    f"{line}: {shortened(name)} is listed twice, on line {lines[name]} before"
+                )
+            lines[name] = rows.line_num
+            files.setdefault(label, []).append(name)
+    except csv.Error:
+        raise unexpected(path, expected) from None
     return files
+
+
+def _text(path: Path, expected: str) -> str:
+    """The content of a text file in UTF-8 or UTF-16, without its byte-order mark."""
+    content = _content(path, MAX_TEXT_BYTES)
+    marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        return content.decode("utf-16" if marked else "utf-8-sig")
+    except ValueError:
+        raise unexpected(path, expected) from None
+
+
+def _first_twice(items: Sequence[str]) -> str | None:
+    seen = set()
+    for item in items:
+        if item in seen:
+            return item
+        seen.add(item)
+    return None
 
 
 def check_names(path: Path, names: Iterable[str], expected: Iterable[str]) -> None:
@@ -214,7 +359,7 @@ def check_names(path: Path, names: Iterable[str], expected: Iterable[str]) -> No
     missing, extra = set(expected) - set(names), set(names) - set(expected)
     if missing or extra:
         parts = [
-            f"{len(wrong)} {what} (such as {printable(min(wrong))})"
+            f"{len(wrong)} {what} (such as {shortened(min(wrong))})"
             for what, wrong in (("classes missing", missing), ("unknown classes", extra))
             if wrong
         ]

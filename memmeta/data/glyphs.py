@@ -201,4 +201,4 @@ def _warp(master: Image.Image, rng: np.random.Generator) -> NDArray[np.uint8]:
     )
 
 
-SOURCE = Source(read_split)
+SOURCE = Source(read_split, drawn=True)

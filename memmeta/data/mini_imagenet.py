@@ -89,6 +89,10 @@ def _cache(path: Path, names: list[str]) -> Classes:
     images = formats.as_images(path, "image_data", content["image_data"], SHAPE)
     indices = formats.as_indices(path, "class_dict", content["class_dict"])
     formats.check_names(path, indices, names)
+    listed, counts = np.unique(np.concatenate(list(indices.values())), return_counts=True)
+    if (counts > 1).any():
+        twice = listed[counts > 1][0]
+        raise InputError(f"{path}: class_dict: image {twice} is listed twice")
     for name in sorted(names):
         chosen = indices[name]
         if len(chosen) == 0 or chosen.min() < 0 or chosen.max() >= len(images):

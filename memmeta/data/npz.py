@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from memmeta.data.foreign import Budget, open_file, unexpected, unreadable
 from memmeta.data.sources import Images
 from memmeta.errors import InputError
 
@@ -37,7 +38,7 @@ class NpzRows:
         """
         wanted = f"expected uint8 [n, {', '.join(map(str, shape))}] under the key {key}"
         try:
-            with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+            with open_file(path) as file, zipfile.ZipFile(file) as archive:
                 info = archive.getinfo(f"{key}.npy")
                 if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
                     raise InputError(
@@ -56,9 +57,9 @@ class NpzRows:
         except InputError:
             raise
         except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+            raise unreadable(path, error) from None
         except Exception:  # damaged archives and headers raise many kinds
-            raise InputError(f"{path}: not an .npz file, or damaged: {wanted}") from None
+            raise unexpected(path, "an .npz file", f": {wanted}", b"PK") from None
         self.path = path
         self._count = found[0]
         self._shape = shape
@@ -72,8 +73,9 @@ class NpzRows:
         Raises:
             InputError: the file ends before them.
         """
+        Budget.of(self.path).take(len(rows) * math.prod(self._shape))
         images = np.empty((len(rows), *self._shape), np.uint8)
-        with self.path.open("rb") as file:
+        with open_file(self.path) as file:
             for image, row in zip(images, rows, strict=True):
                 file.seek(self._start + int(row) * image.nbytes)
                 if file.readinto(image.data) != image.nbytes:

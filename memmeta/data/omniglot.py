@@ -14,8 +14,7 @@ import numpy as np
 from memmeta.data import downloads, formats
 from memmeta.data.archives import ZippedImages
 from memmeta.data.sources import Classes, Layout, Source, choose, split_classes
-from memmeta.data.unpickling import printable
-from memmeta.errors import InputError
+from memmeta.errors import InputError, shortened
 
 SIZE = 28
 PARTS = ("images_background", "images_evaluation")
@@ -79,7 +78,7 @@ def _classes(names: list[str], files: Files) -> Classes:
 
 
 def _in_folder(root: Path, name: str) -> Iterator[tuple[str, bytes]]:
-    for path in sorted((root / name).glob("*.png")):
+    for path in formats.image_files(root / name):
         yield str(path), formats.read_file(path)
 
 
@@ -89,8 +88,8 @@ def _zipped(names: list[str], paths: tuple[Path, ...]) -> Classes:
 
         def files(name: str) -> Iterator[tuple[str, bytes]]:
             archive = archives[name.split("/")[0]]
-            for member, content in archive.read(name).items():
-                yield f"{archive.path}: {printable(member)}", content
+            for member, content in archive.read(name):
+                yield f"{archive.path}: {shortened(member)}", content
 
         yield from _classes(names, files)
 

@@ -16,8 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memmeta.data import formats, unpickling
+from memmeta.data.foreign import Budget, open_file
 from memmeta.data.sources import Images
-from memmeta.data.unpickling import Dtype, File, Names, Unpickler, array_names
+from memmeta.data.unpickling import (
+    Dtype,
+    File,
+    Handlers,
+    Names,
+    Unpickler,
+    array_names,
+    charged,
+)
 from memmeta.errors import InputError
 
 MAX_PNG_BYTES = 2**20
@@ -42,6 +51,8 @@ class PngList:
         self.path = path
         self._starts = np.array(items.starts, np.int64)
         self._sizes = np.array(items.sizes, np.int64)
+        if len(np.unique(self._starts)) < len(self._starts):
+            raise InputError(f"{path}: an image is listed twice")
 
     def __len__(self) -> int:
         return len(self._starts)
@@ -55,8 +66,9 @@ class PngList:
         Raises:
             InputError: one of them is no PNG image of that size.
         """
+        Budget.of(self.path).take(len(rows) * size * size * 3)
         images = np.empty((len(rows), size, size, 3), np.uint8)
-        with self.path.open("rb") as file:
+        with open_file(self.path) as file:
             for image, row in zip(images, rows, strict=True):
                 image[:] = self._decode(file, int(row), size)
         return images
@@ -65,6 +77,10 @@ class PngList:
         file.seek(self._starts[row])
         content = file.read(self._sizes[row])
         return formats.decode_image(f"{self.path}: image {row}", content, size)
+
+
+_PIECE = 250
+"""Bytes of memory of a `_Piece`."""
 
 
 class _Piece(bytes):
@@ -175,6 +191,7 @@ class _Indexer(Unpickler):
 
     def piece(self, size: int) -> _Piece:
         """The next `size` bytes, read if they are few."""
+        self.budget.take(_PIECE)
         if size < 0:
             raise pickle.UnpicklingError(f"a string of {size} bytes")
         start = self.file.skip(0)
@@ -193,14 +210,15 @@ class _Indexer(Unpickler):
         # Frames say how much to read at once, and that is what this class is not to do.
         self.read(8)
 
-    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
-        **Unpickler.dispatch,
-        pickle.SHORT_BINSTRING[0]: _string("<B"),
-        pickle.BINSTRING[0]: _string("<i"),
-        pickle.SHORT_BINBYTES[0]: _string("<B"),
-        pickle.BINBYTES[0]: _string("<I"),
-        pickle.BINBYTES8[0]: _string("<Q"),
-        pickle.BYTEARRAY8[0]: _string("<Q"),
-        pickle.EMPTY_LIST[0]: _list,
-        pickle.FRAME[0]: _frame,
-    }
+    dispatch: ClassVar[Handlers] = Unpickler.dispatch | charged(
+        {
+            pickle.SHORT_BINSTRING[0]: _string("<B"),
+            pickle.BINSTRING[0]: _string("<i"),
+            pickle.SHORT_BINBYTES[0]: _string("<B"),
+            pickle.BINBYTES[0]: _string("<I"),
+            pickle.BINBYTES8[0]: _string("<Q"),
+            pickle.BYTEARRAY8[0]: _string("<Q"),
+            pickle.EMPTY_LIST[0]: _list,
+            pickle.FRAME[0]: _frame,
+        }
+    )

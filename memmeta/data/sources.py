@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from memmeta.data.foreign import unreadable
 from memmeta.errors import InputError
 
 SPLITS = ("train", "val", "test")
@@ -32,6 +33,8 @@ class Source:
     """Likewise."""
     download: Callable[[Path], None] | None = None
     """Fetches the data into the data root, where that is allowed and possible."""
+    drawn: bool = False
+    """Whether the program draws the images, without any files."""
 
 
 class Layout(NamedTuple):
@@ -47,23 +50,31 @@ class Layout(NamedTuple):
     """The classes of the split in question."""
 
 
+class NoDataError(InputError):
+    """No complete form of a data set was found."""
+
+
 def choose(name: str, layouts: Sequence[Layout], advice: str) -> Layout:
     """The first layout that is complete.
 
     Raises:
-        InputError: there is none; says what was looked for, what is missing of a layout that is
-            there in part, and `advice` on how to get it.
+        InputError: a folder cannot be read.
+        NoDataError: no layout is complete. The message lists the forms looked for, the first
+            missing file of an incomplete one, and `advice` on how to get the data.
     """
     partial = ""
     for layout in layouts:
-        missing = [path for path in layout.paths if not path.exists()]
+        try:
+            missing = [path for path in layout.paths if not path.exists()]
+        except OSError as error:
+            raise unreadable(layout.root, error) from None
         if not missing:
             return layout
         if len(missing) < len(layout.paths):
             partial += f" There is some of {layout.what}, but not {missing[0]}."
     forms = ", or ".join(dict.fromkeys(layout.what for layout in layouts))
     roots = ", ".join(dict.fromkeys(str(layout.root) for layout in layouts))
-    raise InputError(f"{name}: no data found in {roots}. Looked for {forms}.{partial} {advice}")
+    raise NoDataError(f"{name}: no data found in {roots}. Looked for {forms}.{partial} {advice}")
 
 
 def split_classes(file_stem: str, split: str) -> list[str]:

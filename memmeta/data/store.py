@@ -1,14 +1,21 @@
 """The cache: each data set once on disk, in one form, mapped into memory by all who train on it."""
 
+import contextlib
+import dataclasses
 import hashlib
+import itertools
 import json
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
+import click
 import numpy as np
 from filelock import FileLock
+from numpy.typing import NDArray
 
+from memmeta import files
 from memmeta.data.dataset import ImageDataset
 from memmeta.data.episodes import Split
 from memmeta.data.sources import SPLITS, Classes, Images, Source
@@ -16,52 +23,176 @@ from memmeta.errors import InputError
 
 FORMAT_VERSION = 1
 
+_COPIES = "copies.json"
+"""Lists the images that equal the image before. Older caches lack this file."""
 
-def prepare(name: str, source: Source, data_root: Path) -> Path:
+
+def prepare(name: str, source: Source, data_root: Path, cache: Path | None = None) -> Path:
     """The cache folder of a data set, made if it is not there.
 
     A cache once made is used even if the source files change or go: delete the folder to read them
     again. A damaged cache, or one of another format version, is made anew. Processes that start
     together wait for the one that writes; one killed half-way leaves nothing that is taken for a
-    cache.
+    cache. A complete cache may be read-only.
+
+    Args:
+        name: of the data set.
+        source: where its images come from.
+        data_root: where they are looked for.
+        cache: folder of all caches; None: `cache` in the data root.
 
     Raises:
         InputError: the data is missing or damaged, or the cache cannot be written.
     """
-    folder = data_root / "cache" / name
+    folder = _cache_folder(name, data_root, cache)
     if _open(name, folder) is not None:
         return folder
+    # Looks for the files first, to leave no folder behind where there are none.
+    for split in SPLITS:
+        source.read(data_root, split)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_name(f".{name}.lock")):
             if _open(name, folder) is None:
-                partial = folder.with_name(f".{name}.partial")
-                shutil.rmtree(partial, ignore_errors=True)
-                try:
-                    partial.mkdir()
-                    _write(source, data_root, partial)
-                    shutil.rmtree(folder, ignore_errors=True)
-                    partial.rename(folder)
-                finally:
-                    shutil.rmtree(partial, ignore_errors=True)
+                _make(name, source, data_root, folder)
     except OSError as error:
-        raise InputError(
-            f"{folder}: the cache cannot be written ({error.strerror or error})"
-        ) from None
+        raise _unwritable(folder, error) from None
     return folder
 
 
-def load(name: str, source: Source, data_root: Path) -> ImageDataset:
+def load(name: str, source: Source, data_root: Path, cache: Path | None = None) -> ImageDataset:
     """The data set, its images mapped from the cache, which is made first if it is not there.
 
     Raises:
         InputError: as `prepare`.
     """
-    folder = prepare(name, source, data_root)
+    folder = prepare(name, source, data_root, cache)
     dataset = _open(name, folder)
     if dataset is None:
         raise InputError(f"{folder}: damaged while it was opened; delete it and try again")
-    return dataset
+    return _with_originals(dataset, folder)
+
+
+def try_out(name: str, source: Source, data_root: Path, cache: Path | None = None) -> None:
+    """Do what `load` would do, up to the first class of each split, and leave nothing behind.
+
+    Raises:
+        NoDataError: no form of the data set was found.
+        InputError: as `prepare`.
+    """
+    folder = _cache_folder(name, data_root, cache)
+    if _open(name, folder) is not None:
+        return
+    for split in SPLITS:
+        next(source.read(data_root, split), None)
+    try:
+        above = next(path for path in folder.parents if path.exists())
+        with tempfile.TemporaryFile(dir=above):
+            pass
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+
+
+def _cache_folder(name: str, data_root: Path, cache: Path | None = None) -> Path:
+    """The folder of a data set's cache, whether it exists or not."""
+    return (cache or data_root / "cache") / name
+
+
+def _unwritable(folder: Path, error: OSError) -> InputError:
+    return InputError(
+        f"{folder}: the cache cannot be written ({error.strerror or error}); "
+        "--cache or MEMMETA_CACHE names another folder for it"
+    )
+
+
+def _make(name: str, source: Source, data_root: Path, folder: Path) -> None:
+    partial = folder.with_name(f".{name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir()
+        copies = _write(source, data_root, partial)
+        _report(name, copies)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _with_originals(dataset: ImageDataset, folder: Path) -> ImageDataset:
+    """The data set with `Split.originals`.
+
+    Caches from before have no list of equal images. It is made once and kept in the cache, if the
+    cache can be written.
+    """
+    path = folder / _COPIES
+    copies = _read_copies(path, dataset)
+    if copies is None:
+        copies = {split: _find_copies(getattr(dataset, split)) for split in SPLITS}
+        _report(dataset.name, copies)
+        # In a read-only cache each process finds them for itself.
+        with contextlib.suppress(OSError), files.whole(path) as file:
+            file.write(json.dumps({"digest": dataset.digest, **copies}).encode())
+    splits = {
+        split: dataclasses.replace(
+            getattr(dataset, split), originals=_originals(getattr(dataset, split), copies[split])
+        )
+        for split in SPLITS
+    }
+    return dataclasses.replace(dataset, **splits)
+
+
+def _read_copies(path: Path, dataset: ImageDataset) -> dict[str, list[int]] | None:
+    """The list of copies in the cache; None if it is missing, damaged, or of another data set."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        copies = {split: list(map(int, found[split])) for split in SPLITS}
+        sound = found["digest"] == dataset.digest and all(
+            0 < row < len(getattr(dataset, split).images)
+            for split in SPLITS
+            for row in copies[split]
+        )
+    # As in `_open`.
+    except Exception:
+        return None
+    return copies if sound else None
+
+
+def _find_copies(split: Split) -> list[int]:
+    """The numbers of images that equal the image before them in their class."""
+    copies = []
+    for begin, end in itertools.pairwise(split.offsets.tolist()):
+        copies += _copies_of_a_class(np.asarray(split.images[begin:end]), begin)
+    return copies
+
+
+def _copies_of_a_class(images: Images, begin: int) -> list[int]:
+    """The same for one class, whose first image has the number `begin`.
+
+    Equal images are neighbours: see `_canonical`.
+    """
+    equal = (images[1:] == images[:-1]).all(axis=(1, 2, 3))
+    return [begin + 1 + row for row in np.flatnonzero(equal).tolist()]
+
+
+def _originals(split: Split, copies: list[int]) -> NDArray[np.int64] | None:
+    """`Split.originals` for the copies of a split."""
+    if not copies:
+        return None
+    originals = np.arange(len(split.images))
+    for row in sorted(copies):
+        originals[row] = originals[row - 1]
+    return originals
+
+
+def _report(name: str, copies: dict[str, list[int]]) -> None:
+    """Print how many images are copies, if any are."""
+    said = [f"{len(rows)} of {split}" for split, rows in copies.items() if rows]
+    if said:
+        click.echo(
+            f"{name}: images equal to another one of their class: {', '.join(said)}; "
+            "no task has the same image in support and query",
+            err=True,
+        )
 
 
 def _open(name: str, folder: Path) -> ImageDataset | None:
@@ -119,14 +250,18 @@ class _Moments:
         return [float(value) for value in np.sqrt(self.squares / self.pixels - mean**2)]
 
 
-def _write(source: Source, data_root: Path, folder: Path) -> None:
-    """Stream the three splits of `source` into `folder`, one class in memory at a time."""
+def _write(source: Source, data_root: Path, folder: Path) -> dict[str, list[int]]:
+    """Stream the three splits of `source` into `folder`, one class in memory at a time.
+
+    Returns the copies in each split, as `_find_copies`.
+    """
+    copies: dict[str, list[int]] = {}
     digest = hashlib.sha256()
     moments = _Moments() if source.mean is None else None
     meta: dict[str, Any] = {"version": FORMAT_VERSION, "splits": {}}
     for split in SPLITS:
         digest.update(f"{split}\0".encode())
-        names, offsets, shape = _write_split(
+        names, offsets, shape, copies[split] = _write_split(
             source.read(data_root, split),
             folder / f"{split}.npy",
             digest,
@@ -138,19 +273,23 @@ def _write(source: Source, data_root: Path, folder: Path) -> None:
     meta["mean"] = source.mean if moments is None else moments.mean
     meta["std"] = source.std if moments is None else moments.std
     meta["digest"] = digest.hexdigest()
+    found = {"digest": meta["digest"], **copies}
+    (folder / _COPIES).write_text(json.dumps(found), encoding="utf-8")
     (folder / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
+    return copies
 
 
 def _write_split(
     classes: Classes, path: Path, digest: _Hash, moments: _Moments | None
-) -> tuple[list[str], list[int], list[int]]:
-    """Write one .npy file; returns class names, offsets and the shape of an image.
+) -> tuple[list[str], list[int], list[int], list[int]]:
+    """Write one .npy file; returns class names, offsets, the shape of an image and the copies.
 
     Plain writes rather than a memory map: on a full disk they raise, where a map kills the process.
     """
     names: list[str] = []
     offsets = [0]
     shape: list[int] = []
+    copies: list[int] = []
     with path.open("wb") as out:
         for name, images in classes:
             assert not names or names[-1] < name, "sources give their classes in order"
@@ -166,13 +305,14 @@ def _write_split(
             if moments is not None:
                 moments.add(images)
             names.append(name)
+            copies += _copies_of_a_class(images, offsets[-1])
             offsets.append(offsets[-1] + len(images))
         # NumPy pads the header so that the first dimension can grow in place.
         start = out.tell() - offsets[-1] * int(np.prod(shape))
         out.seek(0)
         _write_header(out, (offsets[-1], *shape))
         assert out.tell() == start
-    return names, offsets, shape
+    return names, offsets, shape, copies
 
 
 def _write_header(out: BinaryIO, shape: tuple[int, ...]) -> None:

@@ -7,14 +7,16 @@ that a pickled array calls.
 
 import pickle
 import struct
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar
+from typing import Any, BinaryIO, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from memmeta.errors import InputError
+from memmeta.data.foreign import Budget, open_file, unexpected, unreadable
+from memmeta.errors import InputError, shortened
 
 
 class Dtype:
@@ -67,6 +69,11 @@ def _encode(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
+def _type(*_: object) -> None:
+    # A pickled defaultdict names the type of its values without calling it.
+    raise pickle.UnpicklingError("a call of a type")
+
+
 Names = dict[tuple[str, str], Callable[..., Any]]
 """Stand-ins by module and name."""
 
@@ -106,22 +113,32 @@ class Global:
 
 
 class _PlainKeys(dict[Any, Any]):
-    """A dict for keys whose hash takes no time; that of nested tuples can take for ever."""
+    """A dict for keys that are quick to hash and to look up; nested tuples may take for ever."""
 
     __slots__ = ()
 
+    @classmethod
+    def of(cls, pairs: Any = ()) -> Self:
+        """Stands in for collections.OrderedDict; Python 2 pickles it with its items."""
+        plain = cls()
+        for key, value in pairs:
+            plain[key] = value
+        return plain
+
     def __setitem__(self, key: object, value: object) -> None:
-        if not isinstance(key, str | bytes | int):
-            raise pickle.UnpicklingError(f"a {type(key).__name__} as a key")
+        # Large integers can be chosen to have one hash, text cannot.
+        if not isinstance(key, str | bytes | int) or (isinstance(key, int) and key >> 32 > 0):
+            raise pickle.UnpicklingError(f"such a {type(key).__name__} as a key")
         super().__setitem__(key, value)
 
 
 class File:
     """A file that refuses to read past its end, before any memory is set aside for that."""
 
-    def __init__(self, file: BinaryIO, size: int) -> None:
+    def __init__(self, file: BinaryIO, budget: Budget) -> None:
         self.file = file
-        self.left = size
+        self.budget = budget
+        self.left = budget.size
 
     def skip(self, count: int) -> int:
         """Pass over bytes without reading them; returns where they begin."""
@@ -146,6 +163,26 @@ class File:
         return line
 
 
+Handlers = dict[int, Callable[[Any], None]]
+"""The function of an unpickler for each opcode."""
+
+_OPCODE = 48
+"""Bytes of memory that an opcode uses on average in lists of numbers, the densest pickles."""
+
+
+def charged(handlers: Handlers) -> Handlers:
+    """Handlers that first take from the unpickler's budget."""
+
+    def charging(handler: Callable[[Any], None]) -> Callable[[Any], None]:
+        def handle(unpickler: Any) -> None:
+            unpickler.budget.take(_OPCODE)
+            handler(unpickler)
+
+        return handle
+
+    return {opcode: charging(handler) for opcode, handler in handlers.items()}
+
+
 class Unpickler(pickle._Unpickler):
     """Plain containers and NumPy arrays, with text of Python 2 as bytes.
 
@@ -158,19 +195,28 @@ class Unpickler(pickle._Unpickler):
         ("numpy.core.multiarray", "scalar"): _scalar,
         ("numpy._core.multiarray", "scalar"): _scalar,
         ("_codecs", "encode"): _encode,
+        ("collections", "OrderedDict"): _PlainKeys.of,
+        ("collections", "defaultdict"): lambda *_: _PlainKeys(),
+        **{
+            (module, name): _type
+            for module in ("builtins", "__builtin__")
+            for name in ("dict", "float", "int", "list")
+        },
     }
 
+    stack: list[Any]
     append: Callable[[object], None]
     read: Callable[[int], bytes]
     pop_mark: Callable[[], list[Any]]
 
     def __init__(self, file: File) -> None:
         super().__init__(file, encoding="bytes")
+        self.budget = file.budget
 
     def find_class(self, module: str, name: str) -> Global:
         """The stand-in for a name, if there is one."""
         if (module, name) not in self.admitted:
-            raise ForbiddenError(printable(f"{module}.{name}"))
+            raise ForbiddenError(shortened(f"{module}.{name}"))
         return Global(self.admitted[module, name])
 
     def _empty_dict(self) -> None:
@@ -186,11 +232,18 @@ class Unpickler(pickle._Unpickler):
     def _bytearray(self) -> None:
         self.append(self.read(struct.unpack("<Q", self.read(8))[0]))
 
-    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
+    def _reduce(self) -> None:
+        reduce: Callable[[Any], None] = pickle._Unpickler.dispatch[pickle.REDUCE[0]]
+        reduce(self)
+        # A pickle can have one text encoded many times.
+        self.budget.take(sys.getsizeof(self.stack[-1]))
+
+    _handlers: ClassVar[Handlers] = {
         **pickle._Unpickler.dispatch,
         pickle.EMPTY_DICT[0]: _empty_dict,
         pickle.DICT[0]: _dict,
         pickle.BYTEARRAY8[0]: _bytearray,
+        pickle.REDUCE[0]: _reduce,
     }
     # Sets hash what is in them; the others are not needed for plain containers and arrays.
     for _opcode in (
@@ -209,7 +262,8 @@ class Unpickler(pickle._Unpickler):
         pickle.NEXT_BUFFER,
         pickle.READONLY_BUFFER,
     ):
-        del dispatch[_opcode[0]]
+        del _handlers[_opcode[0]]
+    dispatch: ClassVar[Handlers] = charged(_handlers)
 
 
 class ForbiddenError(Exception):
@@ -223,24 +277,20 @@ def load(path: Path, unpickler: type[Unpickler] = Unpickler) -> Any:
         InputError: the file cannot be read, is damaged, or asks for anything else.
     """
     try:
-        with path.open("rb") as file:
-            return unpickler(File(file, path.stat().st_size)).load()
+        with open_file(path) as file:
+            return unpickler(File(file, Budget.of(path))).load()
+    except InputError:
+        raise
     except ForbiddenError as error:
         raise InputError(f"{path}: asks to run {error}; refused") from None
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+        raise unreadable(path, error) from None
     except Exception as error:  # a damaged pickle can raise whatever a method of a list can raise
-        problem = f" ({printable(str(error))})" if isinstance(error, pickle.UnpicklingError) else ""
-        raise InputError(
-            f"{path}: not a pickle of plain containers and NumPy arrays, or cut short{problem}"
-        ) from None
+        problem = f" ({shortened(str(error))})" if isinstance(error, pickle.UnpicklingError) else ""
+        expected = "a pickle of plain containers and NumPy arrays"
+        raise unexpected(path, expected, problem) from None
 
 
 def as_text(value: Any) -> Any:
     """Text that Python 2 may have written as bytes; anything else as it is."""
     return value.decode("latin1") if isinstance(value, bytes) else value
-
-
-def printable(text: str) -> str:
-    """What a file said, short and in plain characters, for a message of one line."""
-    return text.encode("unicode_escape").decode()[:80]

@@ -16,12 +16,12 @@ from typing import Any
 
 import click
 import ray
-import yaml
 from ray._private.services import canonicalize_bootstrap_address
 from ray.util.placement_group import placement_group, remove_placement_group
 from rich.console import Console
 
 from memmeta.errors import InputError
+from memmeta.plain_yaml import read_yaml
 from memmeta.runtime import ALLOCATOR_ENVIRONMENT
 from memmeta.stopping import STOP, heed_signals
 from sweeps.engine.masking import reason
@@ -282,10 +282,10 @@ def _there(cpus: int, gpus_come: bool) -> bool:
 def _types_with_gpus() -> bool:
     """Whether the autoscaler may start machines with GPUs: Ray itself does not say."""
     try:
-        config = yaml.safe_load(_BOOTSTRAP.expanduser().read_text(encoding="utf-8"))
+        config: Any = read_yaml(_BOOTSTRAP.expanduser())
         types = config["available_node_types"].values()
         return any(
             kind.get("resources", {}).get("GPU") and kind.get("max_workers", 1) for kind in types
         )
-    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError):
+    except (InputError, KeyError, TypeError, AttributeError):
         return False

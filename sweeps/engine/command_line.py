@@ -9,7 +9,12 @@ import click
 from rich.console import Console
 
 from memmeta import data
-from memmeta.command_line import data_root_option, errors_in_one_line, run_command
+from memmeta.command_line import (
+    cache_option,
+    data_root_option,
+    errors_in_one_line,
+    run_command,
+)
 from memmeta.sizes import Size
 from sweeps.engine import design, plan, run
 from sweeps.engine.options import Options
@@ -22,6 +27,7 @@ errors_in_one_line()
 
 _OPTIONS = (
     data_root_option,
+    cache_option,
     click.option(
         "--stage",
         type=click.Choice(["explore", "search", "confirm", "all", "grid"]),
@@ -129,6 +135,7 @@ def start(
     study: Study,
     *,
     data_root: Path,
+    cache: Path | None,
     stage: Choice | None,
     seed: int,
     storage: Path,
@@ -162,6 +169,7 @@ def start(
     options = Options(
         stage=stage,
         data_root=data_root.resolve(),
+        cache=cache.resolve() if cache else None,
         seed=seed,
         storage=storage.resolve(),
         fresh=fresh,
@@ -174,7 +182,7 @@ def start(
     )
     run.quiet()
     console = Console(highlight=False)
-    dataset = data.load(study.data.name, options.data_root)
+    dataset = data.load(study.data.name, options.data_root, options.cache)
     if dry_run:
         plan.show(console, study, options, dataset, price_per_hour)
         return

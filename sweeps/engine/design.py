@@ -6,10 +6,10 @@ from collections.abc import Container, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import yaml
 
 from memmeta.config import LearnerConfig
-from memmeta.errors import InputError
+from memmeta.errors import InputError, shown
+from memmeta.plain_yaml import parse_yaml
 from sweeps.engine import space
 from sweeps.engine.space import applicable, at
 from sweeps.engine.study import Study
@@ -107,7 +107,7 @@ def parse_grid(option: str, texts: Iterable[str]) -> dict[str, list[Any]]:
     for text in texts:
         name, values = _parse(option, text)
         if name in grid:
-            raise InputError(f"{option} {text!r}: {name} is there twice")
+            raise InputError(f"{option} {shown(text)}: {name} is there twice")
         grid[name] = values
     return grid
 
@@ -116,11 +116,11 @@ def _parse(option: str, text: str) -> tuple[str, list[Any]]:
     name, _, values = text.partition("=")
     parts = values.split(",")
     refusal = InputError(
-        f"{option} {text!r}: FIELD=VALUE,VALUE,... is accepted, such as inner_steps=1,5,20"
+        f"{option} {shown(text)}: FIELD=VALUE,VALUE,... is accepted, such as inner_steps=1,5,20"
     )
     if not all(part.strip() for part in (name, *parts)):
         raise refusal
     try:
-        return name.strip(), [yaml.safe_load(part) for part in parts]
-    except (yaml.YAMLError, ValueError):  # YAML's dates need not be any
+        return name.strip(), [parse_yaml(part, option) for part in parts]
+    except InputError:
         raise refusal from None

@@ -53,11 +53,14 @@ class Check(NamedTuple):
     text: str
 
 
-def examine(data_root: Path, storage: Path, tracking_uri: str) -> Iterator[Check]:
+def examine(
+    data_root: Path, cache: Path | None, storage: Path, tracking_uri: str
+) -> Iterator[Check]:
     """Look at everything that a sweep needs. Starts nothing, and creates nothing that stays.
 
     Args:
         data_root: folder with the data sets.
+        cache: folder of their caches; None: in the data root.
         storage: folder of all sweeps.
         tracking_uri: MLflow store.
     """
@@ -67,9 +70,9 @@ def examine(data_root: Path, storage: Path, tracking_uri: str) -> Iterator[Check
     for name in ("optuna", "mlflow"):
         yield Check(name, "ok", metadata.version(name))
     yield _storage(storage)
-    yield _data(data_root)
+    yield from _data(data_root, cache)
     yield _tracking(tracking_uri)
-    yield from _machines(data_root, storage)
+    yield from _machines(data_root, cache, storage)
 
 
 def show(console: Console, checks: Iterator[Check]) -> int:
@@ -101,26 +104,37 @@ def _nearest(storage: Path) -> Path:
     return next(path for path in (storage, *storage.parents) if path.exists())
 
 
-def found_data(data_root: Path) -> list[str]:
-    """The data sets that a sweep finds in `data_root`. Nothing is prepared, and no image read."""
-    return [name for name in data.SOURCES if _is_found(name, data_root)]
+def found_data(data_root: Path, cache: Path | None = None) -> list[str]:
+    """The data sets that a trial on this machine can load."""
+    return [name for name, problem in _tried(data_root, cache).items() if not problem]
 
 
-def _is_found(name: str, data_root: Path) -> bool:
-    if (data_root / "cache" / name / "meta.json").exists():
-        return True
-    try:
-        data.SOURCES[name].read(data_root, "train")  # says at once if there is nothing to read
-    except InputError:
-        return False
-    return True
+def _tried(data_root: Path, cache: Path | None) -> dict[str, str]:
+    """For each data set found: why a trial cannot load it, or "" if it can."""
+    tried = {}
+    for name in data.SOURCES:
+        try:
+            data.try_out(name, data_root, cache)
+        except data.NoDataError:
+            continue
+        except InputError as error:
+            tried[name] = error.message
+        else:
+            tried[name] = ""
+    return tried
 
 
-def _data(data_root: Path) -> Check:
-    found = [*found_data(data_root), "sinusoid"]
-    missing = [name for name in data.INPUT_SHAPES if name not in found]
-    text = f"{data_root}: {', '.join(found)}"
-    return Check("data", "ok", text + (f"; not there: {', '.join(missing)}" if missing else ""))
+def _data(data_root: Path, cache: Path | None) -> Iterator[Check]:
+    tried = _tried(data_root, cache)
+    found = [name for name, problem in tried.items() if not problem]
+    missing = [name for name in data.SOURCES if name not in tried]
+    text = f"{data_root}: {', '.join([*found, 'sinusoid'])}"
+    yield Check("data", "ok", text + (f"; not there: {', '.join(missing)}" if missing else ""))
+    for name, problem in tried.items():
+        if problem:
+            # Nobody put a drawn data set there, so its cache may never be needed.
+            state: State = "warning" if data.SOURCES[name].drawn and found else "failed"
+            yield Check(f"data {name}", state, problem)
 
 
 def _tracking(uri: str) -> Check:
@@ -140,7 +154,7 @@ def _tracking(uri: str) -> Check:
     return Check("tracking", "ok", f"{shown}: can be read")
 
 
-def _machines(data_root: Path, storage: Path) -> Iterator[Check]:
+def _machines(data_root: Path, cache: Path | None, storage: Path) -> Iterator[Check]:
     try:
         address = cluster.running()
         if address is None:
@@ -150,12 +164,12 @@ def _machines(data_root: Path, storage: Path) -> Iterator[Check]:
             yield Check("GPUs", "ok", ", ".join(list_gpus()) or "none")
             return
         with cluster.connected(address):
-            yield from _cluster(address, data_root, storage)
+            yield from _cluster(address, data_root, cache, storage)
     except click.ClickException as error:
         yield Check("cluster", "failed", error.message)
 
 
-def _cluster(address: str, data_root: Path, storage: Path) -> Iterator[Check]:
+def _cluster(address: str, data_root: Path, cache: Path | None, storage: Path) -> Iterator[Check]:
     nodes = cluster.alive_nodes()
     cpus, gpus = (
         sum(node["Resources"].get(resource, 0) for node in nodes) for resource in ("CPU", "GPU")
@@ -167,8 +181,8 @@ def _cluster(address: str, data_root: Path, storage: Path) -> Iterator[Check]:
         with marked(_nearest(storage)) as marker:
             views = [ask(node, view_problems, software(), marker) for node in nodes]
             cards = [ask(node, list_gpus) for node in nodes]
-            sets = [ask(node, found_data, data_root) for node in nodes]
-            found = found_data(data_root)
+            sets = [ask(node, found_data, data_root, cache) for node in nodes]
+            found = found_data(data_root, cache)
             for node, view, card, there in zip(nodes, views, cards, sets, strict=True):
                 yield from _node(node, marker, found, view, card, there)
     except OSError as error:

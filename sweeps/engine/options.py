@@ -13,7 +13,9 @@ class Options:
     stage: Choice
     """What is run of the study."""
     data_root: Path
-    """Folder with the data sets and their cache."""
+    """Folder with the data sets."""
+    cache: Path | None
+    """Folder of their caches; None: in the data root."""
     seed: int
     """Of the sweep: of its design, its sampler and the trials of explore and search."""
     storage: Path

@@ -47,6 +47,8 @@ class Question(NamedTuple):
     """Its content."""
     data_root: Path
     """Where it is looked for."""
+    cache: Path | None = None
+    """The folder of caches; None: in the data root."""
 
 
 def software() -> dict[str, str]:
@@ -177,7 +179,7 @@ def _storage_problems(marker: Path) -> list[str]:
 
 def _data_problems(question: Question) -> list[str]:
     try:
-        dataset = _load_or_fetch(question.dataset, question.data_root)
+        dataset = _load_or_fetch(question.dataset, question.data_root, question.cache)
     except (InputError, OSError) as error:
         return [error.message if isinstance(error, InputError) else reason(error)]
     if dataset.digest != question.digest:
@@ -185,17 +187,17 @@ def _data_problems(question: Question) -> list[str]:
     return []
 
 
-def _load_or_fetch(name: str, data_root: Path) -> Dataset:
+def _load_or_fetch(name: str, data_root: Path, cache: Path | None) -> Dataset:
     try:
-        return data.load(name, data_root)
-    except InputError:
+        return data.load(name, data_root, cache)
+    except data.NoDataError:
         source = data.SOURCES.get(name)
         if source is None or source.download is None:
             raise
     data_root.mkdir(parents=True, exist_ok=True)
     with FileLock(data_root / f".{name}.lock"):
         data.download(name, data_root)
-        return data.load(name, data_root)
+        return data.load(name, data_root, cache)
 
 
 def guarded(trainable: type[MetaTrainable], question: Question) -> type[MetaTrainable]:

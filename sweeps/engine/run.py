@@ -63,7 +63,8 @@ def sweep(console: Console, study: Study, options: Options) -> int:
         steadily = partial(own.steadily, say=partial(console.print, soft_wrap=True, markup=False))
         of = study, options.seed, folder, options.ledger, tuple(wanted), folder.name
         ledger = Ledger(*of, steadily=steadily)
-        ledger.check_data(data.load(study.data.name, options.data_root).digest)
+        dataset = data.load(study.data.name, options.data_root, options.cache)
+        ledger.check_data(dataset.digest)
         schedule = Schedule(ledger, wanted)
         console.print(f"[bold]{folder.name}[/]: {schedule.done()} of {schedule.total} done")
         for stage, end in schedule.exhausted.items():
@@ -128,7 +129,7 @@ def _run(
             os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(pending or _PENDING))
             with progress, TemporaryDirectory(prefix="memmeta-tune-") as unused:
                 places = {"data_root": options.data_root, "folder": folder}
-                trainable = tune.with_parameters(trainable, **places)
+                trainable = tune.with_parameters(trainable, **places, cache=options.cache)
                 tuner = _tuner(search, recorder, concurrent, trainable, unused)
                 with postponed(_FAREWELL):
                     tuner.fit()
@@ -188,9 +189,9 @@ def _ready(
             yield MetaTrainable
             return
         cluster.wait_for_nodes(console, options.cpus_per_trial)
-        digest = data.load(study.data.name, options.data_root).digest
+        digest = data.load(study.data.name, options.data_root, options.cache).digest
         with marked(folder) as marker:
-            wanted = study.data.name, digest, options.data_root
+            wanted = study.data.name, digest, options.data_root, options.cache
             question = Question(software(), marker, *wanted)
             check_nodes(console, question, options.cpus_per_trial)
             yield guarded(MetaTrainable, question)

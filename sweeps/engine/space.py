@@ -18,7 +18,7 @@ from pydantic import BeforeValidator, PlainSerializer, PlainValidator, TypeAdapt
 from pydantic.fields import FieldInfo
 
 from memmeta.config import Config, LearnerConfig, parse
-from memmeta.errors import InputError
+from memmeta.errors import InputError, shown
 
 Values = Mapping[str, Any]
 """Fields of the learner and their values."""
@@ -217,7 +217,7 @@ def choices(name: str, values: Iterable[object]) -> list[Any]:
         raise ValueError("at least one value is needed")
     for place, value in enumerate(accepted):
         if value in accepted[:place]:
-            raise ValueError(f"{value!r} is there twice")
+            raise ValueError(f"{shown(value)} is there twice")
     return accepted
 
 
@@ -283,7 +283,7 @@ def _accepted(name: str, value: object) -> Any:
         return _adapter(name).validate_python(value)
     except ValidationError as error:
         message = error.errors()[0]["msg"]
-        raise ValueError(f"{message[0].lower()}{message[1:]}, got {value!r}") from None
+        raise ValueError(f"{message[0].lower()}{message[1:]}, got {shown(value)}") from None
 
 
 @functools.cache
@@ -321,7 +321,7 @@ def _as_dimension(item: dict[str, object]) -> BaseDistribution:
 def _as_values(item: dict[str, object]) -> list[Any]:
     ((name, value),) = item.items()
     if not isinstance(value, list | tuple):
-        raise ValueError(f"a list of values is accepted, got {value!r}")
+        raise ValueError(f"a list of values is accepted, got {shown(value)}")
     return choices(name, value)
 
 

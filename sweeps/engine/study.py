@@ -18,10 +18,10 @@ from memmeta.config import (
     TrainingConfig,
     completed,
     parse,
-    read_yaml,
     values_before,
 )
 from memmeta.errors import InputError
+from memmeta.plain_yaml import read_yaml
 from memmeta.sizes import parse_size
 from sweeps.engine.outcome import Stage
 from sweeps.engine.space import DECIDING, Grid, Space, applicable, described

@@ -45,15 +45,23 @@ class MetaTrainable(tune.Trainable):
         """What `Placement.place` gave the trial."""
         return tune.PlacementGroupFactory([config["resources"]])
 
-    def setup(self, config: dict[str, Any], data_root: Path, folder: SweepFolder) -> None:
+    def setup(
+        self,
+        config: dict[str, Any],
+        data_root: Path,
+        folder: SweepFolder,
+        cache: Path | None = None,
+    ) -> None:
         """Take note of the run; the first step begins it, where errors can be reported.
 
         Args:
             config: the Tune config, as `LedgerSearch.suggest` makes it.
             data_root: folder with the data sets.
             folder: of the sweep, which every node sees.
+            cache: folder of the data sets' caches; None: in the data root.
         """
         self.data_root = data_root
+        self.cache = cache
         self.folder = folder
         self.reset_config(config)
 
@@ -148,7 +156,7 @@ class MetaTrainable(tune.Trainable):
         """A new trainer, or the one that was interrupted."""
         self.threads = configure_process(threads=self.cpus)
         limits.cap(self.device, self.reserved, self.overhead)
-        dataset = data.load(self.run.data.name, self.data_root)
+        dataset = data.load(self.run.data.name, self.data_root, self.cache)
         trainer = self.folder.steadily(partial(self._resumed, dataset))
         self.trainer = trainer
         return trainer

@@ -153,6 +153,22 @@ def test_a_bad_config_is_one_line_and_exit_code_2(call, tmp_path, content, said)
     assert len(output.strip().splitlines()) == 1
 
 
+def test_a_cache_elsewhere_is_used_by_option_and_by_environment(
+    call, data_root, tmp_path, monkeypatch
+):
+    config = write(tmp_path / "tiny.yaml", TINY)
+    _, expected = call("train", config, "--out", "a.pt")
+    root, cache = tmp_path / "nodata", data_root / "cache"
+    code, output = call("train", config, "--out", "b.pt", "--data-root", root, "--cache", cache)
+    assert code == 0, output
+    assert f"--cache {cache}" in output
+    assert final_accuracy(output) == final_accuracy(expected)
+    monkeypatch.setenv("MEMMETA_CACHE", str(cache))
+    code, output = call("evaluate", "b.pt", "--split", "val", "--data-root", root)
+    assert final_accuracy(expected) in output
+    assert not root.exists()
+
+
 def test_missing_data_says_what_was_looked_for_and_how_to_get_it(call, tmp_path):
     config = write(tmp_path / "c.yaml", TINY | {"data": {"name": "cifar_fs"}})
     code, output = call("train", config, "--data-root", tmp_path / "nowhere")
@@ -160,6 +176,7 @@ def test_missing_data_says_what_was_looked_for_and_how_to_get_it(call, tmp_path)
     for part in ("cifar_fs: no data found", "nowhere", "CIFAR_FS_", "memmeta download cifar_fs"):
         assert part in output
     assert len(output.strip().splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["c.yaml"]
 
 
 @pytest.mark.parametrize(

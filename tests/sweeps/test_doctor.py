@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 from ray.cluster_utils import Cluster
 
 from memmeta import provenance
+from sweeps.engine.doctor import _data as checks_of_data
 from sweeps.engine.doctor import _tracking
 from sweeps.engine.store import default_uri
 
@@ -75,6 +76,27 @@ def test_what_is_wrong_fails_its_line_and_the_command(tmp_path):
     assert line(output, "cluster")[0] == "failed"
     assert "no Ray cluster to use" in line(output, "cluster")[1]
     assert list(tmp_path.iterdir()) == [database]
+
+
+def test_data_is_ok_where_a_trial_could_load_it(tmp_path, data_root):
+    shutil.copytree(data_root / "cache", tmp_path / "cache")
+    (tmp_path / "omniglot-py").mkdir()
+    for part in ("background", "evaluation"):
+        (tmp_path / "omniglot-py" / f"images_{part}.zip").write_text("<html>Sign in</html>")
+    before = sorted(tmp_path.rglob("*"))
+    checks = {check.name: check for check in checks_of_data(tmp_path, None)}
+    assert checks["data"].state == "ok"
+    assert ": glyphs, sinusoid; not there: cifar_fs" in checks["data"].text
+    assert checks["data omniglot"].state == "failed"
+    assert "images_background.zip: a web page, not a zip file" in checks["data omniglot"].text
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_cache_that_cannot_be_made_is_no_ok(tmp_path):
+    (tmp_path / "file").touch()
+    checks = {check.name: check for check in checks_of_data(tmp_path, tmp_path / "file")}
+    assert checks["data glyphs"].state == "failed"
+    assert "the cache cannot be written" in checks["data glyphs"].text
 
 
 @pytest.mark.faults

@@ -43,10 +43,18 @@ def runs(sweep: Sweep, kind: str):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, data_root) -> tuple[Sweep, str]:
-    sweep = Sweep(tmp_path_factory.mktemp("a? %2F#%20 of it's"), data_root)
+    folder = tmp_path_factory.mktemp("a? %2F#%20 of it's")
+    sweep = Sweep(folder, folder / "nodata")
+    sweep.environment["MEMMETA_CACHE"] = str(data_root / "cache")
     code, output = sweep.run()
     assert code == 0, output
     return sweep, output
+
+
+def test_trials_find_the_cache_wherever_it_is(finished):
+    """The driver and its workers were told by the environment alone; nothing else has the data."""
+    sweep, _ = finished
+    assert not sweep.data_root.exists()
 
 
 def test_prints_the_best_and_the_commands_to_look_further(finished):

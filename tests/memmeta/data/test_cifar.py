@@ -98,6 +98,17 @@ def test_incomplete_data_says_what_is_missing(tmp_path):
         load("fc100", tmp_path)
 
 
+def test_hidden_files_are_no_images_and_capitals_do_not_matter(tmp_path):
+    images = on_disk.some_images("fc100", 32)
+    for root in ("plain", "copied"):
+        on_disk.cifar_folders(images, tmp_path / root)
+    for path in (tmp_path / "copied" / "cifar100" / "data" / "apple").iterdir():
+        path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X")
+        path.rename(path.with_suffix(".PNG"))
+    plain, copied = (load("fc100", tmp_path / root) for root in ("plain", "copied"))
+    assert plain.digest == copied.digest
+
+
 def test_damaged_folders(tmp_path):
     on_disk.cifar_folders(on_disk.some_images("fc100", 32), tmp_path)
     apples = sorted((tmp_path / "cifar100" / "data" / "apple").iterdir())

@@ -1,3 +1,8 @@
+import dataclasses
+import itertools
+from collections import Counter
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
@@ -133,6 +138,123 @@ def test_without_turns_tasks_are_as_they_were():
 def test_too_few_classes_or_images(ways, shots, message):
     with pytest.raises(InputError, match=message):
         sample_episodes(split_of([9, 6, 9]), ways=ways, shots=shots, queries=2, seed=0, indices=[0])
+
+
+# Equal images ------------------------------------------------------------------------------------
+
+
+@st.composite
+def classes_with_copies(draw: st.DrawFn) -> tuple[list[list[int]], int, int, int]:
+    """How often each image of each class is there, and the shape of a task that suits them."""
+    ways, shots, queries = draw(st.integers(1, 4)), draw(st.integers(1, 4)), draw(st.integers(1, 4))
+    each = shots + queries
+    copies = st.lists(st.integers(1, 3), min_size=2 * each, max_size=2 * each + 3)
+    return draw(st.lists(copies, min_size=ways, max_size=ways + 2)), ways, shots, queries
+
+
+def split_with_copies(classes: list[list[int]]) -> tuple[Split, np.ndarray]:
+    """The split, and of each row the number that says which image it is."""
+    sizes = [sum(copies) for copies in classes]
+    plain = split_of(sizes)
+    numbers_of_rows = np.concatenate(
+        [100 * c + np.repeat(np.arange(len(some)), some) for c, some in enumerate(classes)]
+    )
+    _, first, which = np.unique(numbers_of_rows, return_index=True, return_inverse=True)
+    return dataclasses.replace(plain, originals=first[which]), numbers_of_rows
+
+
+@given(classes_with_copies(), st.integers(0, 2**40), st.integers(0, 2**40))
+def test_no_image_is_on_both_sides_and_other_tasks_are_as_without_copies(case, seed, first):
+    classes, ways, shots, queries = case
+    split, number_of = split_with_copies(classes)
+    indices = range(first, first + 20)
+
+    def rows(split: Split, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        shape = {"ways": ways, "shots": shots, "queries": queries}
+        episodes = sample_episodes(split, **shape, seed=seed, indices=indices)
+        return numbers(episodes.support), numbers(episodes.query)
+
+    supports, queries_ = rows(split, indices)
+    plain = zip(*rows(dataclasses.replace(split, originals=None), indices), strict=True)
+    for place, (support, query) in enumerate(plain):
+        for way in range(ways):
+            sets = [slice(way * n, way * n + n) for n in (shots, queries)]
+            ours = supports[place][sets[0]], queries_[place][sets[1]]
+            before = support[sets[0]], query[sets[1]]
+            assert not set(number_of[ours[0]]) & set(number_of[ours[1]])
+            assert len({*ours[0], *ours[1]}) == shots + queries
+            if not set(number_of[before[0]]) & set(number_of[before[1]]):
+                assert np.array_equal(np.concatenate(ours), np.concatenate(before))
+            else:
+                same_class = np.searchsorted(
+                    split.offsets, [ours[0][0], before[0][0]], side="right"
+                )
+                assert same_class[0] == same_class[1]
+        alone = rows(split, [indices[place]])
+        assert np.array_equal(alone[0][0], supports[place])
+        assert np.array_equal(alone[1][0], queries_[place])
+
+
+def test_what_is_drawn_again_is_drawn_evenly():
+    split, number_of = split_with_copies([[3, 3, 1, 1, 1, 1]])
+    episodes = sample_episodes(split, ways=1, shots=2, queries=2, seed=0, indices=range(6000))
+    support, query = number_of[numbers(episodes.support)], number_of[numbers(episodes.query)]
+    drawn = Counter(
+        (tuple(a), tuple(b)) for a, b in zip(support.tolist(), query.tolist(), strict=True)
+    )
+    # All ways to draw four of ten rows, less those that have an image on both sides.
+    possible = Counter(
+        ((a, b), (c, d))
+        for a, b, c, d in itertools.permutations(number_of.tolist(), 4)
+        if not {a, b} & {c, d}
+    )
+    total = sum(possible.values())
+    assert drawn.keys() <= possible.keys()
+    for sets, count in possible.items():
+        expected = 6000 * count / total
+        assert abs(drawn[sets] - expected) < 5 * expected**0.5 + 1
+
+
+def test_a_class_without_enough_different_images_is_named():
+    split, _ = split_with_copies([[1] * 9, [8, 1], [1] * 9])
+    with pytest.raises(InputError, match=r"class class1 has 9 images, 2 of them different"):
+        sample_episodes(split, ways=3, shots=2, queries=3, seed=0, indices=range(3))
+
+
+# Network input -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("white", [1.0, 255.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
+def test_to_float_of_floats(white, dtype):
+    images = torch.rand(2, 3, 4, 4, 3, generator=torch.Generator().manual_seed(0)).to(dtype) * white
+    kept = images.clone()
+    result = to_float(images, [100.0, 120.5, 90.25], [60.0, 70.5, 50.25], white)
+    assert torch.equal(images, kept)
+    expected = to_float(
+        (kept.double() * 255 / white).round().to(torch.uint8), [100.0, 120.5, 90.25],
+        [60.0, 70.5, 50.25],
+    )  # fmt: skip
+    assert result.dtype == torch.float32
+    assert (result - expected).abs().max() < 0.51 / 50
+
+
+@pytest.mark.parametrize(
+    ("images", "white"),
+    [
+        (torch.zeros(2, 4, 4, 1), None),
+        (torch.full((2, 4, 4, 1), 200.0), 1.0),
+        (torch.full((2, 4, 4, 1), -0.1), 1.0),
+        (torch.full((2, 4, 4, 1), float("nan")), 255.0),
+        (torch.zeros(2, 4, 4, 1, dtype=torch.int64), None),
+        (torch.zeros(2, 4, 4, 1, dtype=torch.int64), 255.0),
+        (torch.zeros(2, 4, 4, 1, dtype=torch.bool), None),
+        (torch.zeros(2, 4, 4, 1, dtype=torch.uint8), 255.0),
+    ],
+)
+def test_to_float_takes_no_other_images(images, white):
+    with pytest.raises(InputError, match=r"^images of torch\."):
+        to_float(images, [100.0], [60.0], white)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -1,6 +1,9 @@
 import ast
 import builtins
+import codecs
+import collections
 import io
+import json
 import os
 import pickle
 import struct
@@ -36,6 +39,14 @@ GOOD = {
     "big-endian": pickle.dumps({**CONTENT, "labels": np.array([0, 300, 0], dtype=">i4")}),
     "old NumPy": pickle.dumps(CONTENT, protocol=2).replace(b"numpy._core", b"numpy.core"),
     "Python 2": dump_python2(CONTENT),
+    "ordered": pickle.dumps(collections.OrderedDict(CONTENT)),
+    "ordered, Python 2": b"\x80\x02ccollections\nOrderedDict\n](]("
+    + b"U\x04data"
+    + dump_python2(CONTENT["data"])[2:-1]
+    + b"e](U\x06labels"
+    + dump_python2(CONTENT["labels"])[2:-1]
+    + b"ee\x85R.",
+    "default": pickle.dumps(collections.defaultdict(list, CONTENT)),
 }
 # A file is written anew for each example, so the folder may be shared by them.
 fuzz = settings(
@@ -191,6 +202,7 @@ BOMBS = [
     b"\x80\x02}" + nested_tuples(100) + b"K\x01s.",
     b"\x80\x02(" + nested_tuples(100) + b"K\x01d.",
     b"\x80\x04\x8f(" + nested_tuples(100) + b"\x90.",
+    pickle.dumps({i * (2**61 - 1): 0 for i in range(100_000)}),
     b"\x80\x02N" + b"r\xff\xff\xff\xff" + b".",
     b"\x80\x05\x96" + struct.pack("<Q", 2**36) + b"x.",
     b"\x80\x05\x8e" + struct.pack("<Q", 2**36) + b"x.",
@@ -286,6 +298,167 @@ def test_other_image_formats_are_refused(tmp_path):
 
 # HDF5, JSON, CSV ---------------------------------------------------------------------------------
 
+STACK = np.random.default_rng(0).integers(0, 256, (5, *SHAPE), dtype=np.uint8)
+
+
+@given(
+    st.sampled_from([None, (1, *SHAPE), (2, 4, 2, 3), (9, *SHAPE)]),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+)
+@fuzz
+def test_plain_hdf5_datasets_are_read(tmp_path, chunks, compressed, shuffled, checked):
+    path = tmp_path / "x.hdf5"
+    options = {"chunks": chunks, "maxshape": (None, *SHAPE)} if chunks else {}
+    if chunks:
+        options |= {"shuffle": shuffled, "fletcher32": checked}
+        options |= {"compression": "gzip"} if compressed else {}
+    with h5py.File(path, "w") as file:
+        file.create_group("elsewhere").create_dataset("y", data=STACK, **options)
+        file.create_group("datasets")["cat"] = file["elsewhere/y"]  # a second hard link
+    assert np.array_equal(formats.read_hdf5(path, "cat", SHAPE), STACK)
+
+
+def linked_softly(file: h5py.File, _other: Path) -> None:
+    file["other"] = STACK
+    file.create_group("datasets")["cat"] = h5py.SoftLink("/other")
+
+
+def group_linked_softly(file: h5py.File, _other: Path) -> None:
+    file.create_group("others")["cat"] = STACK
+    file["datasets"] = h5py.SoftLink("/others")
+
+
+def linked_to_another_file(file: h5py.File, other: Path) -> None:
+    file.create_group("datasets")["cat"] = h5py.ExternalLink(str(other), "/datasets/cat")
+
+
+def group_linked_to_another_file(file: h5py.File, other: Path) -> None:
+    file["datasets"] = h5py.ExternalLink(str(other), "/datasets")
+
+
+def stored_elsewhere(file: h5py.File, other: Path) -> None:
+    place = [(str(other), 0, STACK.nbytes)]
+    file.create_group("datasets").create_dataset("cat", STACK.shape, "u1", external=place)
+
+
+def virtual(file: h5py.File, other: Path) -> None:
+    layout = h5py.VirtualLayout(STACK.shape, "u1")
+    layout[:] = h5py.VirtualSource(str(other), "datasets/cat", STACK.shape)
+    file.create_group("datasets").create_virtual_dataset("cat", layout)
+
+
+def virtual_of_itself(file: h5py.File, _other: Path) -> None:
+    layout = h5py.VirtualLayout(STACK.shape, "u1")
+    layout[:] = h5py.VirtualSource(".", "datasets/cat", STACK.shape)
+    file.create_group("datasets").create_virtual_dataset("cat", layout)
+
+
+def a_group(file: h5py.File, _other: Path) -> None:
+    file.create_group("datasets/cat")
+
+
+def a_dataset_for_the_group(file: h5py.File, _other: Path) -> None:
+    file["datasets"] = np.zeros(3, [("cat", "u1")])
+
+
+def a_type(file: h5py.File, _other: Path) -> None:
+    file.create_group("datasets")["cat"] = np.dtype("u1")
+
+
+def compressed_by(**options: object) -> Callable[[h5py.File, Path], None]:
+    def write(file: h5py.File, _other: Path) -> None:
+        file.create_group("datasets").create_dataset("cat", data=STACK, **options)
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        linked_softly,
+        group_linked_softly,
+        linked_to_another_file,
+        group_linked_to_another_file,
+        stored_elsewhere,
+        virtual,
+        virtual_of_itself,
+        a_group,
+        a_dataset_for_the_group,
+        a_type,
+        compressed_by(compression="lzf"),
+        compressed_by(scaleoffset=0),
+    ],
+)
+def test_other_hdf5_datasets_are_refused(tmp_path, write):
+    other, path = tmp_path / "other.hdf5", tmp_path / "x.hdf5"
+    with h5py.File(other, "w") as file:
+        file.create_group("datasets")["cat"] = STACK
+    assert np.array_equal(formats.read_hdf5(other, "cat", SHAPE), STACK)
+    with h5py.File(path, "w") as file:
+        write(file, other)
+    with pytest.raises(InputError, match=r"x.hdf5: .*datasets/cat") as caught:
+        formats.read_hdf5(path, "cat", SHAPE)
+    assert "\n" not in str(caught.value)
+
+
+BOMS = {"utf-8": b"", "utf-8-sig": codecs.BOM_UTF8, "utf-16-le": codecs.BOM_UTF16_LE,
+        "utf-16-be": codecs.BOM_UTF16_BE}  # fmt: skip
+
+
+@pytest.mark.parametrize("encoding", BOMS)
+@pytest.mark.parametrize("header", ["filename,label", "Filename, Label ", "label,FILENAME,size"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_tables_as_programs_write_them(tmp_path, encoding, header, end):
+    path = tmp_path / "x.csv"
+    rows = [("a 1.png", "kätt"), ("b.png", "dog"), ("c.png", "kätt")]
+    order = -1 if header.startswith("label") else 1
+    lines = [header, *(", ".join(row[::order]) + ",9" for row in rows), ""]
+    bom = BOMS[encoding]
+    path.write_bytes(bom + end.join(lines).encode(encoding.removesuffix("-sig")))
+    assert formats.read_table(path) == {"kätt": ["a 1.png", "c.png"], "dog": ["b.png"]}
+
+
+@pytest.mark.parametrize("encoding", BOMS)
+def test_lists_as_programs_write_them(tmp_path, encoding):
+    path = tmp_path / "x.json"
+    text = '["kätt", "dog"]\r\n'.encode(encoding.removesuffix("-sig"))
+    path.write_bytes(BOMS[encoding] + text)
+    assert formats.read_names(path) == ["kätt", "dog"]
+
+
+@given(st.lists(st.sampled_from("abcdefgh"), min_size=1), st.data())
+@fuzz
+def test_what_is_listed_twice_is_an_error(tmp_path, names, data):
+    path = tmp_path / "x"
+    labels = [data.draw(st.sampled_from("xyz")) for _ in names]
+    readers = {
+        formats.read_names: json.dumps(names),
+        formats.read_table: "\n".join(
+            ["filename,label", *(f"{a},{b}" for a, b in zip(names, labels, strict=True))]
+        ),
+    }
+    for reader, text in readers.items():
+        path.write_text(text)
+        if len(set(names)) == len(names):
+            found = reader(path)
+            files = (
+                found if isinstance(found, list) else [f for some in found.values() for f in some]
+            )
+            assert sorted(files) == sorted(names)
+        else:
+            with pytest.raises(InputError, match=r"x: .*[a-h] is listed twice"):
+                reader(path)
+
+
+@pytest.mark.parametrize("header", ["name,label", "filename", "filename,label,Label", ""])
+def test_tables_without_their_columns(tmp_path, header):
+    path = tmp_path / "x.csv"
+    path.write_text(f"{header}\na,b,c\n")
+    with pytest.raises(InputError, match="not a CSV file with the columns filename and label"):
+        formats.read_table(path)
+
 
 @fuzz
 @given(st.data())
@@ -297,7 +470,7 @@ def test_hdf5_cut_short(tmp_path, data):
         assert np.array_equal(formats.read_hdf5(whole, "cat", SHAPE), CONTENT["data"])
     content = whole.read_bytes()
     path.write_bytes(content[: data.draw(st.integers(0, len(content) - 1))])
-    with pytest.raises(InputError, match=r"x.hdf5: not an HDF5 file, or damaged"):
+    with pytest.raises(InputError, match=r"x.hdf5: .*not an HDF5 file"):
         formats.read_hdf5(path, "cat", SHAPE)
 
 

@@ -117,7 +117,7 @@ def zipped(path: Path, members: dict[str, bytes], compression: int = zipfile.ZIP
 
 def read(path: Path) -> dict[str, bytes]:
     with ZippedImages(path) as archive:
-        return archive.read(FOLDER)
+        return dict(archive.read(FOLDER))
 
 
 def refused(path: Path) -> str:
@@ -129,9 +129,18 @@ def refused(path: Path) -> str:
 
 
 def test_only_images_right_in_the_folder_are_read(tmp_path):
-    names = ["1.png", "more/2.png", "3.txt"]
+    names = ["1.png", "more/2.png", "3.txt", "._1.png"]
     zipped(tmp_path / "x.zip", {f"{FOLDER}/{name}": name.encode() for name in names})
     assert read(tmp_path / "x.zip") == {f"{FOLDER}/1.png": b"1.png"}
+
+
+def test_members_that_are_there_twice(tmp_path):
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(f"{FOLDER}/1.png", b"1")
+        with pytest.warns(UserWarning, match="Duplicate"):
+            archive.writestr(f"{FOLDER}/1.png", b"1")
+    assert f"{FOLDER}/1.png is there twice" in refused(path)
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -17,7 +19,7 @@ import numpy as np
 import on_disk
 import pytest
 
-from memmeta.data import SPLITS, load, prepare, tiered_imagenet
+from memmeta.data import SPLITS, NoDataError, load, prepare, tiered_imagenet, try_out
 from memmeta.errors import InputError
 
 
@@ -227,6 +229,161 @@ def test_a_source_that_fails_leaves_nothing(root):
     with pytest.raises(InputError, match=r"FC100_test.pickle"):
         prepare("fc100", root)
     assert not [path for path in (root / "cache").iterdir() if path.is_dir()]
+
+
+# Equal images ------------------------------------------------------------------------------------
+
+COPIED = "train", "rose"
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root with class folders of CIFAR-100, one of them with copies of its files."""
+    root = tmp_path_factory.mktemp("copied")
+    on_disk.cifar_folders(on_disk.some_images("fc100", 32), root)
+    for path in (root / "cifar100" / "data" / COPIED[1]).iterdir():
+        shutil.copy(path, path.with_name(f"{path.stem} (1).png"))
+    return root
+
+
+def check_copies(dataset: Any) -> None:
+    """The originals of a data set are the first equal images, by a search of all pairs."""
+    for split in SPLITS:
+        part = getattr(dataset, split)
+        if split != COPIED[0]:
+            assert part.originals is None
+            continue
+        images, offsets = np.asarray(part.images), part.offsets
+        for c, name in enumerate(part.class_names):
+            rows = range(offsets[c], offsets[c + 1])
+            first = [next(r for r in rows if np.array_equal(images[r], images[s])) for s in rows]
+            assert part.originals[rows[0] : rows[-1] + 1].tolist() == first
+            assert (len(set(first)) < len(rows)) == (name == COPIED[1])
+
+
+def test_copies_are_found_once_and_said_once(copied, tmp_path, capsys):
+    cache = tmp_path / "cache"
+    dataset = load("fc100", copied, cache)
+    check_copies(dataset)
+    count = len(list((copied / "cifar100" / "data" / COPIED[1]).iterdir())) // 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"fc100: images equal to another one of their class: {count} of train;")
+    assert said.count("\n") == 1
+    check_copies(load("fc100", copied, cache))
+    assert capsys.readouterr().err == ""
+
+
+def forget(folder: Path) -> None:
+    """As caches were before copies were looked for."""
+    (folder / "copies.json").unlink()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        forget,
+        lambda folder: (folder / "copies.json").write_text("{"),
+        lambda folder: (folder / "copies.json").write_text('{"digest": "0", "train": []}'),
+        lambda folder: (folder / "copies.json").write_bytes(b"\xff"),
+    ],
+)
+def test_a_cache_of_the_old_form_is_kept_and_its_copies_found(copied, tmp_path, capsys, damage):
+    folder = prepare("fc100", copied, tmp_path)
+    made = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    found = (folder / "copies.json").read_text()
+    capsys.readouterr()
+    damage(folder)
+    check_copies(load("fc100", tmp_path / "nowhere", tmp_path))
+    assert "of train" in capsys.readouterr().err
+    assert (folder / "copies.json").read_text() == found
+    for path in folder.iterdir():
+        assert path.name == "copies.json" or path.stat().st_mtime_ns == made[path.name]
+    check_copies(load("fc100", tmp_path / "nowhere", tmp_path))
+    assert capsys.readouterr().err == ""
+
+
+# Places ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_rights() -> Iterator[tuple[Path, Callable[[], AbstractContextManager[None]]]]:
+    """A folder, and a context in which this process may only read what is there now."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        root = os.geteuid() == 0
+
+        @contextmanager
+        def dropped() -> Iterator[None]:
+            if root:
+                for path in (folder, *folder.rglob("*")):
+                    path.chmod(path.stat().st_mode | (0o555 if path.is_dir() else 0o444))
+                os.seteuid(65534)
+            else:
+                for path in (*folder.rglob("*"), folder):
+                    path.chmod(path.stat().st_mode & ~0o222)
+            try:
+                yield
+            finally:
+                if root:
+                    os.seteuid(0)
+                else:
+                    for path in (folder, *folder.rglob("*")):
+                        path.chmod(path.stat().st_mode | 0o200)
+
+        yield folder, dropped
+
+
+def test_a_read_only_data_root_is_used_with_its_cache(source, no_rights):
+    folder, dropped = no_rights
+    root = Path(shutil.copytree(source, folder / "data"))
+    digest = load("fc100", root).digest
+    forget(root / "cache" / "fc100")
+    before = sorted(folder.rglob("*"))
+    with dropped():
+        assert load("fc100", root).digest == digest
+        try_out("fc100", root)
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_a_read_only_data_root_is_used_with_a_cache_elsewhere(source, no_rights, tmp_path):
+    folder, dropped = no_rights
+    root = Path(shutil.copytree(source, folder / "data"))
+    before = sorted(root.rglob("*"))
+    with dropped():
+        for attempt in (load, prepare, try_out):
+            with pytest.raises(InputError, match=r"fc100: the cache cannot be written .*--cache"):
+                attempt("fc100", root)
+        with tempfile.TemporaryDirectory() as name:
+            cache = Path(name)
+            try_out("fc100", root, cache)
+            assert list(cache.iterdir()) == []
+            digest = load("fc100", root, cache).digest
+    assert sorted(root.rglob("*")) == before
+    assert load("fc100", Path(shutil.copytree(source, tmp_path / "data"))).digest == digest
+
+
+@pytest.mark.parametrize(
+    "name", ["cifar_fs", "fc100", "miniimagenet", "tieredimagenet", "omniglot"]
+)
+def test_nothing_is_made_where_there_is_nothing_to_read(name, tmp_path):
+    for attempt in (load, prepare, try_out):
+        with pytest.raises(NoDataError):
+            attempt(name, tmp_path / "nodata")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_trying_out_finds_what_loading_would(root, tmp_path):
+    before = sorted(root.rglob("*"))
+    try_out("fc100", root)
+    try_out("sinusoid", root)
+    assert sorted(root.rglob("*")) == before
+    (root / "FC100_test.pickle").write_text("<html>Please sign in</html>")
+    for attempt in (try_out, load):
+        with pytest.raises(InputError, match=r"FC100_test.pickle: a web page, not a pickle"):
+            attempt("fc100", root)
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="the cache cannot be written"):
+        try_out("glyphs", root, tmp_path / "file")
 
 
 def test_a_data_root_that_cannot_be_written(tmp_path):

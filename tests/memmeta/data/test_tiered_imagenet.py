@@ -181,6 +181,7 @@ def test_nothing_is_run(tmp_path, wrap, protocol):
 
 PLACE = b"}(X\x05\x00\x00\x00startK\x05X\x04\x00\x00\x00sizeK\xffu"
 EVIL = [
+    on_disk.dump_python2(PNGS).replace(b"e.", b"2e."),
     b"\x80\x02](U\x03abc" + PLACE + b"be.",
     b"\x80\x02](U\x03abcN" + PLACE + b"\x86be.",
     b"\x80\x02]N}(X\x06\x00\x00\x00starts](K\x01eu\x86b.",
