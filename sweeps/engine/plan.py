@@ -73,7 +73,8 @@ def show(
     peaks = _predicted(runs)
     for line in _memory(peaks, device, options.memory_budget, study.memory_limit):
         console.print(line)
-    timings = _timings(runs, dataset, device, options.data_root / "cache" / "timings.json")
+    cache = options.cache or options.data_root / "cache"
+    timings = _timings(runs, dataset, device, cache / "timings.json")
     train, validate = (
         statistics.mean(seconds)
         for seconds in zip(*((t.training, t.validation) for t in timings), strict=True)
