@@ -198,11 +198,17 @@ def nested_tuples(depth: int) -> bytes:
     return b")" + b"".join(b"q%c0h%ch%c\x86" % (i, i, i) for i in range(depth))
 
 
+def colliding_keys() -> bytes:
+    """A dict of 100,000 integers that all have the hash 0, written without making it."""
+    keys = ((i * (2**61 - 1)).to_bytes(10, "little") for i in range(100_000))
+    return b"\x80\x02}(" + b"".join(b"\x8a\x0a" + key + b"K\x00" for key in keys) + b"u."
+
+
 BOMBS = [
     b"\x80\x02}" + nested_tuples(100) + b"K\x01s.",
     b"\x80\x02(" + nested_tuples(100) + b"K\x01d.",
     b"\x80\x04\x8f(" + nested_tuples(100) + b"\x90.",
-    pickle.dumps({i * (2**61 - 1): 0 for i in range(100_000)}),
+    colliding_keys(),
     b"\x80\x02N" + b"r\xff\xff\xff\xff" + b".",
     b"\x80\x05\x96" + struct.pack("<Q", 2**36) + b"x.",
     b"\x80\x05\x8e" + struct.pack("<Q", 2**36) + b"x.",
