@@ -61,7 +61,7 @@ def errors(kappa: float, seed: int) -> Tensor:
     def norm(e: Tensor) -> Tensor:
         return (e * matvec(e)).sum(-1).sqrt()
 
-    solutions = (conjugate_gradient(matvec, b, steps)[0] for steps in STEPS)
+    solutions = (conjugate_gradient(matvec, b, steps, floor=1 / kappa).x for steps in STEPS)
     return torch.stack([norm(v - exact) / norm(exact) for v in solutions])
 
 

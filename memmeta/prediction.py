@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from memmeta.algorithms import ALGORITHMS
 from memmeta.config import DataConfig, LearnerConfig, RunConfig, TrainingConfig
 from memmeta.data import INPUT_SHAPES, Episodes, SplitName, to_float
+from memmeta.fake import fake_tensors
 from memmeta.memory import LiveBytes
 from memmeta.training import MetaTrainer
 
@@ -141,7 +141,7 @@ def _steps_are_dear(learner: LearnerConfig) -> bool:
 
 
 def _walk(config: RunConfig, shape: Shape) -> _Peaks:
-    with FakeTensorMode():
+    with fake_tensors():
         trainer = _warm_trainer(config, shape)
         with LiveBytes() as live:
             live.count(trainer.held_tensors())
@@ -158,7 +158,7 @@ def _maml_peaks(config: RunConfig, shape: Shape) -> _Peaks:
     alone = _with_learner(config, task_batch=1)
     brief = _with_learner(alone, inner_steps=min(1, config.learner.inner_steps))
     data = config.data
-    with FakeTensorMode():
+    with fake_tensors():
         trainer = _warm_trainer(alone, shape)
         episode = trainer.dataset.episodes("train", data, queries=data.queries, seed=0, indices=[0])
         with LiveBytes() as live:
@@ -181,7 +181,7 @@ def _warm_trainer(config: RunConfig, shape: Shape) -> MetaTrainer:
 @lru_cache(maxsize=4096)
 def _validation_peak(config: RunConfig, shape: Shape) -> int:
     """Of the making of a trainer, which calibrates frozen norms, and of a validation."""
-    with FakeTensorMode(), LiveBytes() as live:
+    with fake_tensors(), LiveBytes() as live:
         trainer = _warm_trainer(config, shape)
         live.count(trainer.held_tensors())
         trainer.score("val", range(trainer.evaluation_batch))

@@ -6,10 +6,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from memmeta import data, prediction
 from memmeta.config import DataConfig, LearnerConfig, RunConfig, TrainingConfig
+from memmeta.fake import fake_tensors
 from memmeta.memory import LiveBytes, measure_peak
 from memmeta.prediction import ShapeDataset, predict_peak_memory, predict_trial_memory
 from memmeta.training import MetaTrainer
@@ -90,19 +90,24 @@ def test_equals_the_measurement_in_regression():
     assert predict_peak_memory(run) == measured(run, data.load("sinusoid", None))
 
 
+def step_peak(run, shape):
+    """All of a warm step, every task and every inner step, counted."""
+    trainer = MetaTrainer(run, ShapeDataset(shape), "cpu")
+    trainer.accumulate()
+    trainer.optimizer.step()
+
+    def step():
+        metrics, end = trainer.accumulate()
+        torch.stack([*metrics.values()])
+        trainer.apply(end)
+
+    return measure_peak(step, trainer.held_tensors, torch.device("cpu"))[1]
+
+
 def walked(run, shape):
-    """The prediction without shortcuts: all of a warm step, every task and every inner step."""
-    with FakeTensorMode():
-        trainer = MetaTrainer(run, ShapeDataset(shape), "cpu")
-        trainer.accumulate()
-        trainer.optimizer.step()
-
-        def step():
-            metrics, end = trainer.accumulate()
-            torch.stack([*metrics.values()])
-            trainer.apply(end)
-
-        return measure_peak(step, trainer.held_tensors, torch.device("cpu"))[1]
+    """The prediction without shortcuts."""
+    with fake_tensors():
+        return step_peak(run, shape)
 
 
 LEARNER_OPTIONS = {
@@ -115,6 +120,10 @@ LEARNER_OPTIONS = {
     "head_width": [2, 64],
     "feature_scaling": ["none", "sqrt_dim", "standardize"],
     "ridge": [0.0, 0.1],
+    "curvature": ["hessian", "gauss_newton"],
+    "schedule": ["constant", "cosine"],
+    "weight_decay": [0.0, 0.1],
+    "augment": [False, True],
     # More of these than the shortcuts walk.
     "inner_steps": range(7),
     "cg_steps": range(6),
@@ -133,9 +142,15 @@ def runs(draw, algorithm, backbone):
     if backbone == "mlp":
         episode = DataConfig(name="sinusoid", ways=1, **shape)
     else:
-        episode = DataConfig(ways=draw(st.integers(2, 4)), **shape)
+        # Photographs, which alone can be augmented; in training with more ways or without.
+        ways = {"ways": draw(st.integers(2, 4)), "train_ways": draw(st.sampled_from([None, 5]))}
+        episode = DataConfig(name="fc100", **ways, **shape)
     learner = {"algorithm": algorithm, "backbone": backbone}
-    run = RunConfig(data=episode, learner=LearnerConfig(**learner))
+    try:
+        run = RunConfig(data=episode, learner=LearnerConfig(**learner))
+    except ValueError:
+        episode = episode.model_copy(update={"train_ways": None})
+        run = RunConfig(data=episode, learner=LearnerConfig(**learner))
     for name in draw(st.permutations([*LEARNER_OPTIONS])):
         more = learner | {name: draw(st.sampled_from(LEARNER_OPTIONS[name]))}
         with suppress(ValueError):
@@ -143,9 +158,46 @@ def runs(draw, algorithm, backbone):
     return run
 
 
+ALGORITHMS = ["memory_reduced", "anil", "itd_bio", "maml"]
+
+
+def check_against_the_real_step(algorithm, backbone, examples):
+    run = examples.draw(runs(algorithm, backbone))
+    side = examples.draw(st.sampled_from([16, 20]))
+    channels = examples.draw(st.sampled_from([1, 3]))
+    shape = (1,) if backbone == "mlp" else (channels, side, side)
+    assert predict_peak_memory(run, shape) == step_peak(run, shape)
+
+
+@pytest.mark.parametrize("backbone", ["conv4", "resnet12", "mlp"])
+@settings(max_examples=4)
+@given(algorithm=st.sampled_from(ALGORITHMS), examples=st.data())
+def test_equals_the_real_step_whatever_the_fields(backbone, algorithm, examples):
+    check_against_the_real_step(algorithm, backbone, examples)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("backbone", ["conv4", "resnet12", "mlp"])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@settings(max_examples=15)
+@given(examples=st.data())
+def test_equals_the_real_step_whatever_the_fields_in_many_draws(algorithm, backbone, examples):
+    check_against_the_real_step(algorithm, backbone, examples)
+
+
+# Where PyTorch's fake kernels differ from those of the CPU.
+@pytest.mark.parametrize("norm", ["batch", "group", "frozen"])
+@pytest.mark.parametrize(
+    "learner", [{"precision": "bfloat16"}, {"head": "last_block"}], ids=["bfloat16", "last block"]
+)
+def test_equals_the_real_step_of_resnet12(norm, learner):
+    run = make_run(2, 1, backbone="resnet12", norm=norm, **learner)
+    assert predict_peak_memory(run, (1, 16, 16)) == step_peak(run, (1, 16, 16))
+
+
 @pytest.mark.thorough
 @pytest.mark.parametrize("backbone", ["conv4", "mlp"])
-@pytest.mark.parametrize("algorithm", ["memory_reduced", "anil", "itd_bio", "maml"])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 @settings(max_examples=2)
 @given(examples=st.data())
 def test_shortcuts_change_no_byte(algorithm, backbone, examples):
