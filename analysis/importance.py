@@ -16,12 +16,16 @@ from optuna.importance import (
 )
 
 from analysis.encoding import share
-from analysis.observations import observations
+from analysis.observations import Observation, observations
 from analysis.responses import Response
 from analysis.trials import Trial
 
 BEST = 0.1
 """The share of the trials that PED-ANOVA calls the best."""
+
+FOREST = 256
+"""Configs that fANOVA sees at most, the first of the design: it takes time by the square of their
+number."""
 
 
 @dataclass(frozen=True)
@@ -54,26 +58,27 @@ def importances(
         response: what to explain.
         seed: of the random forest.
     """
-    study = _study(trials, space, response)
+    found = observations(trials, space, response)
     ped = PedAnovaImportanceEvaluator(target_quantile=BEST)
     forest = FanovaImportanceEvaluator(seed=seed)
+    few = f"; of the first {FOREST} configs" if len(found) > FOREST else ""
     return (
         Importance(
             "PED-ANOVA",
             f"what separates the best {BEST:.0%} of the trials from the rest (sums to 1)",
-            _values(study, space, ped, normalize=True),
+            _values(_study(found, space, response), space, ped, normalize=True),
         ),
         Importance(
             "fANOVA",
             "which share of the variance over the space looked at each dimension explains by "
-            "itself in a random forest (interactions left out)",
-            _values(study, space, forest, normalize=False),
+            f"itself in a random forest (interactions left out{few})",
+            _values(_study(found[:FOREST], space, response), space, forest, normalize=False),
         ),
     )
 
 
 def _study(
-    trials: Iterable[Trial], space: Mapping[str, BaseDistribution], response: Response
+    found: Iterable[Observation], space: Mapping[str, BaseDistribution], response: Response
 ) -> optuna.Study:
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -86,7 +91,7 @@ def _study(
             distributions={name: seen[name] for name in of.params},
             value=math.log(of.value) if response.log else of.value,
         )
-        for of in observations(trials, space, response)
+        for of in found
     )
     return study
 

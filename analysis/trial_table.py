@@ -38,10 +38,6 @@ _SECTIONS: Mapping[str, type[Config]] = {
 """Sections of a config. Their fields have different names, so that each is a column of its name;
 only the name of the data set is in column `dataset`."""
 
-_COLUMNS = [
-    name if name != "name" else "dataset" for of in _SECTIONS.values() for name in of.model_fields
-]
-
 _IN_CONFIG = ("data", "learner", "training", "seed")
 """Settings of a stage that are in the columns of the config."""
 
@@ -117,9 +113,7 @@ def _record(trial: Trial, sweep: Sweep) -> dict[str, Any]:
         "study": sweep.study,
         "sweep": sweep.name,
         **facts,
-        # A setting that is None has a column too: a missing column means a later field.
-        **dict.fromkeys(_COLUMNS),
-        **trial.config.flat(),
+        **_settings_of(trial.config),
         "stage_settings": json.dumps(own),
     }
 
@@ -171,8 +165,15 @@ def _settings(text: str, source: str) -> dict[str, Any]:
     return settings
 
 
+def _settings_of(config: RunConfig) -> dict[str, Any]:
+    """All settings as they were given, None too: a missing column means a later field."""
+    sections = (getattr(config, section).model_dump() for section in _SECTIONS)
+    settings = {name: value for section in sections for name, value in section.items()}
+    return {"dataset": settings.pop("name"), **settings, "seed": config.seed}
+
+
 def _config(record: Mapping[str, str]) -> dict[str, Any]:
-    """The sections of a config: `RunConfig.flat` undone."""
+    """The sections of a config: `_settings_of` undone."""
     cells = {"name": record["dataset"], **record}
     sections = {
         section: {name: cells[name] or None for name in model.model_fields if name in cells}

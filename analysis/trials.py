@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from analysis.store import find_runs
-from memmeta.config import RunConfig, parse
+from memmeta.config import RunConfig, completed, parse
 from memmeta.errors import InputError
 from memmeta.metric import Metric
 from sweeps.engine.masking import masked
@@ -213,7 +213,7 @@ def _trial(run: "Run") -> Trial:
     name = run.info.run_name
     source = f"{name} (MLflow run {run.info.run_id})"
     threads, gpus = tags.get(TAGS.threads), tags.get(TAGS.gpus)
-    config = parse(RunConfig, json.loads(tags[TAGS.config]), source)
+    config = parse(RunConfig, completed(RunConfig, json.loads(tags[TAGS.config])), source)
     status = cast(Status, tags[TAGS.status])
     return Trial(
         stage=cast(Stage, tags[TAGS.stage]),

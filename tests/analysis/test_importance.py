@@ -7,6 +7,7 @@ import optuna
 import pytest
 from scipy.stats import qmc
 
+from analysis import importance
 from analysis.importance import importances
 from analysis.responses import PEAK_MEMORY, Response, quality
 from analysis.trials import Trial
@@ -76,6 +77,19 @@ def test_fanova_cannot_tell_of_a_dimension_that_is_not_in_every_trial() -> None:
     assert found["fANOVA"]["norm"] == 0
     ped = found["PED-ANOVA"]
     assert max(ped, key=lambda name: ped[name] or 0) == "cg_steps"
+
+
+def test_fanova_sees_the_first_configs_of_many_and_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trials = explore(lambda of: of["ridge"] * of["inner_lr"], SPACE)
+    first = importances(trials[:64], SPACE, quality(ACCURACY))
+    monkeypatch.setattr(importance, "FOREST", 64)
+    ped, forest = importances(trials, SPACE, quality(ACCURACY))
+    assert forest.values == first[1].values
+    assert "of the first 64 configs" in forest.question
+    assert "of the first" not in first[1].question
+    assert ped.values != first[0].values
 
 
 def test_a_logarithmic_response_is_shared_out_by_its_logarithm() -> None:

@@ -1,14 +1,18 @@
 """What an earlier version wrote (`tests/records`) is read, whatever came since."""
 
 import csv
+import gzip
 from pathlib import Path
 
 import pytest
 import yaml
 
 from analysis.trial_table import read_trials, write_trials
+from analysis.trials import read_sweep
 from analysis.verify import read_claim
+from memmeta.config import LearnerConfig, values_before
 from memmeta.exported import read_run
+from sweeps.engine.store import default_uri
 
 # Of commit 178167f: a sweep of glyphs, with `analysis report` and `analysis export --top 3`; and a
 # table of the stand-ins' sweep `mixed` whose runs somebody had renamed.
@@ -33,6 +37,18 @@ def test_a_table_of_trials_is_read_as_it_was_written(name: str, tmp_path: Path) 
 
 def as_cell(value: object) -> str:
     return "" if value is None else str(value)
+
+
+def test_a_store_is_read_with_what_runs_did_before_later_fields(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_bytes(
+        gzip.decompress((V1 / "sweep" / "mlflow.db.gz").read_bytes())
+    )
+    trials = read_sweep(default_uri(tmp_path), "old").trials
+    assert trials
+    before = values_before(LearnerConfig)
+    for trial in trials:
+        assert {name: getattr(trial.config.learner, name) for name in before} == before
+        assert trial.config.key == trial.key
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3])

@@ -68,7 +68,7 @@ def test_a_file_that_is_no_such_table_is_refused_in_one_line(mixed: Sweep, tmp_p
 @pytest.mark.parametrize(
     ("field", "value", "said"),
     [
-        ("stage_settings", "[]", "stage_settings: an object is accepted, got []"),
+        ("stage_settings", "[]", "stage_settings: an object is accepted, got '[]'"),
         ("stage_settings", "{", "stage_settings: not JSON"),
         ("stage_settings", '{"space": []}', "stage_settings: space: "),
         ("stage_settings", '{"space": {"ridge": {"low": 1}}}', "stage_settings: space.ridge: "),
