@@ -1,8 +1,9 @@
-"""Ctrl-C for processes that tests start."""
+"""Signals for processes that tests start."""
 
 import signal
 
 
-def heed_ctrl_c() -> None:
-    """As `preexec_fn`: what a shell runs in the background, such as tests, ignores it otherwise."""
+def heed_signals() -> None:
+    """As `preexec_fn`: tests may run in the background or under nohup, where both are ignored."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -22,7 +22,7 @@ from memmeta.exported import FreshSeed
 from memmeta.metric import ACCURACY, MSE
 from memmeta.runtime import configure_process
 from memmeta.training import MetaTrainer
-from tests.interrupts import heed_ctrl_c
+from tests.interrupts import heed_signals
 
 TINY: dict[str, Any] = {
     "data": {"name": "glyphs", "shots": 1, "queries": 1, "eval_queries": 2},
@@ -204,7 +204,7 @@ def test_a_plain_config_states_nothing(tmp_path: Path, invoke: Callable[..., Res
 def test_the_fresh_seed_comes_after_all_that_were_used(write: Write) -> None:
     claim = read_claim(write(), 1)
     assert claim.used_seeds == {0, 1, 2}
-    assert with_fresh_seed(claim, None) == RunConfig.model_validate(TINY | {"seed": 3})
+    assert with_fresh_seed(claim, None) == claim.config.model_copy(update={"seed": 3})
     assert with_fresh_seed(claim, 8).seed == 8
     alone = read_claim(write(config=TINY | {"seed": 6}, results={"confirmed": None}), 1)
     assert with_fresh_seed(alone, None).seed == 7
@@ -247,7 +247,7 @@ def test_a_signal_ends_it_in_one_line(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=heed_ctrl_c,
+        preexec_fn=heed_signals,
     )
     try:
         assert process.stdout is not None

@@ -2,6 +2,7 @@ import json
 import re
 import resource
 
+import psutil
 import pytest
 import torch
 import yaml
@@ -9,7 +10,7 @@ from click.testing import CliRunner
 
 from memmeta import data
 from memmeta.__main__ import main
-from memmeta.config import RunConfig
+from memmeta.config import MOST, RunConfig
 from memmeta.exported import Export, ExportedRun, Results
 from memmeta.training import MetaTrainer
 
@@ -244,8 +245,14 @@ def test_a_checkpoint_that_does_not_fit_is_one_line_and_exit_code_2(call, tmp_pa
 
 
 def test_too_little_memory_is_one_line_and_exit_code_1(call, tmp_path):
-    learner = TINY["learner"] | {"filters": 10**6}
-    code, output = call("train", write(tmp_path / "m.yaml", TINY | {"learner": learner}))
+    config = TINY | {"learner": TINY["learner"] | {"filters": MOST}}
+    unlimited = resource.getrlimit(resource.RLIMIT_AS)
+    taken = psutil.Process().memory_info().vms
+    resource.setrlimit(resource.RLIMIT_AS, (taken + 2**30, unlimited[1]))
+    try:
+        code, output = call("train", write(tmp_path / "m.yaml", config))
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, unlimited)
     assert code == 1
     assert "out of memory; a smaller task_batch" in output
     assert len(output.strip().splitlines()) == 1

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from memmeta import checkpoint
-from tests.interrupts import heed_ctrl_c
+from tests.interrupts import heed_signals
 from tests.memmeta.test_command_line import TINY
 
 ROOT = Path(__file__).parents[2]
@@ -19,7 +19,7 @@ SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "S
 LONG = TINY | {"training": {"iterations": 10**6, "evaluations": 10**4, "val_tasks": 6}}
 
 
-def start(script: str, *words: object, preexec=heed_ctrl_c) -> subprocess.Popen:
+def start(script: str, *words: object, preexec=heed_signals) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-u", *script.split(), *map(str, words)],
         cwd=ROOT,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sweeps.engine.store import default_uri, make_database
-from tests.interrupts import heed_ctrl_c
+from tests.interrupts import heed_signals
 
 TINY = Path(__file__).with_name("tiny.py")
 
@@ -28,7 +28,7 @@ class Sweep:
         self,
         *options: str,
         script: Path = TINY,
-        preexec: Callable[[], None] = heed_ctrl_c,
+        preexec: Callable[[], None] = heed_signals,
     ) -> subprocess.Popen:
         command = [sys.executable, script, "--data-root", self.data_root, *options]
         process = subprocess.Popen(

@@ -113,7 +113,8 @@ def test_a_study_in_yaml_has_the_same_options(data_root):
 
 def further(storage, tracking_uri):
     options = Options(
-        stage="all", data_root=storage, seed=0, storage=storage, fresh=False, ledger=None,
+        stage="all", data_root=storage, cache=None, seed=0, storage=storage, fresh=False,
+        ledger=None,
         max_concurrent=None, cpus_per_trial=1, memory_budget=None, tracking_uri=tracking_uri,
         experiment="s",
     )  # fmt: skip
