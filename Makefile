@@ -18,7 +18,7 @@ test-thorough: .venv/.installed-dev  ## many draws, slow ways that shortcuts hav
 	$(BIN)/python -m pytest -m thorough -n 2 --dist worksteal
 
 test-faults: .venv/.installed-dev  ## sweeps that are stopped, or whose disk, server, machine, driver or code fails
-	$(BIN)/python -m pytest -m faults -n 2 --dist worksteal
+	$(BIN)/python -m pytest -m faults -n 3 --dist worksteal
 
 test-kills: .venv/.installed-dev  ## sweeps killed at random moments, some six minutes
 	$(BIN)/python -m pytest -m kills -s

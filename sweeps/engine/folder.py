@@ -84,7 +84,8 @@ class SweepFolder(NamedTuple):
     def _wait(self, say: Callable[[str], None]) -> None:
         if self.is_here():
             return
-        say(f"{self.path}: the storage went away; waiting for it to come back")
+        if not STOP.requested:
+            say(f"{self.path}: the storage went away; waiting for it to come back")
         while not self.is_here():
             if STOP.requested:
                 raise KeyboardInterrupt

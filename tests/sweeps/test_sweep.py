@@ -230,11 +230,10 @@ def test_trials_that_are_stopped_early_are_pruned(sweep):
 @pytest.mark.faults
 def test_a_bug_stops_the_sweep_with_its_traceback_once(sweep):
     checkpoints = sweep.storage / NAME / "checkpoints"
-    for index in range(4):
-        # A file where a folder should be.
-        place = STUDY.run_config(sobol_point(STUDY, 0, index), seed=0).key
-        checkpoints.mkdir(parents=True, exist_ok=True)
-        (checkpoints / place).write_text("")
+    checkpoints.mkdir(parents=True)
+    begun = Ledger(STUDY, 0, sweep.storage / NAME).begin("explore", 0, sobol_point(STUDY, 0, 0), 0)
+    # A file where a folder should be.
+    (checkpoints / begun.run.key).write_text("")
     code, output = sweep.run()
     assert code == 1
     assert output.count("Traceback") == 1
