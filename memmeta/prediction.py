@@ -39,9 +39,9 @@ class _Peaks(NamedTuple):
 def predict_peak_memory(config: RunConfig, input_shape: Shape | None = None) -> int:
     """The peak in bytes of one outer step of `config`, as `memmeta.memory.measure_peak` has it.
 
-    Equal to the byte of what is measured on the CPU, except for ResNet-12 with a single filter or on
-    images of one channel: up to half a per cent high, since kernels choose the layout of maps with
-    one channel.
+    Equal to the byte of what is measured on the CPU, except for ResNet-12 with a single filter or
+    on images of one channel: up to half a per cent high, since kernels choose the layout of maps
+    with one channel.
 
     Args:
         config: the run.
