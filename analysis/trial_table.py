@@ -121,7 +121,7 @@ def _record(trial: Trial, sweep: Sweep) -> dict[str, Any]:
 def _as_written(record: Mapping[str, str], source: str) -> Mapping[str, str]:
     """The record with its original text."""
     cell = record.get("version", "1")
-    check_version({"version": int(cell) if cell.isdecimal() else cell}, source)
+    check_version({"version": int(cell) if cell.isdecimal() and len(cell) < 10 else cell}, source)
     # Version 1 wrote text as it is.
     return record if cell == "1" else {name: original(text) for name, text in record.items()}
 
@@ -157,7 +157,7 @@ def _settings(text: str, source: str) -> dict[str, Any]:
     """The settings of a stage, as they are written."""
     try:
         settings = json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         raise InputError(f"{source}: stage_settings: not JSON") from None
     if not isinstance(settings, dict):
         raise InputError(f"{source}: stage_settings: an object is accepted, got {shown(text)}")

@@ -1,5 +1,6 @@
 """Checkpoints: a trainer's state with the config that made it, in one file."""
 
+import hashlib
 import io
 import itertools
 import time
@@ -67,14 +68,26 @@ def save(path: Path, trainer: MetaTrainer, below: Path | None = None) -> None:
         "data_digest": trainer.dataset.digest,
         "trainer": trainer.state_dict(),
     }
-    try:
-        with files.whole(path, below) as file:
-            torch.save(content, file)
-    except RuntimeError as error:
-        # PyTorch has an error of its own for what the disk said.
-        if isinstance(error.__context__, OSError):
-            raise error.__context__ from None
-        raise
+    write(path, content, below)
+
+
+def write(path: Path, content: dict[str, Any], below: Path | None = None) -> None:
+    """Write the content of a checkpoint, sealed with its SHA-256. See `save`."""
+    packed = io.BytesIO()
+    torch.save(content, packed)
+    with files.whole(path, below) as file:
+        file.write(_sealed(packed.getvalue()))
+
+
+def _sealed(archive: bytes) -> bytes:
+    """A ZIP file with a comment that has the SHA-256 of all before. `torch.load` reads it too."""
+    body = archive[:-2]  # without the length of the comment, which is 0
+    comment = _seal(body)
+    return body + len(comment).to_bytes(2, "little") + comment
+
+
+def _seal(body: bytes) -> bytes:
+    return b"sha256 " + hashlib.sha256(body).hexdigest().encode()
 
 
 def now_and_then(act: Callable[[], None], seconds: float | None = None) -> Callable[[], None]:
@@ -103,29 +116,39 @@ def load(path: Path) -> Saved:
         DamagedError: the file is damaged, or no checkpoint.
         InputError: it is missing, cannot be read, or a later version of memmeta wrote it.
     """
+    if path.exists() and not path.is_file():
+        raise DamagedError(f"{path}: not a checkpoint but a folder or a device")
     try:
         content = path.read_bytes()
-    except IsADirectoryError:
-        raise DamagedError(f"{path}: not a checkpoint but a folder") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    damaged = DamagedError(f"{path}: not a memmeta checkpoint, or a damaged one")
     try:
-        _check_sums(content)
+        is_sealed = _check_sums(content)
         # weights_only: a checkpoint from somewhere else cannot run code.
         values = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        check_version(values, str(path))
-        config, state = values["config"], values["trainer"]
-    except InputError:
-        raise
+        version = int(values.get("version", 1))
+        config, state = completed(RunConfig, values["config"]), values["trainer"]
     # The type of the error depends on the bytes.
     except Exception:
-        raise DamagedError(f"{path}: not a memmeta checkpoint, or a damaged one") from None
-    run = parse(RunConfig, completed(RunConfig, config), str(path))
-    return Saved(run, state, values.get("data_digest"))
+        raise damaged from None
+    check_version({"version": version}, str(path))
+    if version > 1 and not is_sealed:
+        raise damaged
+    try:
+        return Saved(parse(RunConfig, config, str(path)), state, values.get("data_digest"))
+    except InputError as error:
+        raise DamagedError(error.message) from None
 
 
-def _check_sums(content: bytes) -> None:
-    """Compare every part of a checkpoint with its CRC-32, which PyTorch writes but does not read.
+def _check_sums(content: bytes) -> bool:
+    """Compare a checkpoint with its checksums.
+
+    Each part has a CRC-32, which PyTorch writes but does not read. They do not cover the ZIP file's
+    directory, so the whole is sealed as well.
+
+    Returns:
+        Whether the file is sealed; checkpoints of version 1 are not.
 
     Raises:
         Exception: the content is damaged, no ZIP file, or larger in memory than on disk.
@@ -135,6 +158,10 @@ def _check_sums(content: bytes) -> None:
             raise ValueError("PyTorch does not compress")
         if archive.testzip():
             raise ValueError("a checksum does not match")
+        seal = archive.comment
+    if seal and seal != _seal(content[: -len(seal) - 2]):
+        raise ValueError("the seal does not match")
+    return bool(seal)
 
 
 def restore(trainer: MetaTrainer, saved: Saved, path: Path) -> None:
@@ -149,6 +176,8 @@ def restore(trainer: MetaTrainer, saved: Saved, path: Path) -> None:
         if limits.is_out_of_memory(error):
             raise
         raise DamagedError(f"{path}: a damaged checkpoint, or one of another version") from None
+    if not 0 <= trainer.iteration <= trainer.config.iterations:
+        raise DamagedError(f"{path}: a damaged checkpoint (at outer step {trainer.iteration})")
 
 
 def resume(trainer: MetaTrainer, path: Path) -> None:
@@ -166,8 +195,8 @@ def resume(trainer: MetaTrainer, path: Path) -> None:
     if saved.data_digest not in (None, digest):
         raise InputError(
             f"{path}: was trained on other data ({trainer.config.data.name} had the digest "
-            f"{saved.data_digest[:12]}, and has {digest[:12]}). Bring the old data back, or remove "
-            "the file to train again"
+            f"{str(saved.data_digest)[:12]}, and has {digest[:12]}). Bring the old data back, or "
+            "remove the file to train again"
         )
     restore(trainer, saved, path)
 

@@ -66,7 +66,7 @@ _OPTIONS = (
     click.option(
         "--asha", is_flag=True, default=None, help="Stop trials of stage search early (ASHA)."
     ),
-    click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True),
+    click.option("--seed", type=click.IntRange(0, 2**63), default=0, show_default=True),
     click.option(
         "--storage",
         type=click.Path(path_type=Path),

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -159,8 +160,9 @@ class Ledger:
         self._runs: dict[tuple[Stage, int], RunConfig] = {}
         self._finished: dict[tuple[Stage, int], Entry] = {}
         self._storage = _open(folder, url, steadily)
-        summaries = optuna.get_all_study_summaries(self._storage)
-        begun = {summary.study_name: summary.user_attrs for summary in summaries}
+        with _damage_in_one_line(folder):
+            summaries = optuna.get_all_study_summaries(self._storage)
+            begun = {summary.study_name: summary.user_attrs for summary in summaries}
         self.identity = _identity(folder)
         self._owner = None if url is None else self.identity
         for stage in STAGES:
@@ -193,7 +195,7 @@ class Ledger:
             for book in self._books.values():
                 self._settle(book)
             self._numbers = {stage: _numbers(book) for stage, book in self._books.items()}
-            self.entries()
+            self.ranking()
 
     @property
     def settings(self) -> dict[Stage, dict[str, Any]]:
@@ -308,11 +310,11 @@ class Ledger:
         """
         for entry in self.entries():
             known = (entry.result or {}).get("data_digest")
-            if known not in (None, digest):
+            if known is not None and known != digest:
                 raise InputError(
                     f"{self._name}: {entry.name} was trained on other data "
-                    f"({self.study.data.name} had the digest {known[:12]}, and has {digest[:12]}). "
-                    "Bring the old data back, or begin a new version with --fresh"
+                    f"({self.study.data.name} had the digest {str(known)[:12]}, and has "
+                    f"{digest[:12]}). Bring the old data back, or begin a new version with --fresh"
                 )
 
     def reopen(self, fits: Callable[[RunConfig], bool]) -> None:
@@ -483,8 +485,8 @@ def only_one(folder: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         raise InputError(f"{folder}: this sweep is already running in another process") from None
-    except PermissionError as error:
-        raise InputError(f"{folder}: cannot be written ({error.strerror})") from None
+    except (PermissionError, IsADirectoryError, FileExistsError) as error:
+        raise InputError(f"{lock.lock_file}: cannot be written ({error.strerror})") from None
     try:
         yield
     finally:
@@ -528,7 +530,14 @@ def _damage_in_one_line(folder: Path) -> Iterator[None]:
     """Values in a record may be anything, if somebody or something has changed it."""
     try:
         yield
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise InputError(
             f"{folder}: the record of this sweep is damaged ({str(error)[:200]}). {_ANOTHER_RECORD}"
         ) from None
@@ -555,7 +564,18 @@ def _check_lines(journal: Path) -> None:
 def _identity(folder: Path) -> str:
     """Tells the folder of a sweep from others in a store, also when it was moved."""
     path = folder / _IDENTITY
-    return path.read_text() if path.exists() else uuid.uuid4().hex
+    try:
+        identity = path.read_bytes()
+    except FileNotFoundError:
+        return uuid.uuid4().hex
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    if not re.fullmatch(rb"[0-9a-f]{32}", identity):
+        raise InputError(
+            f"{path}: damaged. Restore it from a copy, or remove it; then MLflow shows the sweep "
+            "as a new one"
+        )
+    return identity.decode()
 
 
 def _mend(journal: Path) -> None:

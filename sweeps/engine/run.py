@@ -59,7 +59,10 @@ def sweep(console: Console, study: Study, options: Options) -> int:
     folder = _folder(options.storage, study.sweep_name(options.seed), options.fresh)
     with _disk(folder), only_one(folder):
         wanted = quotas(study, options.stage, study.trials)
-        own = SweepFolder.claimed(folder)
+        try:
+            own = SweepFolder.claimed(folder)
+        except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
+            raise InputError(f"{error.filename}: in the way ({error.strerror})") from None
         steadily = partial(own.steadily, say=partial(console.print, soft_wrap=True, markup=False))
         of = study, options.seed, folder, options.ledger, tuple(wanted), folder.name
         ledger = Ledger(*of, steadily=steadily)
@@ -69,11 +72,11 @@ def sweep(console: Console, study: Study, options: Options) -> int:
         console.print(f"[bold]{folder.name}[/]: {schedule.done()} of {schedule.total} done")
         for stage, end in schedule.exhausted.items():
             console.print(
-                f"stage {stage} has {end} trials instead of {wanted[stage]}: the space has "
-                f"{len(ledger.configs or ())} configs, and none runs twice",
+                f"stage {stage} ends after {end} of {wanted[stage]} trials: explore and search run "
+                f"each of the space's {len(ledger.configs or ())} configs once",
                 soft_wrap=True,
             )
-        if not schedule.total:
+        if not schedule.total and not schedule.exhausted:
             raise InputError(f"{folder.name}: no complete trial of explore or search to confirm")
         place = options.tracking_uri, options.experiment, options.storage / "artifacts"
         tracker = Tracker(ledger, folder.name, *place, is_away=lambda: not own.is_here())

@@ -1,6 +1,7 @@
 """Which trial comes next: the stages of a sweep within its budget."""
 
 import itertools
+from collections.abc import Hashable
 from typing import Any, Literal
 
 from sweeps.engine import design, space
@@ -82,15 +83,18 @@ class Schedule:
         return {stage: end for stage, end in ends.items() if end < self.quotas[stage]}
 
     def _configs(self, stage: Stage) -> int:
-        """Different configs that explore or search can run."""
-        ledger = self._ledger
-        if ledger.configs is None:
+        """Different configs that explore or search can run: those that the other does not."""
+        if self._ledger.configs is None:
             return self.quotas[stage]
+        explored, searched = self._points("explore"), self._points("search")
+        left = len(self._ledger.configs) - len(explored | searched)
         if stage == "explore":
-            return len(ledger.configs)
-        explored = {space.point(entry.params) for entry in ledger.entries("explore")}
-        planned = self.quota("explore") if "explore" in self.quotas else 0
-        return len(ledger.configs) - max(len(explored), planned)
+            return len(explored) + left
+        planned = self.quota("explore") - len(explored) if "explore" in self.quotas else 0
+        return len(searched) + left - max(0, planned)
+
+    def _points(self, *stages: Stage) -> set[Hashable]:
+        return {space.point(entry.params) for entry in self._ledger.entries(*stages)}
 
     def done(self, *stages: Stage) -> int:
         """Trials of the stages (of all by default) that have their final result."""
@@ -142,7 +146,7 @@ class Schedule:
         """Begin the next point of the design that is a new config."""
         ledger = self._ledger
         index = len(entries)
-        known = {space.point(entry.params) for entry in entries}
+        known = self._points(*_CHOOSING)
         params = design.new_point(ledger.study, ledger.seed, index, known, ledger.configs)
         return ledger.begin("explore", index, params, ledger.seed)
 

@@ -4,7 +4,7 @@ import functools
 import itertools
 import math
 import warnings
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Generic, TypeVar, get_args
 
 import optuna
@@ -95,34 +95,57 @@ def all_points(
     Args:
         space: fields of the learner and where each is searched.
         base: holds what the space leaves out.
-        most: combinations of values that are looked at.
+        most: configs that are listed.
     """
-    fields = base.model_dump()
-    finite = {name: values for name in space if (values := _values(space[name]))}
-    if math.prod(map(len, finite.values())) > most:
+    sizes = {name: _size(dimension) for name, dimension in space.items()}
+    deciding = [name for name in space if name in DECIDING]
+    if _product(sizes[name] for name in deciding) > most:
         return None
+    fields = base.model_dump()
     found: dict[Hashable, dict[str, Any]] = {}
-    for values in itertools.product(*finite.values()):
-        chosen = dict(zip(finite, values, strict=True))
-        # Fields that decide whether others apply have finitely many values.
-        if any(applies(name, fields | chosen) for name in space.keys() - finite.keys()):
+    for chosen in _combinations(space, deciding):
+        others = [n for n in space if n not in DECIDING and applies(n, fields | chosen)]
+        if len(found) + _product(sizes[name] for name in others) > most:
             return None
-        params = applicable(chosen, base)
-        found.setdefault(point(params), params)
+        for rest in _combinations(space, others):
+            found.setdefault(point(chosen | rest), chosen | rest)
     return list(found.values())
 
 
-def _values(distribution: BaseDistribution) -> Sequence[Any] | None:
-    """All values of a dimension, or None if it is continuous."""
+def _product(sizes: Iterable[float]) -> float:
+    """As `math.prod`, of any integers."""
+    total: float = 1
+    for size in sizes:
+        total = total * size if size < math.inf else math.inf
+    return total
+
+
+def _combinations(
+    space: Mapping[str, BaseDistribution], names: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    for values in itertools.product(*(_values(space[name]) for name in names)):
+        yield dict(zip(names, values, strict=True))
+
+
+def _size(distribution: BaseDistribution) -> float:
+    """How many values a dimension has."""
+    if isinstance(distribution, IntDistribution):
+        return (distribution.high - distribution.low) // distribution.step + 1
+    if isinstance(distribution, FloatDistribution):
+        if distribution.step is not None:
+            return round((distribution.high - distribution.low) / distribution.step) + 1
+        return 1 if f"{distribution.low:.12g}" == f"{distribution.high:.12g}" else math.inf
+    return len(_choices(distribution))
+
+
+def _values(distribution: BaseDistribution) -> Sequence[Any]:
+    """All values of a dimension, as `_at` gives them."""
     if isinstance(distribution, IntDistribution):
         return range(distribution.low, distribution.high + 1, distribution.step)
-    if not isinstance(distribution, FloatDistribution):
-        return _choices(distribution)
-    low, high, step = distribution.low, distribution.high, distribution.step
-    if step is None:
-        return [low] if low == high else None
-    count = round((high - low) / step) + 1
-    return [min(low + number * step, high) for number in range(count)]
+    if isinstance(distribution, FloatDistribution):
+        low, high, step = distribution.low, distribution.high, distribution.step or 0.0
+        return [min(low + number * step, high) for number in range(int(_size(distribution)))]
+    return _choices(distribution)
 
 
 def distributions(
@@ -215,9 +238,11 @@ def choices(name: str, values: Iterable[object]) -> list[Any]:
     accepted = [_accepted(name, value) for value in values]
     if not accepted:
         raise ValueError("at least one value is needed")
-    for place, value in enumerate(accepted):
-        if value in accepted[:place]:
+    seen = set()
+    for value in accepted:
+        if value in seen:
             raise ValueError(f"{shown(value)} is there twice")
+        seen.add(value)
     return accepted
 
 
@@ -255,7 +280,19 @@ def dimension(name: str, value: object) -> BaseDistribution:
     return value
 
 
+_LARGEST = 2**53
+"""Integers beyond it are no longer exact as floats, in which Optuna keeps them."""
+
+_MOST_VALUES = 10**9
+"""Values of a range with a step."""
+
+
 def _made(given: _Range[Any], kind: _Kind) -> FloatDistribution | IntDistribution:
+    # Before Optuna, which fails on what its decimals cannot hold.
+    if given.step and not (given.high - given.low) / given.step < _MOST_VALUES:
+        raise ValueError(f"step {shown(given.step)} makes more than {_MOST_VALUES:,} values")
+    if kind is IntDistribution and max(abs(given.low), abs(given.high)) > _LARGEST:
+        raise ValueError(f"integers up to {_LARGEST} are accepted")
     with warnings.catch_warnings():
         # Of a high that no step reaches, which Optuna lowers.
         warnings.simplefilter("ignore", UserWarning)

@@ -84,6 +84,47 @@ def test_a_flipped_bit_is_found_or_changes_nothing(saved, place, bit):
         path.write_bytes(whole)
 
 
+def test_a_flipped_bit_in_the_directory_of_the_file_is_found(saved):
+    """PyTorch takes a part with the attribute of a folder for an empty one."""
+    path, _ = saved
+    whole = path.read_bytes()
+    entries = [i for i in range(len(whole)) if whole.startswith(b"PK\x01\x02", i)]
+    assert entries
+    for entry in entries:
+        for bit in range(8):
+            damaged = bytearray(whole)
+            damaged[entry + 38] ^= 1 << bit
+            path.write_bytes(damaged)
+            with pytest.raises(checkpoint.DamagedError):
+                checkpoint.load(path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"config": None},
+        {"config": {"learner": {"later_field": 1}}},
+        {"version": "x"},
+        {"trainer": None},
+    ],
+)
+def test_what_no_version_writes_is_damaged(saved, run, dataset, damage):
+    path, _ = saved
+    checkpoint.write(path, torch.load(path) | damage)
+    with pytest.raises(checkpoint.DamagedError, match=r"trainer\.pt"):
+        checkpoint.resume(MetaTrainer(run, dataset, "cpu"), path)
+
+
+@pytest.mark.parametrize("iteration", [-1, 7])
+def test_a_state_beyond_the_budget_is_damaged(saved, run, dataset, iteration):
+    path, _ = saved
+    content = torch.load(path)
+    content["trainer"]["iteration"] = iteration
+    checkpoint.write(path, content)
+    with pytest.raises(checkpoint.DamagedError, match=f"step {iteration}"):
+        checkpoint.resume(MetaTrainer(run, dataset, "cpu"), path)
+
+
 @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(share=st.floats(0, 1, exclude_max=True))
 def test_a_truncated_file_is_damaged(saved, share):
@@ -138,7 +179,7 @@ def test_a_run_does_not_continue_on_other_data(saved, run, dataset):
 def test_a_later_version_is_named(saved):
     path, _ = saved
     content = torch.load(path)
-    torch.save(content | {"version": 99}, path)
+    checkpoint.write(path, content | {"version": 99})
     with pytest.raises(InputError, match="later version of memmeta") as error:
         checkpoint.load(path)
     assert not isinstance(error.value, checkpoint.DamagedError)

@@ -1,6 +1,7 @@
 import json
 import re
 import resource
+from pathlib import Path
 
 import psutil
 import pytest
@@ -8,7 +9,7 @@ import torch
 import yaml
 from click.testing import CliRunner
 
-from memmeta import data
+from memmeta import checkpoint, data
 from memmeta.__main__ import main
 from memmeta.config import MOST, RunConfig
 from memmeta.exported import Export, ExportedRun, Results
@@ -236,7 +237,7 @@ def test_a_checkpoint_that_does_not_fit_is_one_line_and_exit_code_2(call, tmp_pa
     call("train", config, "--out", "run.pt")
     content = torch.load("run.pt")
     damage(content)
-    torch.save(content, "run.pt")
+    checkpoint.write(Path("run.pt"), content)
     for words in (["evaluate", "run.pt"], ["train", config, "--out", "run.pt"]):
         code, output = call(*words)
         assert code == 2
@@ -292,7 +293,7 @@ def test_a_checkpoint_that_predicts_nothing_is_one_line_and_exit_code_1(call, tm
     content = torch.load("run.pt")
     for parameter in content["trainer"]["model"].values():
         parameter.fill_(float("nan"))
-    torch.save(content, "run.pt")
+    checkpoint.write(Path("run.pt"), content)
     for split in ("val", "test"):
         code, output = call("evaluate", "run.pt", "--split", split)
         assert code == 1

@@ -402,6 +402,42 @@ def test_a_line_that_is_no_record_is_one_line_that_says_what_to_do(tmp_path, lin
     assert len(str(error.value)) < 1000
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('"val_accuracy":0.5', '"val_accuracy":"x"'),
+        ('"metrics":{"val_accuracy":0.5,"val_interval":0.01}', '"metrics":null'),
+        ('"index":0', '"index":Infinity'),
+        ('"values":[0.5]', '"values":[]'),
+        ('"study_name":"s-10steps-seed0/search"', '"study_name":["x"]'),
+    ],
+)
+def test_a_damaged_value_is_one_line(tmp_path, before, after):
+    ledger = open_ledger(tmp_path)
+    ledger.report(ledger.propose(), result(0.5))
+    path = tmp_path / "journal.log"
+    assert before in path.read_text()
+    path.write_text(path.read_text().replace(before, after))
+    with pytest.raises(InputError, match=r"damaged|does not know"):
+        open_ledger(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"x" * 32])
+def test_a_damaged_identity_is_one_line(tmp_path, content):
+    begin(open_ledger(tmp_path))
+    (tmp_path / "ledger.id").write_bytes(content)
+    with pytest.raises(InputError, match=r"ledger\.id: damaged"):
+        open_ledger(tmp_path)
+    (tmp_path / "ledger.id").unlink()
+    assert len(open_ledger(tmp_path).entries()) == 1
+
+
+def test_a_folder_in_the_place_of_the_lock_is_one_line(tmp_path):
+    (tmp_path / "lock").mkdir()
+    with pytest.raises(InputError, match="lock: cannot be written"), only_one(tmp_path):
+        pass
+
+
 @pytest.mark.parametrize("url", [None, "sqlite:///{}/ledger.db"])
 def test_an_emptied_record_beside_checkpoints_is_refused(tmp_path, url):
     url = url and url.format(tmp_path)

@@ -265,3 +265,18 @@ def test_a_sweep_whose_drivers_die_ends_where_an_uninterrupted_one_does(lives, c
         torn_ledger, torn_schedule = open_sweep(torn, *asked)
         run_all(torn_ledger, torn_schedule)
         assert table(torn_ledger) == table(ledger)
+
+
+def test_whatever_the_order_of_stages_each_config_runs_once_and_all_do(tmp_path):
+    study = STUDY.changed(space={"inner_steps": [1, 2], "cg_steps": [1, 2, 3]})
+    for stage, trials, counts in (
+        ("search", 2, {"search": 2}),
+        ("explore", 3, {"search": 2, "explore": 3}),
+        ("search", 9, {"search": 3, "explore": 3}),
+        ("explore", 9, {"search": 3, "explore": 3}),
+    ):
+        ledger, schedule = open_sweep(tmp_path, study, stage, trials)
+        run_all(ledger, schedule)
+        assert schedule.finished
+        assert count(ledger) == counts
+    assert len({entry.key for entry in ledger.entries()}) == 6

@@ -1,6 +1,8 @@
 """Where a study searches, against what the learner really does and mappings made by hand."""
 
+import itertools
 import math
+import time
 from collections import Counter
 
 import optuna
@@ -291,4 +293,77 @@ def test_values_are_those_that_the_field_holds():
 )
 def test_a_dimension_that_the_field_does_not_accept_is_refused(name, value, said):
     with pytest.raises(ValueError, match=said):
+        space.dimension(name, value)
+
+
+FINITE = {
+    "algorithm": [["memory_reduced", "anil"], ["maml"]],
+    "head": [["linear", "mlp"]],
+    "inner_steps": [[0, 2], {"low": 1, "high": 3}],
+    "inner_lr": [{"low": 0.1, "high": 0.5, "step": 0.1}, {"low": 0.1, "high": 0.1}],
+    "cg_steps": [{"low": 0, "high": 4, "step": 2}],
+    "head_width": [{"low": 1, "high": 3}],
+    "ridge": [[0.0, 0.5]],
+}
+
+
+@given(st.fixed_dictionaries({}, optional={n: st.sampled_from(d) for n, d in FINITE.items()}))
+def test_a_finite_space_is_all_that_its_values_make(given_space):
+    dimensions = {name: space.dimension(name, value) for name, value in given_space.items()}
+    values = [
+        value if isinstance(value, list) else evenly(dimensions[name])
+        for name, value in given_space.items()
+    ]
+    expected = {
+        space.point(space.applicable(dict(zip(dimensions, chosen, strict=True)), LearnerConfig()))
+        for chosen in itertools.product(*values)
+    }
+    found = space.all_points(dimensions, LearnerConfig(), most=10_000)
+    assert len(found) == len({*map(space.point, found)})
+    assert {*map(space.point, found)} == expected
+    assert space.all_points(dimensions, LearnerConfig(), most=len(expected) - 1) is None
+    assert len(space.all_points(dimensions, LearnerConfig(), most=len(expected))) == len(expected)
+
+
+def evenly(distribution):
+    number, values = distribution.low, []
+    while number <= distribution.high + 1e-9:
+        values.append(number)
+        number = number + (distribution.step or 1)
+    return values
+
+
+@pytest.mark.parametrize(
+    ("given_space", "base", "configs"),
+    [
+        # Of a dimension that applies to no config the size does not count.
+        ({"head_width": {"low": 1, "high": 10_000}, "inner_steps": [1, 2]}, {}, 2),
+        ({"cg_steps": {"low": 0, "high": 10_000}}, {"algorithm": "anil"}, 1),
+        ({"inner_lr": {"low": 0.1, "high": 1.0}, "inner_steps": [0]}, {}, 1),
+        ({"ridge": {"low": 0.01, "high": 0.0100000000000001}}, {}, 1),
+        ({"inner_lr": {"low": 0.1, "high": 1.0}, "inner_steps": [0, 1]}, {}, None),
+        ({"ridge": {"low": 0.0, "high": 1.0, "step": 1e-8}}, {}, None),
+        ({"task_pool": {"low": 8, "high": 2**53}}, {}, None),
+    ],
+)
+def test_configs_of_a_space_are_counted_without_listing_a_large_one(given_space, base, configs):
+    dimensions = {name: space.dimension(name, value) for name, value in given_space.items()}
+    begun = time.process_time()
+    found = space.all_points(dimensions, LearnerConfig(**base), most=10_000)
+    assert (found if found is None else len(found)) == configs
+    assert time.process_time() - begun < 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ridge", {"low": 0, "high": 1, "step": 1e-10}),
+        ("ridge", {"low": 0, "high": 1e300, "step": 1}),
+        ("ridge", {"low": 0, "high": 1, "step": 5e-324}),
+        ("task_pool", {"low": 8, "high": 10**19}),
+        ("chunk", {"low": 50, "high": 50 * 10**30, "step": 50}),
+    ],
+)
+def test_a_range_beyond_what_numbers_hold_is_refused(name, value):
+    with pytest.raises(ValueError, match=r"values|integers up to"):
         space.dimension(name, value)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from memmeta import checkpoint
 from memmeta.training import MetaTrainer
 from sweeps.engine.folder import SweepFolder
 from sweeps.engine.trainable import MetaTrainable
@@ -105,7 +106,7 @@ def test_a_trial_does_not_continue_on_other_data(data_root, tmp_path, monkeypatc
     begun(data_root, tmp_path).step()
     trial = begun(data_root, tmp_path)
     content = torch.load(trial.checkpoint_file)
-    torch.save(content | {"data_digest": "another"}, trial.checkpoint_file)
+    checkpoint.write(trial.checkpoint_file, content | {"data_digest": "another"})
     result = trial.step()
     assert result["status"] == "failed"
     assert "other data" in result["message"]
