@@ -133,7 +133,9 @@ def _run(
             with progress, TemporaryDirectory(prefix="memmeta-tune-") as unused:
                 places = {"data_root": options.data_root, "folder": folder}
                 trainable = tune.with_parameters(trainable, **places, cache=options.cache)
-                tuner = _tuner(search, recorder, concurrent, trainable, unused)
+                say = partial(console.print, soft_wrap=True, markup=False)
+                watch = Watch(recorder, partial(folder.steadily, lambda: None, say))
+                tuner = _tuner(search, watch, concurrent, trainable, unused)
                 with postponed(_FAREWELL):
                     tuner.fit()
     return recorder.bug
@@ -147,7 +149,7 @@ def _say_farewell(console: Console, folder: SweepFolder) -> None:
 
 def _tuner(
     search: LedgerSearch,
-    recorder: Recorder,
+    watch: Watch,
     concurrent: int | None,
     trainable: type[tune.Trainable],
     unused: str,
@@ -164,8 +166,8 @@ def _tuner(
         run_config=tune.RunConfig(
             name="ray",
             storage_path=unused,  # what Tune writes is for `Tuner.restore`
-            callbacks=[Watch(recorder)],
-            stop=recorder,
+            callbacks=[watch],
+            stop=watch.recorder,
             failure_config=tune.FailureConfig(max_failures=_LOST_MACHINES),
             # Trials keep their own, where the next driver finds them.
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),

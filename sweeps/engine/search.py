@@ -19,6 +19,9 @@ from sweeps.engine.placement import Placed, Placement, Refusal
 from sweeps.engine.schedule import Schedule
 from sweeps.engine.unsaved import Unsaved
 
+_BETWEEN_LOOKS = 1.0
+"""Seconds between two looks at the storage."""
+
 Next = Ticket | Literal["wait", "finished"]
 """What the schedule says of the next trial."""
 
@@ -201,16 +204,24 @@ class Recorder(Unsaved, Stopper):
 class Watch(Unsaved, Callback):
     """Tells errors of the trainable from lost machines, which alone are worth another try.
 
-    And it begins the farewell when the process is asked to stop.
+    It also waits for storage that went away, and begins the farewell when the process is asked to
+    stop.
     """
 
-    def __init__(self, recorder: Recorder) -> None:
-        self._recorder = recorder
+    def __init__(self, recorder: Recorder, wait_for_storage: Callable[[], object]) -> None:
+        """Watch for `recorder`; `wait_for_storage` returns once the storage is here."""
+        self.recorder = recorder
+        self._wait_for_storage = wait_for_storage
+        self._next_look = 0.0
 
     def on_step_begin(self, *, trials: list[Trial], **_: Any) -> None:
         """Tune goes through its loop."""
+        if time.monotonic() >= self._next_look:
+            # Trials may all wait for the storage, so that nothing is reported and nothing written.
+            self._wait_for_storage()
+            self._next_look = time.monotonic() + _BETWEEN_LOOKS
         if STOP.requested:
-            self._recorder.farewell.begin([t.trial_id for t in trials if t.status == Trial.RUNNING])
+            self.recorder.farewell.begin([t.trial_id for t in trials if t.status == Trial.RUNNING])
 
     def on_trial_recover(self, *, trial: Trial, **_: Any) -> None:
         """An error after which Ray would start the trial again."""
@@ -226,4 +237,4 @@ class Watch(Unsaved, Callback):
         # This process has just written it.
         error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
         if not isinstance(error, ray.exceptions.RayActorError) or error.actor_init_failed:
-            self._recorder.bug = str(error)
+            self.recorder.bug = str(error)
