@@ -127,19 +127,19 @@ def _disconnect() -> None:
 def _own_signals() -> Iterator[None]:
     """Start Ray within it: the signals stay this process' own.
 
-    Ray sets a handler of SIGTERM. And of a terminal that closes all its processes would hear, and
-    end before trials are saved: what they ignore from their start they go on to ignore.
+    Ray would set a handler of SIGTERM. And of a terminal that closes all its processes would hear,
+    and end before trials are saved: what they ignore from their start they go on to ignore.
     """
+    ray._private.utils.set_sigterm_handler = lambda *_: None
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         yield
-    except SystemExit:
-        # Its handler has been called.
-        STOP.number = signal.SIGTERM
-        raise KeyboardInterrupt from None
     finally:
         signal.signal(signal.SIGHUP, before)
         heed_signals()
+    # An interrupt that arrives inside a destructor or a callback of C is lost.
+    if STOP.requested:
+        raise KeyboardInterrupt
 
 
 def short_folder() -> str | None:
