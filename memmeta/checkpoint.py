@@ -91,7 +91,7 @@ def _seal(body: bytes) -> bytes:
 
 
 def now_and_then(act: Callable[[], None], seconds: float | None = None) -> Callable[[], None]:
-    """What calls `act` if so many seconds have passed since it last did, or since it was made.
+    """Return a function that calls `act` at most once in so many seconds.
 
     Args:
         act: saves, for instance.

@@ -4,7 +4,7 @@ import itertools
 import json
 import re
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -219,6 +219,10 @@ class Ledger:
             found += [self._entry((stage, index), trials) for index in sorted(numbers)]
         return found
 
+    def points(self, *stages: Stage) -> set[Hashable]:
+        """What `space.point` gives for the trials of the stages."""
+        return {space.point(entry.params) for entry in self.entries(*stages)}
+
     def finished(self, *stages: Stage) -> list[Entry]:
         """The trials that have their final result."""
         return [entry for entry in self.entries(*stages) if entry.finished]
@@ -245,7 +249,7 @@ class Ledger:
         """
         book = self._book("search")
         self._learn_from_explore()
-        known = {space.point(e.params) for e in self.entries("explore", "search")}
+        known = self.points("explore", "search")
         index = len(self._numbers["search"])
         for attempt in range(_PROPOSALS):
             # Seeded by the trial's place, so that a restart proposes what would have come anyway.

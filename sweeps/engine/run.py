@@ -63,7 +63,7 @@ def sweep(console: Console, study: Study, options: Options) -> int:
             own = SweepFolder.claimed(folder)
         except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
             raise InputError(f"{error.filename}: in the way ({error.strerror})") from None
-        steadily = partial(own.steadily, say=partial(console.print, soft_wrap=True, markup=False))
+        steadily = partial(own.steadily, say=partial(_say, console))
         of = study, options.seed, folder, options.ledger, tuple(wanted), folder.name
         ledger = Ledger(*of, steadily=steadily)
         dataset = data.load(study.data.name, options.data_root, options.cache)
@@ -133,18 +133,23 @@ def _run(
             with progress, TemporaryDirectory(prefix="memmeta-tune-") as unused:
                 places = {"data_root": options.data_root, "folder": folder}
                 trainable = tune.with_parameters(trainable, **places, cache=options.cache)
-                say = partial(console.print, soft_wrap=True, markup=False)
-                watch = Watch(recorder, partial(folder.steadily, lambda: None, say))
+                wait_for_storage = partial(folder.steadily, lambda: None, partial(_say, console))
+                watch = Watch(recorder, wait_for_storage)
                 tuner = _tuner(search, watch, concurrent, trainable, unused)
                 with postponed(_FAREWELL):
                     tuner.fit()
     return recorder.bug
 
 
+def _say(console: Console, text: str) -> None:
+    """Print a line as it is: paths may have brackets, and be longer than the terminal is wide."""
+    console.print(text, soft_wrap=True, markup=False)
+
+
 def _say_farewell(console: Console, folder: SweepFolder) -> None:
     folder.ask_to_save()
     text = f"{STOP.by}: the trials that run save themselves (again {STOP.by}: at once)"
-    console.print(text, soft_wrap=True, markup=False)
+    _say(console, text)
 
 
 def _tuner(

@@ -1,10 +1,9 @@
 """Which trial comes next: the stages of a sweep within its budget."""
 
 import itertools
-from collections.abc import Hashable
 from typing import Any, Literal
 
-from sweeps.engine import design, space
+from sweeps.engine import design
 from sweeps.engine.ledger import Entry, Ledger, Ticket
 from sweeps.engine.outcome import Stage
 from sweeps.engine.study import Study
@@ -86,15 +85,12 @@ class Schedule:
         """Different configs that explore or search can run: those that the other does not."""
         if self._ledger.configs is None:
             return self.quotas[stage]
-        explored, searched = self._points("explore"), self._points("search")
+        explored, searched = self._ledger.points("explore"), self._ledger.points("search")
         left = len(self._ledger.configs) - len(explored | searched)
         if stage == "explore":
             return len(explored) + left
         planned = self.quota("explore") - len(explored) if "explore" in self.quotas else 0
         return len(searched) + left - max(0, planned)
-
-    def _points(self, *stages: Stage) -> set[Hashable]:
-        return {space.point(entry.params) for entry in self._ledger.entries(*stages)}
 
     def done(self, *stages: Stage) -> int:
         """Trials of the stages (of all by default) that have their final result."""
@@ -146,7 +142,7 @@ class Schedule:
         """Begin the next point of the design that is a new config."""
         ledger = self._ledger
         index = len(entries)
-        known = self._points(*_CHOOSING)
+        known = ledger.points(*_CHOOSING)
         params = design.new_point(ledger.study, ledger.seed, index, known, ledger.configs)
         return ledger.begin("explore", index, params, ledger.seed)
 
