@@ -6,9 +6,11 @@ from hypothesis import settings
 
 from memmeta import data
 
-# No time limit an example: machines differ in speed, and the first use of an operator loads it. In
-# CI the examples are the same every time, so that a change lands or not for what it changes.
-settings.register_profile("default", deadline=None, derandomize="CI" in os.environ)
+# No time limit per example: machines differ in speed, and the first use of an operator loads it.
+# The examples are the same every time, so that a test fails because of a change and not by chance.
+# `pytest --hypothesis-profile random` looks for new ones.
+settings.register_profile("default", deadline=None, derandomize=True)
+settings.register_profile("random", deadline=None)
 settings.load_profile("default")
 
 

@@ -12,8 +12,6 @@ _HARMLESS = {
 _ADDRESS = re.compile(r"\w[\w+.-]*://(?:[^/\s](?:(?!\w://).)*@)?\S*")
 """An address within words. A password can have spaces, so it reaches to the last @ of its line."""
 
-_SEPARATORS = re.compile(r"[\s:;,@/?&={}]+")
-
 _LONGEST = 500
 """Characters of a reason."""
 
@@ -67,7 +65,8 @@ def reason(error: BaseException, address: str = "") -> str:
     lines = str(error).strip().splitlines() or [type(error).__name__]
     text = lines[0][: 10 * _LONGEST]
     if address:
-        text = text.replace(address, masked(address))
+        for form in (address, repr(address)[1:-1]):
+            text = text.replace(form, masked(address))
     for secret in _secrets(address):
         text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", "***", text)
     return without_credentials(text)[:_LONGEST]
@@ -79,7 +78,7 @@ def _secrets(address: str) -> list[str]:
 
 
 def _words(address: str) -> set[str]:
-    """The words between separators, in the address as it is and with its escapes decoded."""
+    """The words of an address, as it is and with its escapes decoded."""
     rest = address.partition("://")[2]
     forms = (rest, unquote(rest), unquote_plus(rest))
-    return {word for form in forms for word in _SEPARATORS.split(form) if word}
+    return {word for form in forms for word in re.findall(r"\w+", form)}
