@@ -19,6 +19,8 @@ _LONGEST = 500
 def masked(address: str) -> str:
     """An address without user and password, and with `***` for options that may be secret.
 
+    The name of such an option is hidden too: it is part of a password with an unescaped `&`.
+
     SQLAlchemy's parser finds the parts. Only the scheme is left if it cannot parse the address, or
     if it is unclear where the password ends.
     """
@@ -41,7 +43,7 @@ def masked(address: str) -> str:
     except (ArgumentError, ValueError):
         return hidden
     options = [
-        f"{name}={quote_plus(value) if name.lower() in _HARMLESS else '***'}"
+        f"{name}={quote_plus(value)}" if name.lower() in _HARMLESS else "***"
         for name, values in url.normalized_query.items()
         for value in values
     ]

@@ -139,5 +139,5 @@ def test_the_ledger_can_be_named_where_ps_does_not_show_it(tmp_path, data_root, 
     monkeypatch.setenv("MEMMETA_LEDGER", "nonsense+x://ada:hunter2/3@host/db?pwd=hunter2")
     result = invoke("--storage", tmp_path, "--data-root", data_root)
     assert result.exit_code == 2
-    assert "nonsense+x://host/db?pwd=***: cannot be opened as the record" in result.output
+    assert "nonsense+x://host/db?***: cannot be opened as the record" in result.output
     assert "hunter2" not in result.output
