@@ -2,9 +2,10 @@
 
 import csv
 import dataclasses
+import io
 import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +42,12 @@ only the name of the data set is in column `dataset`."""
 _IN_CONFIG = ("data", "learner", "training", "seed")
 """Settings of a stage that are in the columns of the config."""
 
-_FINITE = ("value", "val_interval", "test_value", "test_interval", "seconds_per_step", "seconds")
+_BOUNDED = ("value", "val_interval", "test_value", "test_interval", "seconds_per_step", "seconds")
 _POSITIVE = ("peak_memory_bytes", "seconds_per_step")
 """What analyses count on in a complete trial, where it is there: they take logarithms of some."""
+
+_LARGEST = 1e100
+"""Sums of squares of such numbers are finite."""
 
 
 class _StageSettings(Config):
@@ -79,7 +83,9 @@ def read_trials(path: Path) -> Sweep:
     try:
         # A spreadsheet that saved the file may have begun it with a byte-order mark.
         with path.open(encoding="utf-8-sig", newline="") as file:
-            records = list(csv.DictReader(file))
+            text = file.read()
+        with _fields_of(len(text)):  # a large space is one long field
+            records = list(csv.DictReader(io.StringIO(text, newline="")))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except (UnicodeDecodeError, csv.Error):
@@ -102,6 +108,17 @@ def read_trials(path: Path) -> Sweep:
     except KeyError as error:
         raise InputError(f"{path}: not a table of trials (no column {error.args[0]})") from None
     return Sweep(study, name, ordered(trials), settings, others=())
+
+
+@contextmanager
+def _fields_of(characters: int) -> Iterator[None]:
+    """Let csv read fields of so many characters."""
+    usual = csv.field_size_limit()
+    csv.field_size_limit(max(characters, usual))
+    try:
+        yield
+    finally:
+        csv.field_size_limit(usual)
 
 
 def _record(trial: Trial, sweep: Sweep) -> dict[str, Any]:
@@ -129,7 +146,8 @@ def _as_written(record: Mapping[str, str], source: str) -> Mapping[str, str]:
 def _trial(record: Mapping[str, str], source: str) -> Trial:
     config = parse(RunConfig, _config(record), source)
     # An older table lacks later facts.
-    facts = {name: record.get(name) or None for name in _FACTS} | {"config": config}
+    facts: dict[str, Any] = {name: record.get(name) or None for name in _FACTS}
+    facts |= {"config": config, "run_name": record["run_name"]}
     try:
         trial = TypeAdapter(Trial).validate_python(facts)
     except ValidationError as error:
@@ -144,7 +162,7 @@ def _check_complete(trial: Trial, source: str) -> None:
     if trial.value is None:
         raise InputError(f"{source}: value: a complete trial has one")
     for names, accepted, holds in (
-        (_FINITE, "a finite number", math.isfinite),
+        (_BOUNDED, f"a finite number up to {_LARGEST:g}", lambda n: abs(n) <= _LARGEST),
         (_POSITIVE, "a number above 0", lambda number: number > 0),
     ):
         for name in names:

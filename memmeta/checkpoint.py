@@ -178,6 +178,10 @@ def restore(trainer: MetaTrainer, saved: Saved, path: Path) -> None:
         raise DamagedError(f"{path}: a damaged checkpoint, or one of another version") from None
     if not 0 <= trainer.iteration <= trainer.config.iterations:
         raise DamagedError(f"{path}: a damaged checkpoint (at outer step {trainer.iteration})")
+    for parameter, state in trainer.optimizer.state.items():
+        # PyTorch does not look at these.
+        if any(value.shape not in (parameter.shape, ()) for value in state.values()):
+            raise DamagedError(f"{path}: a damaged checkpoint (the state of the optimiser)")
 
 
 def resume(trainer: MetaTrainer, path: Path) -> None:

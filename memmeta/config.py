@@ -51,6 +51,9 @@ MOST = 10_000
 """Of whatever a step, a network or a run has many of. Far fewer fill any machine, and of more it
 takes long to find out that they do."""
 
+MOST_TASKS = 1_000_000_000
+"""Tasks or outer steps of a run: more than a year of work on any machine."""
+
 Scaling = Literal["none", "sqrt_dim", "standardize"]
 
 
@@ -190,7 +193,7 @@ class LearnerConfig(Config):
     little on a CPU. memory_reduced also takes less than a task, with norm batch whole sets, and
     pays for that with about a second forward pass. Holds in evaluation too, with norm batch as far
     as whole sets allow."""
-    task_pool: int | None = Field(None, ge=1)
+    task_pool: int | None = Field(None, ge=1, le=MOST_TASKS)
     """Train on so many tasks in turn, not on a new one each time."""
     warm_start: bool = False
     """For memory_reduced and itd_bio with a task_pool: begin where the task's last visit ended."""
@@ -246,15 +249,15 @@ class LearnerConfig(Config):
 class TrainingConfig(Config):
     """The budget of a run, and when it is validated."""
 
-    iterations: int | None = Field(None, ge=1)
+    iterations: int | None = Field(None, ge=1, le=MOST_TASKS)
     """Outer steps; give this or `tasks`."""
-    tasks: int | None = Field(None, ge=1)
+    tasks: int | None = Field(None, ge=1, le=MOST_TASKS)
     """Tasks seen in all: outer steps times task_batch, rounded up to whole steps."""
     evaluations: int = Field(4, ge=1, le=MOST)
     """Validations, evenly spaced, the last one at the end."""
-    val_tasks: int = Field(200, ge=2)
+    val_tasks: int = Field(200, ge=2, le=1_000_000)
     """Validation episodes, the same ones for every run of a data set."""
-    test_tasks: int = Field(600, ge=2)
+    test_tasks: int = Field(600, ge=2, le=1_000_000)
     """Test episodes, likewise."""
 
     @property

@@ -44,6 +44,9 @@ def conjugate_gradient(
         x0: starting points (zeros by default).
         floor: no eigenvalue of A is less, as far as is known.
     """
+    # By a power of two, so that no digit changes: squares of the numbers stay in the type's range.
+    scale = _power_of_two(b)
+    b, x0 = b / scale, None if x0 is None else x0 / scale
     epsilon = torch.finfo(b.dtype).eps
     rounding = _ROUNDING * epsilon
     x = torch.zeros_like(b) if x0 is None else x0
@@ -76,12 +79,20 @@ def conjugate_gradient(
     size = _norm(b)
     size = torch.where(size > 0, size, start)
     residual = _norm(b - matvec(x)) / torch.where(size > 0, size, 1)
-    return Solved(x, residual.flatten(), stopped.flatten())
+    return Solved(x * scale, residual.flatten(), stopped.flatten())
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
     """Inner product of each task, [tasks, 1, ...] so that it broadcasts."""
     return (a * b).sum(dim=tuple(range(1, a.dim())), keepdim=True)
+
+
+def _power_of_two(a: Tensor) -> Tensor:
+    """Each task's largest absolute value to the next power of two, or 1 if it is 0."""
+    largest = a.abs().amax(dim=tuple(range(1, a.dim())), keepdim=True)
+    # Powers beyond these have no inverse in float32.
+    exponent = torch.frexp(largest).exponent.clamp(-126, 126)
+    return torch.ldexp(torch.ones_like(largest), exponent)
 
 
 def _norm(a: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from torch import Tensor
 from memmeta import models
 from memmeta.algorithms import ALGORITHMS, Solution, predict
 from memmeta.config import RunConfig
-from memmeta.data import Dataset, Episodes, SplitName
+from memmeta.data import Dataset, Episodes, SplitName, check_episodes
 from memmeta.data.augment import augment
 from memmeta.intervals import half_width
 from memmeta.losses import loss
@@ -90,9 +90,7 @@ class MetaTrainer:
         self._timed_seconds = 0.0
         self._timed_steps = 0
         self._algorithm = ALGORITHMS[config.learner.algorithm]
-        # Of no task: what cannot be drawn is refused now, and not after training.
-        for split in get_args(SplitName):
-            self._episodes(split, [])
+        check_episodes(dataset, config.data)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             model = models.build(

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from memmeta.data import cifar, glyphs, mini_imagenet, omniglot, store, tiered_imagenet
-from memmeta.data.dataset import Dataset, ImageDataset, SplitName
+from memmeta.data.dataset import Dataset, ImageDataset, SplitName, check_episodes
 from memmeta.data.episodes import Episodes, Split, sample_episodes, to_float
 from memmeta.data.sinusoid import Sinusoid
 from memmeta.data.sources import SPLITS, NoDataError, Source
@@ -18,6 +18,7 @@ __all__ = [
     "NoDataError",
     "Split",
     "SplitName",
+    "check_episodes",
     "download",
     "load",
     "prepare",

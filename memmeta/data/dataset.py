@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 from torch import Tensor
 
@@ -59,6 +59,19 @@ class Dataset(Protocol):
         Returns:
             float32 [B, n, *input_shape], on the device of `stored`.
         """
+
+
+def check_episodes(dataset: Dataset, config: DataConfig) -> None:
+    """Make sure that every split can give its tasks: `config.in_training` for train, else `config`.
+
+    Raises:
+        InputError: as `Dataset.episodes`.
+    """
+    for split in get_args(SplitName):
+        shape, queries = config, config.eval_queries
+        if split == "train":
+            shape, queries = config.in_training, config.queries
+        dataset.episodes(split, shape, queries=queries, seed=0, indices=[])
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The command line that every study offers."""
 
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,13 @@ from sweeps.engine.study import Study
 
 # A study in Python is made before it can call `main`.
 errors_in_one_line()
+
+
+def _finite(context: click.Context, option: click.Parameter, value: float | None) -> float | None:
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter(f"{value} is not a finite number.", context, option)
+    return value
+
 
 _OPTIONS = (
     data_root_option,
@@ -106,6 +114,7 @@ _OPTIONS = (
     click.option(
         "--price-per-hour",
         type=click.FloatRange(min=0),
+        callback=_finite,
         help="Of a GPU (of a CPU without one), for the plan.",
     ),
 )  # fmt: skip
@@ -183,10 +192,11 @@ def start(
     run.quiet()
     console = Console(highlight=False)
     dataset = data.load(study.data.name, options.data_root, options.cache)
+    data.check_episodes(dataset, study.data)
     if dry_run:
         plan.show(console, study, options, dataset, price_per_hour)
         return
-    sys.exit(run.sweep(console, study, options))
+    sys.exit(run.sweep(console, study, options, dataset))
 
 
 def _overridden(

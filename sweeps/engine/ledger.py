@@ -510,6 +510,8 @@ def _open(folder: Path, url: str | None, steadily: Steadily) -> BaseStorage:
             f"{folder}: the record of this sweep is in a database; name its --ledger. "
             f"If it was never in one, {journal.name} is lost: begin a new version with --fresh"
         )
+    if journal.exists() and not journal.is_file():
+        raise InputError(f"{journal}: not a file. {_ANOTHER_RECORD}")
     try:
         _mend(journal)
         _check_lines(journal)
@@ -591,7 +593,8 @@ def _mend(journal: Path) -> None:
     if journal.exists():
         with journal.open("r+b") as file:
             content = file.read()
-            file.truncate(content.rfind(b"\n") + 1)
+            records = content[: content.rfind(b"\n") + 1].rstrip()  # editors add blank lines
+            file.truncate(len(records) + 1 if records else 0)
 
 
 def _told(entry: Entry) -> dict[str, Any]:

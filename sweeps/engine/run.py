@@ -19,7 +19,7 @@ from ray.tune.error import TuneError
 from ray.tune.experiment import Trial
 from rich.console import Console
 
-from memmeta import data
+from memmeta.data import Dataset
 from memmeta.errors import InputError
 from memmeta.prediction import predict_trial_memory
 from memmeta.stopping import STOP, postponed
@@ -50,8 +50,14 @@ _PENDING = 2
 """Trials that wait for room where their sizes differ: so a big one does not hold up small ones."""
 
 
-def sweep(console: Console, study: Study, options: Options) -> int:
+def sweep(console: Console, study: Study, options: Options, dataset: Dataset) -> int:
     """Run what is still to be run, and print the best configs. Returns the exit code.
+
+    Args:
+        console: where to.
+        study: what is run.
+        options: how.
+        dataset: the study's.
 
     Raises:
         InputError: the sweep cannot be gone on with, or its stores cannot be opened.
@@ -66,7 +72,6 @@ def sweep(console: Console, study: Study, options: Options) -> int:
         steadily = partial(own.steadily, say=partial(_say, console))
         of = study, options.seed, folder, options.ledger, tuple(wanted), folder.name
         ledger = Ledger(*of, steadily=steadily)
-        dataset = data.load(study.data.name, options.data_root, options.cache)
         ledger.check_data(dataset.digest)
         schedule = Schedule(ledger, wanted)
         console.print(f"[bold]{folder.name}[/]: {schedule.done()} of {schedule.total} done")
@@ -83,7 +88,7 @@ def sweep(console: Console, study: Study, options: Options) -> int:
         bug = None
         try:
             if not schedule.finished or any(e.refused for e in ledger.entries(*wanted)):
-                bug = _run(console, options, ledger, schedule, tracker, own)
+                bug = _run(console, options, dataset, ledger, schedule, tracker, own)
         finally:
             ledger.release_all()
             entries = ledger.entries()
@@ -105,6 +110,7 @@ def sweep(console: Console, study: Study, options: Options) -> int:
 def _run(
     console: Console,
     options: Options,
+    dataset: Dataset,
     ledger: Ledger,
     schedule: Schedule,
     tracker: Tracker,
@@ -115,7 +121,7 @@ def _run(
         # While Ray starts, since most of its seconds are for imports.
         side.submit(predict_trial_memory, ledger.study.run_config({}, options.seed))
         address = cluster.running()
-        with _ready(address, console, options, ledger.study, folder.path) as trainable:
+        with _ready(address, console, options, dataset, folder.path) as trainable:
             devices = find_devices(options.cpus_per_trial)
             placement = Placement(devices, options.cpus_per_trial, options.memory_budget)
             ledger.reopen(placement.fits)
@@ -183,7 +189,7 @@ def _tuner(
 
 @contextmanager
 def _ready(
-    address: str | None, console: Console, options: Options, study: Study, folder: Path
+    address: str | None, console: Console, options: Options, dataset: Dataset, folder: Path
 ) -> Iterator[type[MetaTrainable]]:
     """Connect to Ray, and make sure that trials can run wherever it may put them.
 
@@ -199,9 +205,8 @@ def _ready(
             yield MetaTrainable
             return
         cluster.wait_for_nodes(console, options.cpus_per_trial)
-        digest = data.load(study.data.name, options.data_root, options.cache).digest
         with marked(folder) as marker:
-            wanted = study.data.name, digest, options.data_root, options.cache
+            wanted = dataset.name, dataset.digest, options.data_root, options.cache
             question = Question(software(), marker, *wanted)
             check_nodes(console, question, options.cpus_per_trial)
             yield guarded(MetaTrainable, question)

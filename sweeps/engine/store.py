@@ -35,11 +35,20 @@ def default_uri(storage: Path) -> str:
 
 
 def _address(path: Path) -> str:
-    """The address of an SQLite database. Special characters in the path are escaped."""
+    """The address of an SQLite database. Special characters in the path are escaped.
+
+    Raises:
+        InputError: the path is not UTF-8.
+    """
     # Takes a moment to import.
     from sqlalchemy.engine import URL
 
-    plain = URL.create("sqlite", database=str(path)).render_as_string()
+    try:
+        plain = URL.create("sqlite", database=str(path)).render_as_string()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"{str(path)!r}: a database cannot be there, the path is not UTF-8"
+        ) from None
     if plain == f"sqlite:///{path}":
         return plain
     # MLflow makes a folder from the escaped path if the address begins with "sqlite:///".

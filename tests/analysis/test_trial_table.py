@@ -32,7 +32,7 @@ def test_what_is_written_is_what_is_read(storage: Path, tmp_path: Path, name: st
 
 @given(
     message=st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1),
-    value=st.floats(allow_nan=False, allow_infinity=False),
+    value=st.floats(-1e100, 1e100),
 )
 @example(message="'=1+1", value=-0.0)
 @example(message='=HYPERLINK("x")', value=1e-300)
@@ -43,6 +43,19 @@ def test_no_digit_and_no_character_is_lost(
     path = tmp_path_factory.getbasetemp() / "trials.csv"
     write_trials(dataclasses.replace(mixed, trials=(trial,)), path)
     assert read_trials(path).trials == (trial,)
+
+
+def test_a_run_without_a_name_and_a_long_list_of_choices_are_read(
+    mixed: Sweep, tmp_path: Path
+) -> None:
+    trial = dataclasses.replace(mixed.of("search")[0], run_name="")
+    space = {"ridge": [1 / (1 + i) for i in range(9000)]}
+    settings = {"search": {**mixed.settings["search"], "space": space}}
+    path = tmp_path / "trials.csv"
+    write_trials(dataclasses.replace(mixed, trials=(trial,), settings=settings), path)
+    read = read_trials(path)
+    assert read.trials == (trial,)
+    assert read.settings["search"]["space"] == space
 
 
 def test_a_file_that_is_no_such_table_is_refused_in_one_line(mixed: Sweep, tmp_path: Path) -> None:
@@ -77,8 +90,9 @@ def test_a_file_that_is_no_such_table_is_refused_in_one_line(mixed: Sweep, tmp_p
         ("version", "3", "written by a later version of memmeta"),
         ("version", "new", "version: a whole number is accepted"),
         ("value", "", "value: a complete trial has one"),
-        ("value", "nan", "value: a finite number is accepted, got nan"),
-        ("seconds", "inf", "seconds: a finite number is accepted, got inf"),
+        ("value", "nan", "value: a finite number up to 1e+100 is accepted, got nan"),
+        ("seconds", "inf", "seconds: a finite number up to 1e+100 is accepted, got inf"),
+        ("value", "-1e308", "value: a finite number up to 1e+100 is accepted, got -1e+308"),
         ("peak_memory_bytes", "0", "peak_memory_bytes: a number above 0 is accepted, got 0"),
     ],
 )

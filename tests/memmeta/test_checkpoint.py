@@ -125,6 +125,15 @@ def test_a_state_beyond_the_budget_is_damaged(saved, run, dataset, iteration):
         checkpoint.resume(MetaTrainer(run, dataset, "cpu"), path)
 
 
+def test_an_optimiser_of_other_shapes_is_damaged(saved, run, dataset):
+    path, _ = saved
+    content = torch.load(path)
+    content["trainer"]["optimizer"]["state"][0]["exp_avg"] = torch.zeros(3)
+    checkpoint.write(path, content)
+    with pytest.raises(checkpoint.DamagedError, match="the state of the optimiser"):
+        checkpoint.resume(MetaTrainer(run, dataset, "cpu"), path)
+
+
 @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(share=st.floats(0, 1, exclude_max=True))
 def test_a_truncated_file_is_damaged(saved, share):

@@ -209,6 +209,23 @@ def test_a_task_that_stops_leaves_the_others_alone():
     torch.testing.assert_close(both.x[0], torch.linalg.solve(definite[0], b[0]))
 
 
+@given(exponent=st.integers(-100, 100), steps=st.integers(0, 8), warm=st.booleans(), seed=seeds)
+def test_the_size_of_the_right_hand_side_scales_the_solution_and_changes_nothing_else(
+    exponent, steps, warm, seed
+):
+    """To the last digit, although squares of such numbers under- and overflow in float32."""
+    generator = torch.Generator().manual_seed(seed)
+    a = spd(2, 6, 100, generator).float()
+    b = torch.randn(2, 6, generator=generator)
+    x0 = torch.randn(2, 6, generator=generator) if warm else None
+    factor = 2.0**exponent
+    usual = solve(a, b, steps, x0)
+    scaled = solve(a, b * factor, steps, None if x0 is None else x0 * factor)
+    torch.testing.assert_close(scaled.x, usual.x * factor, rtol=0, atol=0)
+    torch.testing.assert_close(scaled.residual, usual.residual, rtol=0, atol=0)
+    assert scaled.stopped.tolist() == usual.stopped.tolist()
+
+
 @pytest.mark.parametrize("what", ["matrix", "right-hand side", "start"])
 def test_the_residual_of_a_task_of_nans_is_nan_and_its_alone(what):
     a, b, x0 = torch.eye(3).repeat(2, 1, 1), torch.ones(2, 3), torch.zeros(2, 3)

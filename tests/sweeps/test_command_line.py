@@ -1,5 +1,6 @@
 """What the command line takes and refuses, before anything runs."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -44,6 +45,8 @@ def invoke(*words, study=STUDY):
         (["--memory-limit", "much"], "'much': bytes above 0 are accepted"),
         (["--sampler", "magic"], "sampler"),
         (["--stage", "sometimes"], "'sometimes' is not one of"),
+        (["--price-per-hour", "nan"], "nan is not a finite number"),
+        (["--price-per-hour", "inf"], "inf is not a finite number"),
     ],
 )
 def test_bad_input_is_said_and_exit_code_2(options, said):
@@ -57,6 +60,31 @@ def test_what_is_tuned_in_a_grid_is_for_no_other_stage():
     study = STUDY.changed(grid={"cg_steps": [1]})
     result = invoke("--tune", "inner_lr=0.1,1", "--stage", "all", study=study)
     assert (result.exit_code, "--tune is not for --stage all" in result.output) == (2, True)
+
+
+@pytest.mark.parametrize("words", [["--dry-run"], []])
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [
+        ({"ways": 10_000}, "glyphs, split train: 10000 ways, but"),
+        ({"eval_queries": 10_000}, "glyphs, split val: "),
+    ],
+)
+def test_tasks_that_the_data_cannot_give_are_refused_before_anything_is_made(
+    tmp_path, data_root, words, shape, said
+):
+    study = STUDY.changed(data=STUDY.data.model_copy(update=shape))
+    places = ["--storage", tmp_path / "runs", "--data-root", data_root]
+    result = invoke(*words, *places, study=study)
+    assert (result.exit_code, said in result.output) == (2, True)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="macOS has no such names")
+def test_a_storage_whose_name_is_no_utf_8_is_refused_in_one_line(tmp_path, data_root):
+    storage = tmp_path / os.fsdecode(b"caf\xe9")
+    result = invoke("--storage", storage, "--data-root", data_root)
+    assert (result.exit_code, "the path is not UTF-8" in result.output) == (2, True)
 
 
 def test_a_plan_for_more_cpus_than_there_are_is_refused(data_root, monkeypatch):

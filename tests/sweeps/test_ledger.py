@@ -1,5 +1,6 @@
 """The ledger on real journals and databases. A driver that dies is never heard of again."""
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -419,6 +420,22 @@ def test_a_damaged_value_is_one_line(tmp_path, before, after):
     assert before in path.read_text()
     path.write_text(path.read_text().replace(before, after))
     with pytest.raises(InputError, match=r"damaged|does not know"):
+        open_ledger(tmp_path)
+
+
+def test_blank_lines_at_the_end_of_a_journal_are_ignored(tmp_path):
+    begin(open_ledger(tmp_path))
+    path = tmp_path / "journal.log"
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"\n\r\n \n")
+    assert len(open_ledger(tmp_path).entries()) == 1
+    assert path.read_bytes().startswith(whole)
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_what_is_no_file_in_the_place_of_the_journal_is_one_line(tmp_path, make):
+    make(tmp_path / "journal.log")
+    with pytest.raises(InputError, match=r"journal\.log: not a file"):
         open_ledger(tmp_path)
 
 

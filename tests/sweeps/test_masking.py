@@ -13,7 +13,9 @@ SECRET = "hunter2"
 
 # Passwords with the secret between whatever else may be in one.
 PASSWORDS = st.lists(
-    st.sampled_from([SECRET, *"/@:?&=# +%;{}'\"-", "%2F", "%40", "k=", "\\"]), min_size=1, max_size=8
+    st.sampled_from([SECRET, *"/@:?&=# +%;{}'\"-", "%2F", "%40", "k=", "\\"]),
+    min_size=1,
+    max_size=8,
 ).map(lambda parts: "".join([*parts, SECRET]))
 
 SCHEMES = st.sampled_from(["postgresql", "mysql+pymysql", "https", "mssql+pyodbc", "foo"])
