@@ -10,10 +10,10 @@ from typing import Any
 import click
 from rich.console import Console
 
-from analysis import table
 from analysis.progress import progress
-from analysis.store import attach
-from analysis.trials import Sweep, read_sweep
+from analysis.records import table
+from analysis.records.store import attach
+from analysis.records.trials import Sweep, read_sweep
 from memmeta.command_line import (
     cache_option,
     data_root_option,
@@ -22,9 +22,9 @@ from memmeta.command_line import (
     threads_option,
 )
 from memmeta.errors import InputError
-from memmeta.sizes import Size
-from sweeps.engine.masking import masked
-from sweeps.engine.store import default_uri
+from memmeta.system.sizes import Size
+from sweeps.engine.stores.masking import masked
+from sweeps.engine.stores.store import default_uri
 
 
 def _of_store(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -189,7 +189,7 @@ def compare(
     what fresh seeds of stage confirm say, memory and time. What else the sweeps differ in is said:
     data, learner, budget, memory limit and machine.
     """
-    from analysis import compare as comparing
+    from analysis.report import compare as comparing
 
     sweeps = [_read(study, storage, tracking_uri) for study in studies]
     rows = comparing.rows(sweeps)
@@ -247,9 +247,9 @@ def report(
     The page, report.html, stands by itself. It is added to the sweep's run in MLflow, too.
     """
     # It fits models and draws, for which it needs what takes seconds to import.
-    from analysis import report as reporting
-    from analysis.part import parse_within
-    from analysis.trial_table import read_trials
+    from analysis.records.trial_table import read_trials
+    from analysis.report import report as reporting
+    from analysis.statistics.part import parse_within
 
     if (study is None) == (trials_csv is None):
         raise click.UsageError("give either STUDY or --trials-csv")

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import yaml
 
-from analysis.confirmed import confirmed, fresh_seed_interval, without_seed
-from analysis.pareto import front
-from analysis.trials import RANKED, Sweep, Trial
-from memmeta import files
+from analysis.records.trials import RANKED, Sweep, Trial
+from analysis.statistics.confirmed import confirmed, fresh_seed_interval, without_seed
+from analysis.statistics.pareto import front
 from memmeta.config import RECORD_VERSION, RunConfig, parse
 from memmeta.errors import InputError
 from memmeta.exported import Confirmed, Export, ExportedRun
+from memmeta.system import files
 
 TOP = 3
 """How many are exported unless more is said."""

@@ -5,14 +5,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from memmeta import data, provenance
+from memmeta import data
 from memmeta.command_line import chosen_device, train_to_end
 from memmeta.config import RunConfig, parse
 from memmeta.data import Dataset
 from memmeta.errors import InputError
 from memmeta.exported import FreshSeed, Provenance, read_run
 from memmeta.metric import Metric
-from memmeta.runtime import configure_process
+from memmeta.system import provenance
+from memmeta.system.runtime import configure_process
 from memmeta.training import DivergedError, MetaTrainer
 
 

@@ -18,15 +18,16 @@ import numpy as np
 import torch
 from rich.progress import Progress, TaskID
 
-from analysis.csv_text import csv_text
-from memmeta import data, provenance
+from analysis.records.csv_text import csv_text
+from memmeta import data
 from memmeta.command_line import data_root_option
 from memmeta.config import RunConfig, parse
 from memmeta.data import Dataset
-from memmeta.runtime import configure_process
+from memmeta.system import provenance
+from memmeta.system.runtime import configure_process
 from memmeta.training import Evaluation, MetaTrainer
 from shared import COLOURS, MIB, out_option
-from sweeps.engine.seeds import over_seeds
+from sweeps.engine.study.seeds import over_seeds
 
 OWN = "memory_reduced"
 LEARNERS = {

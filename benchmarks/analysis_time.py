@@ -19,16 +19,15 @@ from typing import Any
 import click
 import torch
 
-from memmeta import provenance
 from memmeta.config import DataConfig, TrainingConfig
+from memmeta.system import provenance
 from shared import MIB, out_option
-from sweeps.engine import design
-from sweeps.engine.ledger import Ledger
-from sweeps.engine.outcome import Stage
-from sweeps.engine.schedule import quotas
-from sweeps.engine.store import default_uri
-from sweeps.engine.study import Study
-from sweeps.engine.tracking import Tracker
+from sweeps.engine.ledger.ledger import Ledger
+from sweeps.engine.ledger.schedule import quotas
+from sweeps.engine.stores.store import default_uri
+from sweeps.engine.study import Study, design
+from sweeps.engine.study.outcome import Stage
+from sweeps.engine.tracking.tracker import Tracker
 
 STUDY = Study(
     name="many",

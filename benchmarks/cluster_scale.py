@@ -22,9 +22,10 @@ from typing import Any
 import click
 import torch
 
-from memmeta import checkpoint, data, provenance
+from memmeta import checkpoint, data
 from memmeta.command_line import data_root_option, run_command
 from memmeta.config import DataConfig, LearnerConfig, TrainingConfig
+from memmeta.system import provenance
 from memmeta.training import MetaTrainer
 from shared import MIB, out_option
 from sweeps.engine.study import Study
@@ -76,10 +77,11 @@ def drive(data_root: Path, storage: Path, nodes: int, trials: int) -> dict[str, 
     """Run the sweep in this process, on the cluster that it is told of, and measure it."""
     from click.testing import CliRunner
 
-    from sweeps.engine import placement, run
+    from sweeps.engine import run
     from sweeps.engine.command_line import _command
-    from sweeps.engine.ledger import Ledger
-    from sweeps.engine.tracking import Tracker
+    from sweeps.engine.execution import placement
+    from sweeps.engine.ledger.ledger import Ledger
+    from sweeps.engine.tracking.tracker import Tracker
 
     spent: list[tuple[float, float]] = []  # wall and CPU, at the end of every trial
     paused: list[float] = []

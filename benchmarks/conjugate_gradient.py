@@ -13,8 +13,8 @@ import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
 
-from memmeta import provenance
-from memmeta.conjugate_gradient import conjugate_gradient
+from memmeta.algorithms.conjugate_gradient import conjugate_gradient
+from memmeta.system import provenance
 from shared import COLOURS, out_option
 
 KAPPAS = (10, 100, 1000)

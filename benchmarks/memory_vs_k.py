@@ -3,8 +3,8 @@
     python benchmarks/memory_vs_k.py
 
 writes docs/memory.md with its figures and the rows as CSV. One task, as the paper has it; the
-peaks are predicted on fake tensors, which tests/memmeta/test_prediction.py holds equal to what is
-measured on the CPU. On a CUDA device, `--device cuda` measures instead.
+peaks are predicted on fake tensors, which tests/memmeta/memory/test_prediction.py holds equal to
+what is measured on the CPU. On a CUDA device, `--device cuda` measures instead.
 """
 
 from collections.abc import Sequence
@@ -15,11 +15,12 @@ import click
 import torch
 from rich.progress import track
 
-from analysis.csv_text import csv_text
-from memmeta import memory_table, provenance
+from analysis.records.csv_text import csv_text
 from memmeta.command_line import chosen_device, run_command
 from memmeta.config import DataConfig, LearnerConfig
-from memmeta.memory_table import Row
+from memmeta.memory import table as memory_table
+from memmeta.memory.table import Row
+from memmeta.system import provenance
 from shared import MIB, out_option
 
 STEPS = (1, 5, 10, 15, 20)

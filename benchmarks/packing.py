@@ -29,13 +29,15 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from memmeta import data, limits, provenance
+from memmeta import data
 from memmeta.command_line import data_root_option, run_command
 from memmeta.config import RunConfig
 from memmeta.errors import InputError
 from memmeta.exported import read_run
-from memmeta.prediction import predict_trial_memory
-from memmeta.runtime import configure_process
+from memmeta.memory import limits
+from memmeta.memory.prediction import predict_trial_memory
+from memmeta.system import provenance
+from memmeta.system.runtime import configure_process
 from memmeta.training import DivergedError, MetaTrainer
 
 TRIAL_STEPS = 2000

@@ -32,10 +32,10 @@ from contenders.gradients import compare, converged_difference
 from contenders.libraries import LIBRARIES, install, missing
 from contenders.measuring import measure_all, table
 from contenders.work import Setting
-from memmeta import provenance
 from memmeta.command_line import chosen_device, run_command
 from memmeta.config import RunConfig, parse
-from memmeta.runtime import configure_process
+from memmeta.system import provenance
+from memmeta.system.runtime import configure_process
 
 ROOT = Path(__file__).resolve().parent.parent
 INNER_LR = 0.1

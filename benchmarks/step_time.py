@@ -30,12 +30,13 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor, nn
 
-from memmeta import backbones, provenance
 from memmeta.command_line import chosen_device
 from memmeta.config import LearnerConfig, RunConfig, parse
 from memmeta.data import ImageDataset, Split
-from memmeta.memory import measure_peak
-from memmeta.runtime import configure_process
+from memmeta.networks import backbones
+from memmeta.peak_memory import measure_peak
+from memmeta.system import provenance
+from memmeta.system.runtime import configure_process
 from memmeta.training import MetaTrainer
 
 MIB = 2**20

@@ -19,11 +19,12 @@ from typing import Any
 import click
 import torch
 
-from memmeta import data, provenance
+from memmeta import data
 from memmeta.command_line import data_root_option, run_command
 from memmeta.config import DataConfig, LearnerConfig, TrainingConfig
+from memmeta.system import provenance
 from shared import out_option
-from sweeps.engine.folder import SweepFolder
+from sweeps.engine.ledger.folder import SweepFolder
 from sweeps.engine.study import Study
 
 STUDY = Study(
@@ -64,7 +65,7 @@ def run_ours(data_root: Path, storage: Path, trials: int) -> list[float]:
     from click.testing import CliRunner
 
     from sweeps.engine.command_line import _command
-    from sweeps.engine.ledger import Ledger
+    from sweeps.engine.ledger.ledger import Ledger
 
     options = ["--stage", "search", "--trials", trials]
     places = ["--data-root", data_root, "--storage", storage]
@@ -82,8 +83,8 @@ def run_plain(data_root: Path, storage: Path, trials: int) -> list[float]:
     from ray.air.integrations.mlflow import MLflowLoggerCallback
     from ray.tune.search.optuna import OptunaSearch
 
+    from sweeps.engine.execution.trainable import MetaTrainable
     from sweeps.engine.run import quiet
-    from sweeps.engine.trainable import MetaTrainable
 
     class Plain(MetaTrainable):
         """Takes the params of a point for its config."""

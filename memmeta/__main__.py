@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
-from memmeta import checkpoint, data, limits, memory_table
+from memmeta import checkpoint, data
 from memmeta.command_line import (
     cache_option,
     chosen_device,
@@ -22,8 +22,10 @@ from memmeta.command_line import (
 from memmeta.config import DataConfig, LearnerConfig, RunConfig, parse
 from memmeta.errors import InputError
 from memmeta.exported import ExportedRun, read_run
-from memmeta.provenance import expected_difference
-from memmeta.runtime import configure_process
+from memmeta.memory import limits
+from memmeta.memory import table as memory_table
+from memmeta.system.provenance import expected_difference
+from memmeta.system.runtime import configure_process
 from memmeta.training import DivergedError, MetaTrainer
 
 

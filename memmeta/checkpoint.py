@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from memmeta import files, limits
 from memmeta.config import RECORD_VERSION, RunConfig, check_version, completed, parse
 from memmeta.errors import InputError
+from memmeta.memory import limits
+from memmeta.system import files
 from memmeta.training import MetaTrainer
 
 BETWEEN_SAVES = 300.0

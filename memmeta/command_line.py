@@ -13,8 +13,8 @@ from rich.progress import Progress
 
 from memmeta.config import described
 from memmeta.errors import InputError
-from memmeta.plain_text import degrade_output
-from memmeta.stopping import STOP, heed_signals, postponed
+from memmeta.system.plain_text import degrade_output
+from memmeta.system.stopping import STOP, heed_signals, postponed
 
 if TYPE_CHECKING:
     import torch
@@ -45,7 +45,7 @@ def run_command(
     """Run a command line as a process of its own, and exit.
 
     Beside what Click does, it stops in good order where a signal asks for it, says by which, and
-    exits with 130, 143 or 129 (see `memmeta.stopping`); and it prints to any terminal.
+    exits with 130, 143 or 129 (see `memmeta.system.stopping`); and it prints to any terminal.
 
     Args:
         command: what is run.

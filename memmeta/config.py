@@ -113,7 +113,7 @@ class DataConfig(Config):
         if self.name != "sinusoid":
             return 1 / self.ways
         # That module imports this one.
-        from memmeta.data.sinusoid import AMPLITUDE
+        from memmeta.data.sets.sinusoid import AMPLITUDE
 
         low, high = AMPLITUDE
         return (low**2 + low * high + high**2) / 6
@@ -166,7 +166,7 @@ class LearnerConfig(Config):
     head_width: int = Field(64, ge=1, le=MOST)
     """Hidden units of the mlp head."""
     feature_scaling: Scaling = "standardize"
-    """How features are scaled for the head (see memmeta.heads.head_inputs); the paper: none."""
+    """How features are scaled for the head (see `memmeta.networks.heads`); the paper: none."""
     ridge: float = Field(0.01, ge=0, allow_inf_nan=False)
     """L2 term of the support loss, (ridge / 2) * ||phi||^2, of all that the inner loop adapts."""
     inner_steps: int = Field(20, ge=0, le=MOST)

@@ -10,7 +10,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 from memmeta.config import Config, RunConfig, check_version, completed, parse
 from memmeta.errors import InputError
 from memmeta.metric import ACCURACY, MSE
-from memmeta.plain_yaml import read_yaml
+from memmeta.system.plain_yaml import read_yaml
 
 
 class Confirmed(Config):

@@ -9,15 +9,15 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from memmeta import models
 from memmeta.algorithms import ALGORITHMS, Solution, predict
 from memmeta.config import RunConfig
 from memmeta.data import Dataset, Episodes, SplitName, check_episodes
 from memmeta.data.augment import augment
 from memmeta.intervals import half_width
-from memmeta.losses import loss
-from memmeta.memory import measure_peak
 from memmeta.metric import MSE
+from memmeta.networks import models
+from memmeta.networks.losses import loss
+from memmeta.peak_memory import measure_peak
 
 # The first step allocates the optimiser's state and is no measure of the others.
 _MEASURED_STEPS = (1, 2)

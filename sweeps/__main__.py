@@ -8,11 +8,11 @@ import click
 from rich.console import Console
 
 from memmeta.command_line import run_command
-from sweeps.engine import doctor as checks
 from sweeps.engine.command_line import start, study_options
+from sweeps.engine.execution import doctor as checks
 from sweeps.engine.run import quiet
-from sweeps.engine.store import default_uri
-from sweeps.engine.study import read_study
+from sweeps.engine.stores.store import default_uri
+from sweeps.engine.study.study import read_study
 
 _PLACES = ("data_root", "cache", "storage", "tracking_uri")
 """The options of a study that say where things are."""

@@ -4,7 +4,7 @@ from optuna.distributions import FloatDistribution
 
 from memmeta.config import DataConfig, LearnerConfig, TrainingConfig
 from sweeps.engine.command_line import main
-from sweeps.engine.study import SPACE, Study
+from sweeps.engine.study.study import SPACE, Study
 
 STUDY = Study(
     name="sinusoid",

@@ -9,7 +9,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-from sweeps.engine.store import default_uri
+from sweeps.engine.stores.store import default_uri
 
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from contenders import methods
 from contenders.methods import Method
 from contenders.work import Setting, Work, copy, random_episodes, start
-from memmeta import models
 from memmeta.algorithms import ALGORITHMS
 from memmeta.data import Episodes
 from memmeta.errors import InputError
+from memmeta.networks import models
 
 PLAIN, PLAIN_CHANNELS_LAST = "plain ANIL", "plain ANIL, channels_last"
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 
-from memmeta.data.downloads import torchvision_datasets
+from memmeta.data.formats.downloads import torchvision_datasets
 from memmeta.errors import InputError
 
 LIBRARIES = ("learn2learn", "torchopt", "higher")

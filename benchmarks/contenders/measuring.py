@@ -16,7 +16,7 @@ from rich.table import Table
 from contenders import methods
 from contenders.everyone import PLAIN, Contender, everyone, from_peer
 from contenders.work import Setting
-from memmeta.memory import measure_peak
+from memmeta.peak_memory import measure_peak
 from shared import MIB
 
 FLOOR = "floor"

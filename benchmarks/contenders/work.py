@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from memmeta import backbones, models
 from memmeta.config import DataConfig, RunConfig, parse
 from memmeta.data import Episodes
+from memmeta.networks import backbones, models
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from memmeta.algorithms.inner_loop import predict
 from memmeta.algorithms.outcome import Diagnostics, Outcome, Solution
 from memmeta.config import LearnerConfig
 from memmeta.data import Episodes
-from memmeta.models import MetaModel
+from memmeta.networks.models import MetaModel
 
 
 class Algorithm(Protocol):
@@ -23,7 +23,7 @@ class Algorithm(Protocol):
         """Add the mean hypergradient of the tasks to `.grad` of the parameters that are learned.
 
         Args:
-            model: as `memmeta.models.build` makes it for `config`.
+            model: as `memmeta.networks.models.build` makes it for `config`.
             episodes: as the data set stores them; `model.to_input` makes them network input.
             config: says how.
             start: a warm start, instead of phi^0 and v = 0.

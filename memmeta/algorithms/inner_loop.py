@@ -3,11 +3,12 @@
 import torch
 from torch import Tensor
 
-from memmeta import chunks, problems
+from memmeta.algorithms import problems
+from memmeta.algorithms.problems import Problem
 from memmeta.config import LearnerConfig
 from memmeta.data import Episodes
-from memmeta.models import MetaModel
-from memmeta.problems import Problem
+from memmeta.networks import chunks
+from memmeta.networks.models import MetaModel
 
 
 @torch.no_grad()

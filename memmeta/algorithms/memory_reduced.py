@@ -8,7 +8,7 @@ theta of one scalar, the mean over tasks of
 Everything that depends on K or N therefore runs on features without a graph, and the backbone
 sees one forward and one backward pass whatever they are. Without CG iterations v is 0, which is
 the first-order hypergradient. With `curvature: gauss_newton` H is the Gauss-Newton matrix (see
-`memmeta.problems`).
+`memmeta.algorithms.problems`).
 """
 
 from functools import partial
@@ -16,14 +16,15 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from memmeta import chunks, losses, problems
+from memmeta.algorithms import problems
+from memmeta.algorithms.conjugate_gradient import conjugate_gradient
 from memmeta.algorithms.inner_loop import accuracy, adapt
 from memmeta.algorithms.outcome import Diagnostics, Outcome, Solution, in_parts
+from memmeta.algorithms.problems import Problem
 from memmeta.config import LearnerConfig
-from memmeta.conjugate_gradient import conjugate_gradient
 from memmeta.data import Episodes
-from memmeta.models import MetaModel
-from memmeta.problems import Problem
+from memmeta.networks import chunks, losses
+from memmeta.networks.models import MetaModel
 
 
 def backward(

@@ -5,13 +5,14 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from memmeta import losses, problems
+from memmeta.algorithms import problems
 from memmeta.algorithms.inner_loop import accuracy
 from memmeta.algorithms.outcome import Diagnostics, Outcome, Solution, in_parts
+from memmeta.algorithms.problems import Problem
 from memmeta.config import LearnerConfig
 from memmeta.data import Episodes
-from memmeta.models import MetaModel
-from memmeta.problems import Problem
+from memmeta.networks import losses
+from memmeta.networks.models import MetaModel
 
 
 def backward(

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from memmeta.data import cifar, glyphs, mini_imagenet, omniglot, store, tiered_imagenet
+from memmeta.data import store
 from memmeta.data.dataset import Dataset, ImageDataset, SplitName, check_episodes
 from memmeta.data.episodes import Episodes, Split, sample_episodes, to_float
-from memmeta.data.sinusoid import Sinusoid
+from memmeta.data.sets import cifar, glyphs, mini_imagenet, omniglot, tiered_imagenet
+from memmeta.data.sets.sinusoid import Sinusoid
 from memmeta.data.sources import SPLITS, NoDataError, Source
 from memmeta.errors import InputError
 

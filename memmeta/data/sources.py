@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from memmeta.data.foreign import unreadable
+from memmeta.data.formats.foreign import unreadable
 from memmeta.errors import InputError
 
 SPLITS = ("train", "val", "test")

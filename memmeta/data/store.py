@@ -15,11 +15,11 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from memmeta import files
 from memmeta.data.dataset import ImageDataset
 from memmeta.data.episodes import Split
 from memmeta.data.sources import SPLITS, Classes, Images, Source
 from memmeta.errors import InputError
+from memmeta.system import files
 
 FORMAT_VERSION = 1
 

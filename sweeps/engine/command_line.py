@@ -16,12 +16,14 @@ from memmeta.command_line import (
     errors_in_one_line,
     run_command,
 )
-from memmeta.sizes import Size
-from sweeps.engine import design, plan, run
+from memmeta.system.sizes import Size
+from sweeps.engine import run
+from sweeps.engine.display import plan
+from sweeps.engine.ledger.schedule import Choice
 from sweeps.engine.options import Options
-from sweeps.engine.schedule import Choice
-from sweeps.engine.store import default_uri
-from sweeps.engine.study import Study
+from sweeps.engine.stores.store import default_uri
+from sweeps.engine.study import design
+from sweeps.engine.study.study import Study
 
 # A study in Python is made before it can call `main`.
 errors_in_one_line()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from sweeps.engine.schedule import Choice
+from sweeps.engine.ledger.schedule import Choice
 
 
 @dataclass(frozen=True)

@@ -21,24 +21,24 @@ from rich.console import Console
 
 from memmeta.data import Dataset
 from memmeta.errors import InputError
-from memmeta.prediction import predict_trial_memory
-from memmeta.stopping import STOP, postponed
-from sweeps.engine import cluster
-from sweeps.engine.cluster import GO_ON
-from sweeps.engine.folder import SweepFolder
-from sweeps.engine.ledger import Ledger, only_one
-from sweeps.engine.masking import masked
+from memmeta.memory.prediction import predict_trial_memory
+from memmeta.system.stopping import STOP, postponed
+from sweeps.engine.display.progress import Progress
+from sweeps.engine.display.table import best_table, unsolved
+from sweeps.engine.execution import cluster
+from sweeps.engine.execution.cluster import GO_ON
+from sweeps.engine.execution.placement import Placement, find_devices
+from sweeps.engine.execution.preflight import Question, check_nodes, guarded, marked, software
+from sweeps.engine.execution.search import Farewell, LedgerSearch, Recorder, Watch
+from sweeps.engine.execution.trainable import STORAGE_ERRORS, MetaTrainable
+from sweeps.engine.ledger.folder import SweepFolder
+from sweeps.engine.ledger.ledger import Ledger, only_one
+from sweeps.engine.ledger.schedule import Schedule, quotas
 from sweeps.engine.options import Options
-from sweeps.engine.placement import Placement, find_devices
-from sweeps.engine.preflight import Question, check_nodes, guarded, marked, software
-from sweeps.engine.progress import Progress
-from sweeps.engine.schedule import Schedule, quotas
-from sweeps.engine.search import Farewell, LedgerSearch, Recorder, Watch
-from sweeps.engine.store import default_uri, in_database
-from sweeps.engine.study import Study
-from sweeps.engine.table import best_table, unsolved
-from sweeps.engine.tracking import Tracker
-from sweeps.engine.trainable import STORAGE_ERRORS, MetaTrainable
+from sweeps.engine.stores.masking import masked
+from sweeps.engine.stores.store import default_uri, in_database
+from sweeps.engine.study.study import Study
+from sweeps.engine.tracking.tracker import Tracker
 
 _LOST_MACHINES = 3
 """How often a trial whose worker died is started again."""
@@ -325,7 +325,7 @@ def quiet() -> None:
     """Keep the chatter of libraries out of the way of the live view."""
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
-    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # `memmeta.stopping` has them all
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # see memmeta.system.stopping
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     logging.getLogger("ray").setLevel(logging.ERROR)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.engine.store import default_uri
+from sweeps.engine.stores.store import default_uri
 from tests.analysis.stand_ins import (
     begin_mixed,
     driven,

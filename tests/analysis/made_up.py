@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from analysis.trials import Sweep, Trial, ordered
+from analysis.records.trials import Sweep, Trial, ordered
 from memmeta.config import DataConfig, LearnerConfig, RunConfig, TrainingConfig
-from sweeps.engine.outcome import Stage, Status
+from sweeps.engine.study.outcome import Stage, Status
 
 MIB = 2**20
 DATA = DataConfig(name="glyphs")

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from memmeta.config import DataConfig, LearnerConfig, RunConfig, TrainingConfig
-from sweeps.engine.ledger import Entry, Ledger
-from sweeps.engine.outcome import Stage, Status
+from sweeps.engine.ledger.ledger import Entry, Ledger
 from sweeps.engine.study import Study
-from sweeps.engine.tracking import Tracker
+from sweeps.engine.study.outcome import Stage, Status
+from sweeps.engine.tracking.tracker import Tracker
 
 TRAINING = TrainingConfig(iterations=60, val_tasks=50)
 INTERVAL = 0.012345678901234567

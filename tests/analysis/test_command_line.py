@@ -10,11 +10,12 @@ from click.testing import CliRunner, Result
 from mlflow import MlflowClient
 from rich.console import Console
 
-from analysis import table
 from analysis.__main__ import main
-from analysis.trials import read_sweep
+from analysis.records import table
+from analysis.records.trials import read_sweep
 from memmeta.exported import read_run
-from sweeps.engine.store import default_uri
+from sweeps.engine.stores.store import default_uri
+from tests import ROOT
 from tests.analysis import made_up
 from tests.analysis.made_up import MIB
 from tests.analysis.stand_ins import INTERVAL, LOST, MEASURED
@@ -290,7 +291,7 @@ def test_nothing_to_compare_is_an_error_of_usage() -> None:
 
 
 def test_as_a_program_it_is_quiet(storage: Path, tmp_path: Path) -> None:
-    root = Path(__file__).parents[2]
+    root = ROOT
     command = [sys.executable, "-m", "analysis", "trials", "mixed-60steps-seed0"]
     done = subprocess.run(
         [*command, "--storage", storage],

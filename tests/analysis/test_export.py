@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from analysis import export
 from analysis.export import Selection
-from analysis.trials import Sweep, read_sweep
+from analysis.records.trials import Sweep, read_sweep
 from memmeta.config import Before, LearnerConfig, RunConfig
 from memmeta.errors import InputError
 from memmeta.exported import Confirmed, ExportedRun, read_run
-from sweeps.engine.store import default_uri
+from sweeps.engine.stores.store import default_uri
 from tests.analysis import made_up
 from tests.analysis.made_up import MIB
 

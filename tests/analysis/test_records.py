@@ -7,16 +7,17 @@ from pathlib import Path
 import pytest
 import yaml
 
-from analysis.trial_table import read_trials, write_trials
-from analysis.trials import read_sweep
+from analysis.records.trial_table import read_trials, write_trials
+from analysis.records.trials import read_sweep
 from analysis.verify import read_claim
 from memmeta.config import LearnerConfig, values_before
 from memmeta.exported import read_run
-from sweeps.engine.store import default_uri
+from sweeps.engine.stores.store import default_uri
+from tests import ROOT
 
 # Of commit 178167f: a sweep of glyphs, with `analysis report` and `analysis export --top 3`; and a
 # table of the stand-ins' sweep `mixed` whose runs somebody had renamed.
-V1 = Path(__file__).parents[1] / "records" / "v1"
+V1 = ROOT / "tests" / "records" / "v1"
 
 
 @pytest.mark.parametrize("name", ["trials.csv", "trials_of_every_status.csv"])

@@ -4,13 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from analysis.pareto import MEMORY
-from analysis.report import build
-from analysis.trial_table import read_trials
+from analysis.records.trial_table import read_trials
+from analysis.report.report import build
+from analysis.statistics.pareto import MEMORY
 from analysis.verify import read_claim
-from sweeps.engine.outcome import FINAL
-
-ROOT = Path(__file__).parents[2]
+from sweeps.engine.study.outcome import FINAL
+from tests import ROOT
 
 
 @pytest.mark.parametrize(

@@ -15,13 +15,15 @@ from hypothesis import strategies as st
 
 from analysis.__main__ import main
 from analysis.verify import memory_complaint, read_claim, value_complaint, with_fresh_seed
-from memmeta import data, provenance
+from memmeta import data
 from memmeta.config import RunConfig
 from memmeta.errors import InputError
 from memmeta.exported import FreshSeed
 from memmeta.metric import ACCURACY, MSE
-from memmeta.runtime import configure_process
+from memmeta.system import provenance
+from memmeta.system.runtime import configure_process
 from memmeta.training import MetaTrainer
+from tests import ROOT
 from tests.interrupts import heed_signals
 
 TINY: dict[str, Any] = {
@@ -242,7 +244,7 @@ def test_a_signal_ends_it_in_one_line(
     path = write(config=TINY | {"training": training})
     process = subprocess.Popen(
         [sys.executable, "-m", "analysis", "verify", path, "--data-root", data_root],
-        cwd=Path(__file__).parents[2],
+        cwd=ROOT,
         env={"PATH": "", "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

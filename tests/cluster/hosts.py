@@ -18,7 +18,9 @@ from pathlib import Path
 
 import psutil
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+from tests import ROOT
+
+REPOSITORY = ROOT
 HOME = Path("/mnt/home")
 _PACKAGES = Path(sysconfig.get_path("purelib"))
 _EXTRA = Path(sys.prefix, "hosts", _PACKAGES.relative_to(sys.prefix))

@@ -15,10 +15,10 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from memmeta import provenance
-from sweeps.engine import design
-from sweeps.engine.outcome import TAGS
-from sweeps.engine.store import default_uri
+from memmeta.system import provenance
+from sweeps.engine.stores.store import default_uri
+from sweeps.engine.study import design
+from sweeps.engine.study.outcome import TAGS
 from sweeps.glyphs import STUDY
 from tests.cluster.hosts import HOME, REPOSITORY, Host, end, missing, network
 

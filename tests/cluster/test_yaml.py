@@ -4,14 +4,14 @@ import re
 import subprocess
 import tomllib
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests import ROOT
+
 CLUSTER = ROOT / "cluster"
 PINS = dict(
     line.split("==")

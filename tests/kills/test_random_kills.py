@@ -16,9 +16,9 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 
-from sweeps.engine.ledger import Ledger
-from sweeps.engine.outcome import TAGS
-from sweeps.engine.store import default_uri
+from sweeps.engine.ledger.ledger import Ledger
+from sweeps.engine.stores.store import default_uri
+from sweeps.engine.study.outcome import TAGS
 from tests.kills.study import STUDY
 from tests.sweeps.conftest import Sweep
 from tests.sweeps.test_sweep import timeless

@@ -10,11 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from memmeta import checkpoint
-from memmeta.data.sinusoid import Sinusoid
+from memmeta.data.sets.sinusoid import Sinusoid
 from memmeta.errors import InputError
 from memmeta.training import MetaTrainer
+from tests import ROOT
 
-V1 = Path(__file__).parents[1] / "records/v1/sweep/old-600steps-seed0/checkpoints"
+V1 = ROOT / "tests" / "records/v1/sweep/old-600steps-seed0/checkpoints"
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from memmeta.config import (
     completed,
     parse,
 )
-from memmeta.data.sinusoid import Sinusoid
+from memmeta.data.sets.sinusoid import Sinusoid
 from memmeta.errors import InputError
 from memmeta.exported import Export, ExportedRun, read_run
 

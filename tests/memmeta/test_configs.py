@@ -1,10 +1,9 @@
-from pathlib import Path
-
 import pytest
 
 from memmeta.exported import read_run
+from tests import ROOT
 
-FOLDER = Path(__file__).parents[2] / "configs"
+FOLDER = ROOT / "configs"
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda path: path.stem)

@@ -10,9 +10,9 @@ import torch
 from memmeta import checkpoint
 from memmeta.algorithms import predict
 from memmeta.config import DataConfig, LearnerConfig, RunConfig, TrainingConfig
-from memmeta.data.sinusoid import Sinusoid
+from memmeta.data.sets.sinusoid import Sinusoid
 from memmeta.errors import InputError
-from memmeta.memory import measure_peak
+from memmeta.peak_memory import measure_peak
 from memmeta.training import DivergedError, MetaTrainer
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.engine.store import default_uri, make_database
+from sweeps.engine.stores.store import default_uri, make_database
 from tests.interrupts import heed_signals
 
 TINY = Path(__file__).with_name("tiny.py")

@@ -6,7 +6,7 @@ import time
 
 import ray
 
-from sweeps.engine import cluster
+from sweeps.engine.execution import cluster
 
 RARELY, AS_USUAL = 1_000_000, 700  # allocations from one look for garbage to the next
 

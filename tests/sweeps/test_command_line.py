@@ -11,13 +11,12 @@ import pytest
 from click.testing import CliRunner
 
 from sweeps.engine.command_line import _command
+from sweeps.engine.display.timing import Timing
 from sweeps.engine.options import Options
 from sweeps.engine.run import _folder, _further
-from sweeps.engine.store import default_uri
-from sweeps.engine.timing import Timing
+from sweeps.engine.stores.store import default_uri
+from tests import ROOT
 from tests.sweeps.tiny import STUDY
-
-ROOT = Path(__file__).parents[2]
 
 
 def invoke(*words, study=STUDY):
@@ -105,7 +104,7 @@ def test_a_plan_is_timed_on_a_config_that_trains(data_root, monkeypatch):
 
 def test_a_plan_pays_for_every_cpu_of_a_trial(data_root, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "local")
-    monkeypatch.setattr("sweeps.engine.plan.timing", lambda *_: Timing(3600.0, 0.0, 0.0))
+    monkeypatch.setattr("sweeps.engine.display.plan.timing", lambda *_: Timing(3600.0, 0.0, 0.0))
     monkeypatch.setattr("os.cpu_count", lambda: 8)
     words = ["--dry-run", "--stage", "confirm", "--trials", "100", "--price-per-hour", "1"]
     result = invoke(*words, "--cpus-per-trial", "2", "--data-root", data_root)

@@ -10,14 +10,15 @@ from mlflow import MlflowClient
 from memmeta import checkpoint
 from memmeta.config import LearnerConfig
 from memmeta.errors import InputError
-from sweeps.engine import tracking
-from sweeps.engine.ledger import Ledger
-from sweeps.engine.outcome import TAGS
-from sweeps.engine.schedule import Schedule
-from sweeps.engine.store import default_uri
-from sweeps.engine.study import read_study
+from sweeps.engine.ledger.ledger import Ledger
+from sweeps.engine.ledger.schedule import Schedule
+from sweeps.engine.stores.store import default_uri
+from sweeps.engine.study.outcome import TAGS
+from sweeps.engine.study.study import read_study
+from sweeps.engine.tracking import tracker as tracking
+from tests import ROOT
 
-RECORDS = Path(__file__).parents[1] / "records/v1/sweep"
+RECORDS = ROOT / "tests" / "records/v1/sweep"
 NAME = "old-600steps-seed0"
 
 
@@ -72,7 +73,7 @@ def test_the_same_command_finishes_it(sweep, storage):
     script.write_text(
         "from pathlib import Path\n"
         "from sweeps.engine.command_line import main\n"
-        "from sweeps.engine.study import read_study\n"
+        "from sweeps.engine.study.study import read_study\n"
         "main(read_study(Path(__file__).with_name('study.yaml')))\n"
     )
     code, output = sweep.run("--stage", "explore", script=script)
@@ -98,7 +99,7 @@ def test_a_field_that_is_younger_than_a_sweep_keeps_what_it_meant(storage, monke
     journal = storage / NAME / "journal.log"
     journal.write_text(journal.read_text().replace('"ridge":0.01,', ""))
     monkeypatch.setattr("memmeta.config.values_before", before)
-    monkeypatch.setattr("sweeps.engine.study.values_before", before)
+    monkeypatch.setattr("sweeps.engine.study.study.values_before", before)
     ledger = Ledger(study, 0, storage / NAME, stages=("explore",), name=NAME)
     assert {entry.run.learner.ridge for entry in ledger.entries()} == {0.25}
     assert Schedule(ledger, {"explore": 2}).next().run.learner.ridge == 0.25

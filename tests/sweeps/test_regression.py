@@ -11,10 +11,11 @@ from mlflow import MlflowClient
 
 from memmeta.config import DataConfig, LearnerConfig, TrainingConfig
 from memmeta.exported import read_run
-from sweeps.engine.ledger import Ledger
-from sweeps.engine.outcome import TAGS
-from sweeps.engine.store import default_uri
+from sweeps.engine.ledger.ledger import Ledger
+from sweeps.engine.stores.store import default_uri
 from sweeps.engine.study import Study
+from sweeps.engine.study.outcome import TAGS
+from tests import ROOT
 from tests.sweeps import tiny_regression
 
 SINUSOID = DataConfig(name="sinusoid", ways=1)
@@ -49,7 +50,7 @@ def python(folder: Path, *words: object) -> str:
     done = subprocess.run(
         command,
         cwd=folder,
-        env={"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": ""},
+        env={"PYTHONPATH": str(ROOT), "PATH": ""},
         capture_output=True,
         text=True,
     )

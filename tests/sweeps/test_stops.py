@@ -11,7 +11,8 @@ import pytest
 from mlflow import MlflowClient
 
 from memmeta import checkpoint
-from sweeps.engine.store import default_uri
+from sweeps.engine.stores.store import default_uri
+from tests import ROOT
 from tests.sweeps import long
 from tests.sweeps.conftest import Sweep
 
@@ -22,7 +23,7 @@ LONG = Path(long.__file__)
 
 @pytest.fixture
 def sweep(sweep):
-    sweep.environment |= {"PYTHONPATH": str(LONG.parents[2]), "PYTHONUNBUFFERED": "1"}
+    sweep.environment |= {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     return sweep
 
 

@@ -10,10 +10,10 @@ import pytest
 from mlflow import MlflowClient
 
 from memmeta.config import RunConfig
-from sweeps.engine.design import sobol_point
-from sweeps.engine.ledger import Ledger, only_one
-from sweeps.engine.outcome import TAGS
-from sweeps.engine.store import default_uri
+from sweeps.engine.ledger.ledger import Ledger, only_one
+from sweeps.engine.stores.store import default_uri
+from sweeps.engine.study.design import sobol_point
+from sweeps.engine.study.outcome import TAGS
 from tests.sweeps.conftest import Sweep
 from tests.sweeps.tiny import STUDY
 

@@ -8,9 +8,9 @@ import os
 from ray.cluster_utils import Cluster
 
 from memmeta.config import DataConfig, LearnerConfig, TrainingConfig
-from sweeps.engine import placement
 from sweeps.engine.command_line import main
-from sweeps.engine.placement import Device
+from sweeps.engine.execution import placement
+from sweeps.engine.execution.placement import Device
 from sweeps.engine.study import Study
 
 MIB = 2**20

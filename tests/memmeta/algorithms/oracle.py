@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch.func import grad, hessian, jacrev
 
-from memmeta import models
 from memmeta.data import Episodes
+from memmeta.networks import models
 
 
 def make_model(config, ways, size=16, seed=0):

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from oracle import make_episodes, make_model
 
 from memmeta.algorithms import ALGORITHMS, predict
 from memmeta.config import DataConfig, LearnerConfig, RunConfig
-from memmeta.memory import measure_peak
-from memmeta.prediction import predict_peak_memory
+from memmeta.memory.prediction import predict_peak_memory
+from memmeta.peak_memory import measure_peak
+from tests.memmeta.algorithms.oracle import make_episodes, make_model
 
 CPU = torch.device("cpu")
 

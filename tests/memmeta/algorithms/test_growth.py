@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from oracle import make_episodes, make_model
 
 from memmeta.algorithms import ALGORITHMS, predict
 from memmeta.config import LearnerConfig
-from memmeta.memory import measure_peak
+from memmeta.peak_memory import measure_peak
+from tests.memmeta.algorithms.oracle import make_episodes, make_model
 
 CPU = torch.device("cpu")
 

@@ -4,7 +4,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracle import (
+from torch import nn
+from torch.func import functional_call, grad, hessian
+
+from memmeta.algorithms import Solution, memory_reduced, predict
+from memmeta.config import LearnerConfig
+from memmeta.networks import heads
+from memmeta.networks.heads import Head, linear_top, mlp_top
+from memmeta.networks.models import MetaModel
+from tests.memmeta.algorithms.oracle import (
     implicit,
     make_episodes,
     make_model,
@@ -12,14 +20,6 @@ from oracle import (
     parameters,
     split_tasks,
 )
-from torch import nn
-from torch.func import functional_call, grad, hessian
-
-from memmeta import heads
-from memmeta.algorithms import Solution, memory_reduced, predict
-from memmeta.config import LearnerConfig
-from memmeta.heads import Head, linear_top, mlp_top
-from memmeta.models import MetaModel
 
 
 def small_model(seed, outputs, config):

@@ -4,7 +4,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracle import (
+
+from memmeta.algorithms import ALGORITHMS, predict
+from memmeta.config import LearnerConfig
+from tests.memmeta.algorithms.oracle import (
     count_adapted,
     implicit,
     inner_loop,
@@ -16,9 +19,6 @@ from oracle import (
     query_loss,
     split_tasks,
 )
-
-from memmeta.algorithms import ALGORITHMS, predict
-from memmeta.config import LearnerConfig
 
 VARIANTS = [
     (algorithm, kind, head)

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import on_disk
 import pytest
 
-from memmeta.data import SPLITS, NoDataError, load, prepare, tiered_imagenet, try_out
+from memmeta.data import SPLITS, NoDataError, load, prepare, try_out
+from memmeta.data.sets import tiered_imagenet
 from memmeta.errors import InputError
+from tests.memmeta.data import on_disk
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""Finished trials, read from MLflow or a CSV file."""

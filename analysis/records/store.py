@@ -1,0 +1,57 @@
+"""MLflow stores: read, and given reports. A store that is not there is not created."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from memmeta.errors import InputError
+from sweeps.engine.stores import artifacts
+from sweeps.engine.stores.store import check_database, connect, database_file, explained
+from sweeps.engine.stores.store import find_runs as find_runs_of
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+
+def find_runs(uri: str, query: str) -> "list[Run]":
+    """All runs of all experiments that match `query`.
+
+    Raises:
+        InputError: there is no MLflow store at `uri`, or it cannot be read.
+    """
+    with explained(uri):
+        path = database_file(uri)
+        if path is not None:
+            _check_database(path)
+        return find_runs_of(connect(uri), query)
+
+
+def attach(uri: str, run_id: str, folder: Path, paths: Iterable[Path]) -> None:
+    """Add files in `folder` to a run's artifacts, under `report`.
+
+    In a storage folder that was moved or copied they go to the new place.
+
+    Raises:
+        InputError: the store cannot be reached, or takes no files.
+    """
+    with explained(uri):
+        artifacts.follow(uri)
+        run = connect(uri).get_run(run_id)
+        # Slow to import, and after `connect` has set its environment.
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        # A client would remember the old place of a run's files.
+        repository = get_artifact_repository(run.info.artifact_uri, tracking_uri=uri)
+        for path in paths:
+            place = "report" / path.relative_to(folder).parent
+            repository.log_artifact(str(path), place.as_posix())
+
+
+def _check_database(path: Path) -> None:
+    """Refuse a file that is not a store: MLflow would create it, or its tables in it."""
+    if not path.is_file():
+        raise InputError(
+            f"{path}: no such MLflow store; name the folder of the sweep with --storage, "
+            "or its store with --tracking-uri"
+        )
+    check_database(path)

@@ -1,0 +1,114 @@
+"""The factorial study: what each dimension does on average, and K × N."""
+
+from collections.abc import Collection, Mapping, Sequence
+from itertools import groupby
+
+from analysis.records.trials import Sweep, Trial
+from analysis.report import style
+from analysis.report.page import Block, Figure, Gallery, Section, cell, digits
+from analysis.report.sections import k_by_n
+from analysis.statistics.factorial import Effect, difference, main_effects, varying
+from analysis.statistics.responses import Response, quality, responses
+from memmeta.config import TrainingConfig
+
+TITLE = "Grid"
+
+
+def section(sweep: Sweep) -> Section | None:
+    """The section; None without a grid."""
+    if not sweep.of("grid"):
+        return None
+    trials = sweep.of("tune", "grid")
+    tuned = sweep.settings.get("grid", {}).get("tuned", {})
+    blocks: list[Block] = [_tuned(sweep, tuned)] if tuned else []
+    for response in responses(sweep.metric):
+        blocks += _effects(trials, response, tuned)
+    for response in responses(sweep.metric):
+        blocks += k_by_n.blocks(trials, response, tuned)
+    return Section(TITLE, _finding(sweep, trials, tuned), blocks)
+
+
+def _tuned(sweep: Sweep, tuned: Mapping[str, Sequence[object]]) -> str:
+    values = "; ".join(f"{name} of {', '.join(map(cell, of))}" for name, of in tuned.items())
+    budget = sweep.settings["grid"].get("tuning")
+    amount = f" of {TrainingConfig(**budget).amount} each" if budget else ""
+    return (
+        f"Every cell was tuned by itself before: {values}, by {len(sweep.of('tune'))} trials of "
+        f"stage tune{amount}. That choice was by one seed on the same validation tasks; what is "
+        "shown is from fresh seeds."
+    )
+
+
+def _finding(sweep: Sweep, trials: Sequence[Trial], tuned: Collection[str]) -> str:
+    dimensions = {name: of for name, of in varying(trials).items() if name not in tuned}
+    sizes = " × ".join(f"{len(levels)} {name}" for name, levels in dimensions.items())
+    seeds = len({trial.config.seed for trial in sweep.of("grid")})
+    finding = f"{sizes or 'One config'}, {seeds} training {'seed' if seeds == 1 else 'seeds'}"
+    effects = main_effects(trials, quality(sweep.metric), tuned)
+    spans = [_span(list(of_one)) for _, of_one in groupby(effects, lambda e: e.dimension)]
+    if not all(effect.by_seed for effect in effects):
+        return f"{finding}; no seed has a result in every cell."
+    if not spans:
+        return f"{finding}."
+    highest, lowest, mean, interval = max(spans, key=lambda span: span[2])
+    unit = "points" if sweep.metric.unit else sweep.metric.title
+    over_seeds, kind = "", "from one seed: no interval"
+    if interval is not None:
+        over_seeds = f" ± {digits(interval, 2)}"
+        kind = f"95 % interval over {highest.seeds} seeds"
+    return (
+        f"{finding}. {highest.dimension} moves {sweep.metric.title} most: it is "
+        f"{digits(mean, 3)}{over_seeds} {unit} higher at {cell(highest.level)} than at "
+        f"{cell(lowest.level)} ({kind}; the largest difference there is)."
+    )
+
+
+def _span(effects: Sequence[Effect]) -> tuple[Effect, Effect, float, float | None]:
+    """The levels with the highest and the lowest mean, and their difference."""
+    highest, lowest = (choose(effects, key=lambda e: e.mean or 0.0) for choose in (max, min))
+    mean, interval = difference(highest, lowest)
+    return highest, lowest, mean or 0.0, interval
+
+
+def _effects(trials: Sequence[Trial], response: Response, tuned: Collection[str]) -> list[Block]:
+    effects = [e for e in main_effects(trials, response, tuned) if e.mean is not None]
+    if not effects:
+        return []
+    left_out = effects[0].left_out
+    seeds = (
+        "1 seed lacks a cell and is" if left_out == 1 else f"{left_out} seeds lack a cell and are"
+    )
+    without = f" {seeds} left out." if left_out else ""
+    intervals = (
+        ", with its 95 % t-interval over training seeds. That holds what a seed does to all levels "
+        "alike: levels can differ though their bars overlap"
+    )
+    caption = (
+        f"Effect of each dimension on {response.title}: the mean over all cells at a level"
+        f"{intervals if effects[0].seeds > 1 else ', of one training seed'}.{without}"
+    )
+    figures = [_figure(response, list(own)) for _, own in groupby(effects, lambda e: e.dimension)]
+    return [Gallery(caption, figures)]
+
+
+def _figure(response: Response, effects: Sequence[Effect]) -> Figure:
+    name = effects[0].dimension
+    ordered = all(isinstance(effect.level, int | float) for effect in effects)
+    with style.panel() as (drawing, axes):
+        axes.errorbar(
+            range(len(effects)),
+            [effect.mean for effect in effects],
+            yerr=[effect.interval or 0.0 for effect in effects],
+            fmt="o-" if ordered else "o",
+            color=style.PURPLE,
+            capsize=3,
+        )
+        axes.set_xticks(range(len(effects)), [cell(effect.level) for effect in effects])
+        axes.margins(x=0.15, y=0.15)
+        axes.set(xlabel=name, ylabel=response.label)
+    data = [
+        {name: e.level, response.name: e.mean, "interval": e.interval, "seeds": e.seeds}
+        for e in effects
+    ]
+    alt = f"Mean {response.title} at each level of {name}"
+    return Figure(f"grid_{response.name}_{name}", name, alt, drawing, data)

@@ -1,0 +1,1 @@
+"""Safe readers of the files that data sets come in."""

@@ -1,0 +1,296 @@
+"""An unpickler that runs nothing: plain containers and NumPy arrays, and no name besides.
+
+NumPy's own unpickling trusts the file: a crafted dtype makes it read bytes as pointers. So arrays
+are rebuilt here, from raw bytes and a plain dtype, by stand-ins for the few functions of NumPy
+that a pickled array calls.
+"""
+
+import pickle
+import struct
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memmeta.data.formats.foreign import Budget, open_file, unexpected, unreadable
+from memmeta.errors import InputError, shortened
+
+
+class Dtype:
+    """Stands in for numpy.dtype: plain integers, booleans and floats."""
+
+    __slots__ = ("code", "order")
+
+    def __init__(self, code: str | bytes, *_: object) -> None:
+        self.code = as_text(code)
+        self.order = "="
+        if self.code not in ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8"):
+            raise pickle.UnpicklingError(f"an array of type {self.code[:20]!r}")
+
+    def __setstate__(self, state: Any) -> None:
+        self.order = {"<": "<", ">": ">", "|": "|", "=": "="}[as_text(state[1])]
+
+    def decode(self, raw: bytes) -> NDArray[Any]:
+        """The numbers that the bytes hold, in one row."""
+        return np.frombuffer(raw, np.dtype(self.order + self.code))
+
+
+class Array:
+    """Stands in for numpy.ndarray. `value` is the array, read-only."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value: NDArray[Any] = np.empty(0)
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, dtype, fortran, raw = state
+        self.value = dtype.decode(raw).reshape(shape, order="F" if fortran else "C")
+
+
+def _from_buffer(raw: bytes, dtype: Dtype, shape: Any, order: str, *_: object) -> Array:
+    array = Array()
+    array.__setstate__((1, shape, dtype, order == "F", raw))
+    return array
+
+
+def _scalar(dtype: Dtype, raw: bytes) -> int | float:
+    value: int | float = dtype.decode(raw).item()
+    return value
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    # How Python 3 pickles bytes for Python 2.
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"the encoding {encoding[:20]!r}")
+    return text.encode("latin1")
+
+
+def _type(*_: object) -> None:
+    # A pickled defaultdict names the type of its values without calling it.
+    raise pickle.UnpicklingError("a call of a type")
+
+
+Names = dict[tuple[str, str], Callable[..., Any]]
+"""Stand-ins by module and name."""
+
+
+def array_names(array: Callable[[], Any], from_buffer: Callable[..., Any]) -> Names:
+    """The names that a pickled array calls.
+
+    Args:
+        array: makes an empty stand-in for an array, whose `__setstate__` takes the state of one.
+        from_buffer: makes a complete one, from the arguments of NumPy's `_frombuffer`.
+    """
+    return {
+        ("numpy", "dtype"): Dtype,
+        ("numpy", "ndarray"): array,
+        **{
+            (f"numpy.{core}.{module}", name): stand_in
+            for core in ("core", "_core")
+            for module, name, stand_in in (
+                ("multiarray", "_reconstruct", lambda *_: array()),
+                ("numeric", "_frombuffer", from_buffer),
+            )
+        },
+    }
+
+
+class Global:
+    """What the pickle gets for a name: it can be called, and nothing of ours can be changed."""
+
+    __slots__ = ("function",)
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+
+    def __call__(self, *args: object) -> Any:
+        """What the stand-in makes of the arguments."""
+        return self.function(*args)
+
+
+class _PlainKeys(dict[Any, Any]):
+    """A dict for keys that are quick to hash and to look up; nested tuples may take for ever."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, pairs: Any = ()) -> Self:
+        """Stands in for collections.OrderedDict; Python 2 pickles it with its items."""
+        plain = cls()
+        for key, value in pairs:
+            plain[key] = value
+        return plain
+
+    def __setitem__(self, key: object, value: object) -> None:
+        # Large integers can be chosen to have one hash, text cannot.
+        if not isinstance(key, str | bytes | int) or (isinstance(key, int) and key >> 32 > 0):
+            raise pickle.UnpicklingError(f"such a {type(key).__name__} as a key")
+        super().__setitem__(key, value)
+
+
+class File:
+    """A file that refuses to read past its end, before any memory is set aside for that."""
+
+    def __init__(self, file: BinaryIO, budget: Budget) -> None:
+        self.file = file
+        self.budget = budget
+        self.left = budget.size
+
+    def skip(self, count: int) -> int:
+        """Pass over bytes without reading them; returns where they begin."""
+        if count > self.left:
+            raise EOFError
+        self.left -= count
+        start = self.file.tell()
+        self.file.seek(start + count)
+        return start
+
+    def read(self, count: int) -> bytes:
+        """That many bytes."""
+        if count > self.left:
+            raise EOFError
+        self.left -= count
+        return self.file.read(count)
+
+    def readline(self) -> bytes:
+        """All up to the end of the line, and that."""
+        line = self.file.readline()
+        self.left -= len(line)
+        return line
+
+
+Handlers = dict[int, Callable[[Any], None]]
+"""The function of an unpickler for each opcode."""
+
+_OPCODE = 48
+"""Bytes of memory that an opcode uses on average in lists of numbers, the densest pickles."""
+
+
+def charged(handlers: Handlers) -> Handlers:
+    """Handlers that first take from the unpickler's budget."""
+
+    def charging(handler: Callable[[Any], None]) -> Callable[[Any], None]:
+        def handle(unpickler: Any) -> None:
+            unpickler.budget.take(_OPCODE)
+            handler(unpickler)
+
+        return handle
+
+    return {opcode: charging(handler) for opcode, handler in handlers.items()}
+
+
+class Unpickler(pickle._Unpickler):
+    """Plain containers and NumPy arrays, with text of Python 2 as bytes.
+
+    The Unpickler in Python rather than the one in C: that one sets aside as much memory as a
+    damaged file asks for.
+    """
+
+    admitted: ClassVar[Names] = {
+        **array_names(Array, _from_buffer),
+        ("numpy.core.multiarray", "scalar"): _scalar,
+        ("numpy._core.multiarray", "scalar"): _scalar,
+        ("_codecs", "encode"): _encode,
+        ("collections", "OrderedDict"): _PlainKeys.of,
+        ("collections", "defaultdict"): lambda *_: _PlainKeys(),
+        **{
+            (module, name): _type
+            for module in ("builtins", "__builtin__")
+            for name in ("dict", "float", "int", "list")
+        },
+    }
+
+    stack: list[Any]
+    append: Callable[[object], None]
+    read: Callable[[int], bytes]
+    pop_mark: Callable[[], list[Any]]
+
+    def __init__(self, file: File) -> None:
+        super().__init__(file, encoding="bytes")
+        self.budget = file.budget
+
+    def find_class(self, module: str, name: str) -> Global:
+        """The stand-in for a name, if there is one."""
+        if (module, name) not in self.admitted:
+            raise ForbiddenError(shortened(f"{module}.{name}"))
+        return Global(self.admitted[module, name])
+
+    def _empty_dict(self) -> None:
+        self.append(_PlainKeys())
+
+    def _dict(self) -> None:
+        items = self.pop_mark()
+        plain = _PlainKeys()
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            plain[key] = value
+        self.append(plain)
+
+    def _bytearray(self) -> None:
+        self.append(self.read(struct.unpack("<Q", self.read(8))[0]))
+
+    def _reduce(self) -> None:
+        reduce: Callable[[Any], None] = pickle._Unpickler.dispatch[pickle.REDUCE[0]]
+        reduce(self)
+        # A pickle can have one text encoded many times.
+        self.budget.take(sys.getsizeof(self.stack[-1]))
+
+    _handlers: ClassVar[Handlers] = {
+        **pickle._Unpickler.dispatch,
+        pickle.EMPTY_DICT[0]: _empty_dict,
+        pickle.DICT[0]: _dict,
+        pickle.BYTEARRAY8[0]: _bytearray,
+        pickle.REDUCE[0]: _reduce,
+    }
+    # Sets hash what is in them; the others are not needed for plain containers and arrays.
+    for _opcode in (
+        pickle.EMPTY_SET,
+        pickle.FROZENSET,
+        pickle.ADDITEMS,
+        pickle.EXT1,
+        pickle.EXT2,
+        pickle.EXT4,
+        pickle.INST,
+        pickle.OBJ,
+        pickle.NEWOBJ,
+        pickle.NEWOBJ_EX,
+        pickle.PERSID,
+        pickle.BINPERSID,
+        pickle.NEXT_BUFFER,
+        pickle.READONLY_BUFFER,
+    ):
+        del _handlers[_opcode[0]]
+    dispatch: ClassVar[Handlers] = charged(_handlers)
+
+
+class ForbiddenError(Exception):
+    """The name of something that a pickle may not call."""
+
+
+def load(path: Path, unpickler: type[Unpickler] = Unpickler) -> Any:
+    """What a pickle holds, its arrays as `Array` unless `unpickler` says otherwise.
+
+    Raises:
+        InputError: the file cannot be read, is damaged, or asks for anything else.
+    """
+    try:
+        with open_file(path) as file:
+            return unpickler(File(file, Budget.of(path))).load()
+    except InputError:
+        raise
+    except ForbiddenError as error:
+        raise InputError(f"{path}: asks to run {error}; refused") from None
+    except OSError as error:
+        raise unreadable(path, error) from None
+    except Exception as error:  # a damaged pickle can raise whatever a method of a list can raise
+        problem = f" ({shortened(str(error))})" if isinstance(error, pickle.UnpicklingError) else ""
+        expected = "a pickle of plain containers and NumPy arrays"
+        raise unexpected(path, expected, problem) from None
+
+
+def as_text(value: Any) -> Any:
+    """Text that Python 2 may have written as bytes; anything else as it is."""
+    return value.decode("latin1") if isinstance(value, bytes) else value

@@ -1,0 +1,157 @@
+"""CIFAR-FS and FC100: two ways of splitting the classes of CIFAR-100 for few-shot learning."""
+
+import functools
+import hashlib
+from functools import partial
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+
+from memmeta.data.formats import downloads
+from memmeta.data.formats import images as formats
+from memmeta.data.sources import SPLITS, Classes, Images, Layout, Source, choose, split_classes
+from memmeta.errors import InputError
+
+SIZE = 32
+SHAPE = (SIZE, SIZE, 3)
+MEAN = (129.377, 124.106, 112.478)
+STD = (68.209, 65.431, 70.459)
+
+
+def read_split(stem: str, pickle_stem: str, data_root: Path, split: str) -> Classes:
+    """The classes of a split.
+
+    Args:
+        stem: the data set, as the lists of its classes have it.
+        pickle_stem: the same, as the pickles have it.
+        data_root: where to look, for class folders, then pickles, then torchvision's files.
+        split: train, val or test.
+
+    Raises:
+        InputError: nothing complete found, or what was found is damaged.
+    """
+    names = split_classes(stem, split)
+    folders = data_root / "cifar100" / "data"
+    pickles = {part: data_root / f"{pickle_stem}_{part}.pickle" for part in SPLITS}
+    python = data_root / "cifar-100-python"
+    layouts = (
+        Layout(
+            "cifar100/data/<class>/*.png",
+            data_root,
+            (folders,),
+            partial(_folders, folders, names),
+        ),
+        Layout(
+            f"{pickle_stem}_{{train,val,test}}.pickle",
+            data_root,
+            tuple(pickles.values()),
+            partial(_pickle, pickles[split], names),
+        ),
+        Layout(
+            "cifar-100-python/{train,test,meta}",
+            data_root,
+            tuple(python / part for part in ("train", "test", "meta")),
+            partial(_torchvision, python, names),
+        ),
+    )
+    advice = f"To download the last: python -m memmeta download {stem} --data-root {data_root}"
+    return choose(stem, layouts, advice).read()
+
+
+def download(data_root: Path) -> None:
+    """Fetch CIFAR-100 (161 MiB) from its authors' site into `data_root`/cifar-100-python.
+
+    Raises:
+        InputError: the network or the disk refuses.
+    """
+    downloads.fetch("CIFAR100", data_root)
+
+
+def _folders(root: Path, names: list[str]) -> Classes:
+    for name in sorted(names):
+        paths = formats.image_files(root / name)
+        if not paths:
+            raise InputError(f"{root / name}: expected PNG images of the class, found none")
+        yield name, np.stack([formats.read_image(path, SIZE) for path in paths])
+
+
+def _pickle(path: Path, names: list[str]) -> Classes:
+    content = formats.read_pickle(path, "data", "labels")
+    images = formats.as_images(path, "data", content["data"], SHAPE)
+    groups = formats.by_label(path, images, content["labels"])
+    if len(groups) != len(names):
+        raise InputError(f"{path}: expected {len(names)} labels, it has {len(groups)}")
+    known = _fingerprints()
+    by_content = {
+        known.get(fingerprint(images[where]), ""): label for label, where in groups.items()
+    }
+    labels = name_labels(names, list(groups), by_content, sorted(known.values()))
+    for name in sorted(labels):
+        yield name, images[groups[labels[name]]]
+
+
+def _torchvision(root: Path, names: list[str]) -> Classes:
+    meta = formats.read_pickle(root / "meta", "fine_label_names")
+    labels = {
+        name: label
+        for label, name in enumerate(
+            formats.as_texts(root / "meta", "fine_label_names", meta["fine_label_names"])
+        )
+    }
+    formats.check_names(root / "meta", labels, _fingerprints().values())
+    parts = []
+    for path in (root / "train", root / "test"):
+        content = formats.read_pickle(path, "data", "fine_labels")
+        flat = formats.as_images(path, "data", content["data"], (3 * SIZE * SIZE,))
+        images = flat.reshape(-1, 3, SIZE, SIZE).transpose(0, 2, 3, 1)
+        parts.append((images, formats.by_label(path, images, content["fine_labels"])))
+    for name in sorted(names):
+        label = labels[name]
+        found = [images[groups[label]] for images, groups in parts if label in groups]
+        if not found:
+            raise InputError(f"{root}: expected images of class {name}, found none")
+        yield name, np.concatenate(found)
+
+
+def name_labels(
+    names: list[str], labels: list[int], by_content: dict[str, int], every: list[str]
+) -> dict[str, int]:
+    """The label of each class name.
+
+    Published pickles number the classes in their own ways. Complete classes are known by their
+    images. Otherwise labels that are CIFAR-100's own numbers are taken for these, and any others
+    for positions in the list of the split.
+
+    Args:
+        names: the classes of the split, in the order of its list.
+        labels: as many, in rising order.
+        by_content: the labels of those classes whose images are known.
+        every: the classes of CIFAR-100, in the order of their numbers.
+    """
+    if by_content.keys() == set(names):
+        return by_content
+    by_number = {name: every.index(name) for name in names}
+    if set(by_number.values()) == set(labels):
+        return by_number
+    return dict(zip(names, labels, strict=True))
+
+
+def fingerprint(images: Images) -> str:
+    """16 hex digits that tell a set of images, in any order, from all others."""
+    digest = hashlib.sha256()
+    for image in sorted(image.tobytes() for image in images):
+        digest.update(image)
+    return digest.hexdigest()[:16]
+
+
+@functools.cache
+def _fingerprints() -> dict[str, str]:
+    """The class name for the fingerprint of each of the 100 classes, all their 600 images."""
+    path = resources.files("memmeta.data") / "splits" / "cifar100_fingerprints.tsv"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return {digits: name for name, digits in (line.split("\t") for line in lines)}
+
+
+CIFAR_FS = Source(partial(read_split, "cifar_fs", "CIFAR_FS"), MEAN, STD, download)
+FC100 = Source(partial(read_split, "fc100", "FC100"), MEAN, STD, download)

@@ -1,0 +1,139 @@
+"""miniImageNet: 100 classes of ImageNet, 600 images each, 84x84."""
+
+import itertools
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from memmeta.data.formats import images as formats
+from memmeta.data.formats.unpickling import as_text
+from memmeta.data.sources import SPLITS, Classes, Layout, Source, choose, split_classes
+from memmeta.errors import InputError
+
+SIZE = 84
+SHAPE = (SIZE, SIZE, 3)
+MEAN = (120.396, 115.594, 104.540)
+STD = (70.682, 68.276, 72.545)
+FOLDERS = ("", "miniimagenet", "mini-imagenet")
+
+ADVICE = (
+    "ImageNet's licence forbids passing its images on: get one of these forms from someone who "
+    "has it, or from the papers' repositories, and put it there."
+)
+
+
+def read_split(data_root: Path, split: str) -> Classes:
+    """The classes of a split, from the first complete form found.
+
+    It is looked for in `data_root` and its folders miniimagenet and mini-imagenet.
+
+    Raises:
+        InputError: nothing complete found, or what was found is damaged.
+    """
+    layouts = itertools.chain.from_iterable(
+        _layouts(data_root / folder, split, split_classes("mini_imagenet", split))
+        for folder in FOLDERS
+    )
+    return choose("miniimagenet", list(layouts), ADVICE).read()
+
+
+def _layouts(root: Path, split: str, names: list[str]) -> list[Layout]:
+    layouts = []
+    for val in ("val", "validation"):
+        caches = {
+            part: root / f"mini-imagenet-cache-{val if part == 'val' else part}.pkl"
+            for part in SPLITS
+        }
+        layouts.append(
+            Layout(
+                f"mini-imagenet-cache-{{train,{val},test}}.pkl",
+                root,
+                tuple(caches.values()),
+                partial(_cache, caches[split], names),
+            )
+        )
+    pickles = {
+        part: root
+        / f"miniImageNet_category_split_{part.replace('train', 'train_phase_train')}.pickle"
+        for part in SPLITS
+    }
+    tables = {part: root / f"{part}.csv" for part in SPLITS}
+    return [
+        *layouts,
+        Layout(
+            "miniImageNet_category_split_{train_phase_train,val,test}.pickle",
+            root,
+            tuple(pickles.values()),
+            partial(_category_split, pickles[split], names),
+        ),
+        Layout(
+            "{train,val,test}_data.hdf5 with {train,val,test}_labels.json",
+            root,
+            tuple(
+                root / f"{part}_{end}" for part in SPLITS for end in ("data.hdf5", "labels.json")
+            ),
+            partial(_hdf5, root / f"{split}_data.hdf5", root / f"{split}_labels.json", names),
+        ),
+        Layout(
+            "{train,val,test}.csv with images/",
+            root,
+            (*tables.values(), root / "images"),
+            partial(_image_files, tables[split], root / "images", names),
+        ),
+    ]
+
+
+def _cache(path: Path, names: list[str]) -> Classes:
+    content = formats.read_pickle(path, "image_data", "class_dict")
+    images = formats.as_images(path, "image_data", content["image_data"], SHAPE)
+    indices = formats.as_indices(path, "class_dict", content["class_dict"])
+    formats.check_names(path, indices, names)
+    listed, counts = np.unique(np.concatenate(list(indices.values())), return_counts=True)
+    if (counts > 1).any():
+        twice = listed[counts > 1][0]
+        raise InputError(f"{path}: class_dict: image {twice} is listed twice")
+    for name in sorted(names):
+        chosen = indices[name]
+        if len(chosen) == 0 or chosen.min() < 0 or chosen.max() >= len(images):
+            raise InputError(
+                f"{path}: class_dict[{name}]: expected indices of the {len(images)} images"
+            )
+        yield name, images[chosen]
+
+
+def _category_split(path: Path, names: list[str]) -> Classes:
+    content = formats.read_pickle(path, "data", "labels")
+    images = formats.as_images(path, "data", content["data"], SHAPE)
+    groups = formats.by_label(path, images, content["labels"])
+    if len(groups) != len(names):
+        raise InputError(f"{path}: expected {len(names)} labels, it has {len(groups)}")
+    # Labels count the classes in the order of their names, from 0, 64 or 80 on, unless the file
+    # says otherwise.
+    labels = dict(zip(sorted(names), sorted(groups), strict=True))
+    stated = content.get("catname2label")
+    if isinstance(stated, dict):
+        said = {as_text(key): label for key, label in stated.items()}
+        if set(names) <= said.keys():
+            labels = {name: said[name] for name in labels}
+    for name, label in labels.items():
+        if not isinstance(label, int) or label not in groups:
+            raise InputError(f"{path}: expected images of class {name}, found none")
+        yield name, images[groups[label]]
+
+
+def _hdf5(path: Path, names_path: Path, names: list[str]) -> Classes:
+    formats.check_names(names_path, formats.read_names(names_path), names)
+    for name in sorted(names):
+        yield name, formats.read_hdf5(path, name, SHAPE)
+
+
+def _image_files(path: Path, folder: Path, names: list[str]) -> Classes:
+    files = formats.read_table(path)
+    formats.check_names(path, files, names)
+    for name in sorted(names):
+        images = [formats.read_image(folder / file, SIZE, resize=True) for file in files[name]]
+        yield name, np.stack(images)
+
+
+SOURCE = Source(read_split, MEAN, STD)

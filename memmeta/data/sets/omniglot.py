@@ -1,0 +1,98 @@
+"""Omniglot: 1623 characters of 50 alphabets, 20 drawings each, at 28x28 grey.
+
+Published images are 105x105, black ink on white. Here ink is light and paper is dark, as in glyphs:
+most of an image is then 0, and so is what a turned or padded one is filled with.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from memmeta.data.formats import downloads
+from memmeta.data.formats import images as formats
+from memmeta.data.formats.archives import ZippedImages
+from memmeta.data.sources import Classes, Layout, Source, choose, split_classes
+from memmeta.errors import InputError, shortened
+
+SIZE = 28
+PARTS = ("images_background", "images_evaluation")
+FOLDERS = ("omniglot-py", "", "omniglot")
+
+Files = Callable[[str], Iterator[tuple[str, bytes]]]
+"""The image files of a class: where each is, for messages, and its content."""
+
+
+def read_split(data_root: Path, split: str) -> Classes:
+    """The classes of a split, named part/alphabet/character, from the first complete form found.
+
+    The split is that of Vinyals et al. (2016) with validation classes, 1028/172/423. It is looked
+    for in `data_root` and its folders omniglot-py and omniglot.
+
+    Raises:
+        InputError: nothing complete found, or what was found is damaged.
+    """
+    names = split_classes("omniglot_vinyals", split)
+    layouts = []
+    for root in (data_root / folder for folder in FOLDERS):
+        folders = tuple(root / part for part in PARTS)
+        zips = tuple(root / f"{part}.zip" for part in PARTS)
+        layouts += [
+            Layout(
+                "images_{background,evaluation}/<alphabet>/<character>/*.png",
+                root,
+                folders,
+                partial(_classes, names, partial(_in_folder, root)),
+            ),
+            Layout(
+                "images_{background,evaluation}.zip",
+                root,
+                zips,
+                partial(_zipped, names, zips),
+            ),
+        ]
+    advice = f"To download it: python -m memmeta download omniglot --data-root {data_root}"
+    return choose("omniglot", layouts, advice).read()
+
+
+def download(data_root: Path) -> None:
+    """Fetch Omniglot (15 MiB) from its authors' site into `data_root`/omniglot-py.
+
+    Raises:
+        InputError: the network or the disk refuses.
+    """
+    for background in (True, False):
+        downloads.fetch("Omniglot", data_root, background=background)
+
+
+def _classes(names: list[str], files: Files) -> Classes:
+    for name in sorted(names):
+        images = [
+            255 - formats.decode_image(where, content, SIZE, resize=True, grey=True)
+            for where, content in files(name)
+        ]
+        if not images:
+            raise InputError(f"omniglot: expected PNG images of {name}, found none")
+        yield name, np.stack(images)
+
+
+def _in_folder(root: Path, name: str) -> Iterator[tuple[str, bytes]]:
+    for path in formats.image_files(root / name):
+        yield str(path), formats.read_file(path)
+
+
+def _zipped(names: list[str], paths: tuple[Path, ...]) -> Classes:
+    with contextlib.ExitStack() as stack:
+        archives = {path.stem: stack.enter_context(ZippedImages(path)) for path in paths}
+
+        def files(name: str) -> Iterator[tuple[str, bytes]]:
+            archive = archives[name.split("/")[0]]
+            for member, content in archive.read(name):
+                yield f"{archive.path}: {shortened(member)}", content
+
+        yield from _classes(names, files)
+
+
+SOURCE = Source(read_split, download=download)

@@ -1,0 +1,1 @@
+"""Memory of a run: predicted, reserved, limited, tabulated."""

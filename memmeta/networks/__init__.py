@@ -1,0 +1,1 @@
+"""Networks: backbones (theta), heads (phi), their losses."""

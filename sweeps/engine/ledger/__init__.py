@@ -1,0 +1,1 @@
+"""The record of a sweep, and which trial comes next."""

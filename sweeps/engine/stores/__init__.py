@@ -1,0 +1,1 @@
+"""Opening MLflow and SQL stores."""

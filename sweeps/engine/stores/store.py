@@ -1,0 +1,176 @@
+"""MLflow stores: where they are, and how they are opened without noise or long waits."""
+
+import logging
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from filelock import FileLock
+
+from memmeta.errors import InputError
+from memmeta.system.files import whole
+from sweeps.engine.stores.masking import masked, reason
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+    from mlflow.store.entities import PagedList
+
+T = TypeVar("T")
+
+_ENVIRONMENT = {
+    # By default MLflow asks a server that does not answer for many minutes.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+
+
+def default_uri(storage: Path) -> str:
+    """The MLflow store in a storage folder, on an absolute path: Ray changes working folders."""
+    return _address(storage.resolve() / "mlflow.db")
+
+
+def _address(path: Path) -> str:
+    """The address of an SQLite database. Special characters in the path are escaped.
+
+    Raises:
+        InputError: the path is not UTF-8.
+    """
+    # Takes a moment to import.
+    from sqlalchemy.engine import URL
+
+    try:
+        plain = URL.create("sqlite", database=str(path)).render_as_string()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"{str(path)!r}: a database cannot be there, the path is not UTF-8"
+        ) from None
+    if plain == f"sqlite:///{path}":
+        return plain
+    # MLflow makes a folder from the escaped path if the address begins with "sqlite:///".
+    return URL.create("sqlite+pysqlite", database=str(path)).render_as_string()
+
+
+def database_file(uri: str) -> Path | None:
+    """The file of the SQLite database at `uri`, or None for any other store."""
+    if not uri.startswith("sqlite"):
+        return None
+    from sqlalchemy.engine import make_url
+
+    database = make_url(uri).database
+    return Path(database) if database and not database.startswith((":memory:", "file:")) else None
+
+
+def in_database(uri: str) -> bool:
+    """Whether a store is a database, which `mlflow ui` can show. A server shows itself."""
+    return uri.startswith(("sqlite", "mysql", "postgresql", "mssql"))
+
+
+def check_database(path: Path) -> None:
+    """Read from the database of an MLflow store. MLflow itself would make its tables in any file.
+
+    Raises:
+        sqlite3.Error: it is no such database.
+    """
+    connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+    try:
+        connection.execute("SELECT 1 FROM latest_metrics LIMIT 1")
+    finally:
+        connection.close()
+
+
+def make_database(uri: str) -> None:
+    """Make the database of an MLflow store in a file that is not there yet, whole or not at all.
+
+    MLflow makes its tables one after the other, and cannot use a database in which some are
+    missing. Any number of processes may call this at once: one makes it, the others wait.
+    """
+    path = database_file(uri)
+    if path is None or path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(f".{path.name}.lock")
+    with FileLock(lock):
+        if not path.exists():
+            with whole(path) as file:
+                connect(_address(Path(file.name))).search_experiments(max_results=1)
+        lock.unlink()
+
+
+def connect(uri: str) -> "MlflowClient":
+    """A client of the store at `uri`. Use it under `explained`."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    # Takes a second, and the environment has to be set before.
+    from mlflow import MlflowClient
+
+    for name in ("mlflow", "alembic"):
+        # Callers report failures in one line.
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    return MlflowClient(uri)
+
+
+def all_pages(search: "Callable[[str | None], PagedList[T]]") -> list[T]:
+    """All that `search` finds, which is given the token of a page and returns that page."""
+    found: list[T] = []
+    token = None
+    while True:
+        page = search(token)
+        found += page
+        token = page.token
+        if not token:
+            return found
+
+
+def find_runs(client: "MlflowClient", query: str, deleted: bool = False) -> "list[Run]":
+    """All runs of all experiments that match `query`; with `deleted` those in the trash, too."""
+    from mlflow.entities import ViewType
+
+    view = ViewType.ALL if deleted else ViewType.ACTIVE_ONLY
+    experiments = all_pages(lambda token: client.search_experiments(page_token=token))
+    ids = [experiment.experiment_id for experiment in experiments]
+    return all_pages(lambda token: client.search_runs(ids, query, view, page_token=token))
+
+
+class AwayError(InputError):
+    """A store that exists and cannot be used now, such as a database that is locked."""
+
+
+@contextmanager
+def explained(uri: str, what: str = "an MLflow store") -> Iterator[None]:
+    """Turn any error of a store into one line, which calls the store `what`.
+
+    Raises:
+        InputError: the store failed.
+        AwayError: the store failed and may work later.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        # MLflow, SQLAlchemy, database drivers and HTTP clients share no narrower base.
+        kind = AwayError if _is_away(error) else InputError
+        raise kind(f"{masked(uri)}: cannot be opened as {what} ({reason(error, uri)})") from None
+
+
+def _is_away(error: BaseException | None) -> bool:
+    """Whether a store is locked, or a server accepted a connection and did not answer in time."""
+    from mlflow.exceptions import RestException
+    from urllib3.exceptions import ReadTimeoutError
+
+    while error is not None:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the details that SQLite adds
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return True
+        if isinstance(error, ReadTimeoutError):
+            return True
+        # A server whose own database is locked says this.
+        if isinstance(error, RestException) and error.error_code == "TEMPORARILY_UNAVAILABLE":
+            return True
+        error = error.__cause__ or error.__context__
+    return False

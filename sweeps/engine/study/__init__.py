@@ -1,0 +1,5 @@
+"""What a sweep searches."""
+
+from sweeps.engine.study.study import Study
+
+__all__ = ["Study"]

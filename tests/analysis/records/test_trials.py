@@ -1,0 +1,286 @@
+import dataclasses
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from analysis.records.store import attach, find_runs
+from analysis.records.trials import Trial, read_sweep
+from memmeta.errors import InputError
+from sweeps.engine.stores.masking import without_credentials
+from sweeps.engine.stores.store import default_uri
+from tests.analysis.stand_ins import (
+    BEST,
+    FACTS,
+    INTERVAL,
+    LOST,
+    MEASURED,
+    driven,
+    result,
+    run_config,
+    study,
+)
+from tests.mlflow_server import MlflowServer
+
+
+@pytest.fixture(scope="session")
+def uri(storage: Path) -> str:
+    return default_uri(storage)
+
+
+def test_a_trial_comes_back_as_it_was_reported(uri: str) -> None:
+    best = read_sweep(uri, "mixed").trials[0]
+    config = run_config(**BEST)
+    (run,) = find_runs(uri, f"tags.`memmeta.trial_key` = '{config.key}'")
+    assert best == Trial(
+        stage="explore",
+        index=1,
+        run_name="explore 001",
+        status="complete",
+        message=None,
+        key=config.key,
+        config=config,
+        value=2 / 3,
+        val_interval=INTERVAL,
+        test_value=None,
+        test_interval=None,
+        run_id=run.info.run_id,
+        parent_run_id=run.data.tags["mlflow.parentRunId"],
+        **MEASURED,
+        **FACTS,
+    )
+
+
+def test_all_trials_are_listed_each_stage_in_its_order(uri: str) -> None:
+    sweep = read_sweep(uri, "mixed")
+    assert [(trial.run_name, trial.status) for trial in sweep.trials] == [
+        ("explore 001", "complete"),
+        ("search 000", "complete"),
+        ("explore 000", "complete"),
+        ("search 001", "pruned"),
+        ("explore 002", "diverged"),
+        ("explore 003", "out_of_memory"),
+        ("explore 007", "running"),
+        ("explore 004", "interrupted"),
+        ("explore 005", "interrupted"),
+        ("explore 006", "failed"),
+        ("confirm 000", "complete"),
+        ("confirm 001", "complete"),
+        ("confirm 002", "diverged"),
+        ("confirm 003", "complete"),
+        ("grid 000", "complete"),
+        ("grid 001", "complete"),
+    ]
+    assert sweep.complete == sweep.trials[:3]
+    assert sweep.of("confirm", "grid") == sweep.trials[10:]
+
+
+def test_what_is_better_but_of_no_candidate_is_not_ranked(uri: str) -> None:
+    sweep = read_sweep(uri, "mixed")
+    better = [trial for trial in sweep.trials if (trial.value or 0) > sweep.complete[0].value]
+    assert {trial.stage for trial in better} == {"explore", "search", "confirm", "grid"}
+    assert not set(better) & set(sweep.complete)
+
+
+def test_a_stage_that_only_measures_has_no_ranking(uri: str) -> None:
+    sweep = read_sweep(uri, "factorial")
+    assert [trial.index for trial in sweep.trials] == [0, 1]
+    assert sweep.complete == ()
+
+
+def test_confirm_trials_have_a_test_value(uri: str) -> None:
+    trials = read_sweep(uri, "mixed").of("confirm")
+    assert [(trial.config.seed, trial.value, trial.test_value) for trial in trials] == [
+        (1, 0.75, 0.5),
+        (2, 0.8125, 0.5625),
+        (3, None, None),
+        (1, 0.7, 0.6),
+    ]
+    assert trials[0].test_interval == INTERVAL
+
+
+def test_what_did_not_end_well_says_why(uri: str) -> None:
+    messages = {trial.run_name: trial.message for trial in read_sweep(uri, "mixed").trials}
+    assert {name: message for name, message in messages.items() if message} == {
+        "explore 002": "loss is nan",
+        "explore 003": "45 GiB",
+        "explore 006": LOST,
+        "confirm 002": "loss is inf",
+    }
+
+
+def test_what_was_not_reported_is_none(uri: str) -> None:
+    trials = {trial.run_name: trial for trial in read_sweep(uri, "mixed").trials}
+    too_big, silent = trials["explore 003"], trials["explore 005"]
+    assert too_big.predicted_memory_bytes == MEASURED["predicted_memory_bytes"]
+    assert (silent.predicted_memory_bytes, silent.reserved_memory_bytes) == (None, None)
+    assert (too_big.value, too_big.peak_memory_bytes, too_big.threads) == (None, None, 2)
+    assert (silent.value, silent.seconds_per_step) == (None, None)
+    assert (silent.commit, silent.hardware, silent.threads, silent.data_digest) == (None,) * 4
+
+
+def test_a_study_is_the_sweep_of_it_that_ran_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the clocks of the drivers say."""
+    uri = default_uri(tmp_path)
+    now, behind = time.time, 0
+    monkeypatch.setattr(time, "time", lambda: now() - behind)
+    for index, seed in enumerate((0, 1, 0, 1)):
+        with driven(tmp_path / f"seed {seed}", "again", seed, uri, "again") as driver:
+            driver.trial("explore", index, {}, result("complete", 0.5))
+        assert read_sweep(uri, "again").name == f"again-60steps-seed{seed}"
+        behind += 3600
+
+
+def test_other_sweeps_of_a_study_are_named(uri: str) -> None:
+    sweep = read_sweep(uri, "mixed")
+    assert (sweep.study, sweep.name) == ("mixed", "mixed-60steps-seed0")
+    assert sweep.others == ("mixed-60steps-seed1",)
+
+
+def test_a_sweep_can_be_named_in_full(uri: str) -> None:
+    sweep = read_sweep(uri, "mixed-60steps-seed1")
+    assert sweep.others == ()
+    assert [trial.status for trial in sweep.trials] == ["diverged"]
+
+
+def test_of_two_sweeps_with_one_name_each_can_be_read(uri: str) -> None:
+    latest = read_sweep(uri, "single")
+    (other,) = latest.others
+    run_id = re.fullmatch(r"(\w+) \(single-60steps-seed0\)", other)[1]
+    earlier = read_sweep(uri, run_id)
+    assert earlier.others == ()
+    assert earlier.trials[0].parent_run_id == run_id != latest.trials[0].parent_run_id
+
+
+def test_all_pages_are_read(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = read_sweep(uri, "mixed")
+    for name in ("search_runs", "search_experiments"):
+        search = getattr(MlflowClient, name)
+        monkeypatch.setattr(
+            MlflowClient, name, lambda *args, s=search, **more: s(*args, **more, max_results=1)
+        )
+    assert read_sweep(uri, "mixed") == whole
+
+
+def test_a_study_that_does_not_exist_names_those_that_do(uri: str) -> None:
+    expected = "mixed (sweeps: mixed-60steps-seed1, mixed-60steps-seed0); single (sweeps: "
+    with pytest.raises(InputError, match=re.escape(expected)):
+        read_sweep(uri, "it's mixed")
+
+
+def test_a_config_of_another_version_is_named(storage: Path, tmp_path: Path) -> None:
+    shutil.copy(storage / "mlflow.db", tmp_path)
+    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+        database.execute(
+            "UPDATE tags SET value = replace(value, 'ridge', 'rigde') WHERE key = 'memmeta.config'"
+        )
+    with pytest.raises(InputError, match=r"explore 000 \(MLflow run \w+\): unknown key .*rigde"):
+        read_sweep(default_uri(tmp_path), "single")
+
+
+def test_a_missing_store_is_not_created(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(InputError, match="no such MLflow store"):
+            read_sweep(default_uri(folder), "mixed")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"not a database" * 100])
+def test_a_file_that_is_no_store_is_left_alone(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "mlflow.db"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="cannot be opened as an MLflow store"):
+        read_sweep(default_uri(tmp_path), "mixed")
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("uri", ["localhost:5000", "runs/mlflow.db", "foo://bar"])
+def test_an_address_of_no_store_is_one_line(uri: str) -> None:
+    with pytest.raises(InputError, match="cannot be opened as an MLflow store") as raised:
+        read_sweep(uri, "mixed")
+    assert "\n" not in raised.value.message
+
+
+def test_an_unreachable_server_is_given_up_soon() -> None:
+    begun = time.monotonic()
+    with pytest.raises(InputError, match=r"127\.0\.0\.1:9") as raised:
+        read_sweep("http://ada:secret@127.0.0.1:9", "mixed")
+    assert time.monotonic() - begun < 20
+    assert "secret" not in raised.value.message
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("https://ada:se@cret@host:5000/x", "https://host:5000/x"),
+        ("postgresql://ada@host/db", "postgresql://host/db"),
+        ("sqlite:////home/a@b/mlflow.db", "sqlite:////home/a@b/mlflow.db"),
+        ("sqlite:////a@b/mlflow.db", "sqlite:////a@b/mlflow.db"),
+    ],
+)
+def test_credentials_are_cut_out(address: str, shown: str) -> None:
+    assert without_credentials(f"at {address}: no") == f"at {shown}: no"
+
+
+def test_nothing_imports_ray(uri: str) -> None:
+    code = (
+        "import sys, analysis.__main__, analysis.records.trials\n"
+        f"analysis.records.trials.read_sweep({uri!r}, 'mixed')\n"
+        "sys.exit(', '.join({'ray', 'optuna'} & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.slow
+def test_a_server_is_read_as_the_file_is(storage: Path, tmp_path: Path) -> None:
+    home = tmp_path / "it's a?b %2F#%20 $(c)"
+    home.mkdir()
+    shutil.copy(storage / "mlflow.db", home)
+    with MlflowServer(home) as server:
+        for name in ("mixed", "mixed-60steps-seed1", "single"):
+            expected = read_sweep(default_uri(home), name)
+            assert read_sweep(server.address, name) == expected
+        with pytest.raises(InputError, match=f"no study or sweep nope in {server.address}"):
+            read_sweep(server.address, "nope")
+        # A run that was begun through the server has its files there, too.
+        client = MlflowClient(server.address)
+        run_id = client.create_run(client.create_experiment("remote")).info.run_id
+        (tmp_path / "figures").mkdir()
+        figure = tmp_path / "figures" / "a.png"
+        figure.write_bytes(b"a picture")
+        attach(server.address, run_id, tmp_path, [figure])
+        copy = client.download_artifacts(run_id, "report/figures/a.png", str(storage))
+        assert Path(copy).read_bytes() == b"a picture"
+
+
+def test_what_is_over_the_memory_limit_of_the_search_is_not_ranked(uri: str) -> None:
+    sweep = read_sweep(uri, "mixed")
+    peaks = [trial.peak_memory_bytes for trial in sweep.complete]
+    assert peaks
+    predicted = [dataclasses.replace(trial, peak_memory_bytes=None) for trial in sweep.complete]
+    for stage in ("search", "confirm"):
+        for limit, left in ((max(peaks) + 2, sweep.complete), (min(peaks) - 1, ())):
+            limited = dataclasses.replace(sweep, settings={stage: {"memory_limit": limit}})
+            assert limited.complete == left
+            unmeasured = dataclasses.replace(limited, trials=tuple(predicted))
+            assert len(unmeasured.complete) == len(left)
+
+
+def test_the_space_is_that_of_the_study(uri: str) -> None:
+    assert read_sweep(uri, "mixed").space == study("mixed").space
+
+
+def test_hours_are_of_gpus_or_of_cores(uri: str) -> None:
+    best = read_sweep(uri, "mixed").trials[0]
+    assert best.device_hours == pytest.approx(0.25 * 100 / 3 / 3600)
+    assert dataclasses.replace(best, gpus=0.0).device_hours == pytest.approx(2 * 100 / 3 / 3600)
+    assert dataclasses.replace(best, seconds=None).device_hours is None

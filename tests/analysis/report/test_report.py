@@ -1,0 +1,516 @@
+"""The whole page, from made-up sweeps of every kind."""
+
+import csv
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import analysis.statistics.sensitivity
+from analysis.records.trial_table import read_trials
+from analysis.records.trials import Sweep, Trial
+from analysis.report import report
+from analysis.report.page import Gallery, Heading, Page, Section, Table
+from analysis.report.sections import search, sensitivity
+from analysis.statistics import surrogate
+from analysis.statistics.part import Within
+from memmeta.config import DataConfig
+from memmeta.errors import InputError
+from tests.analysis.made_up import MIB, sweep, trial
+
+SPACE = {
+    "inner_lr": {"low": 0.03, "high": 3.0, "log": True},
+    "inner_steps": {"low": 1, "high": 40, "log": True},
+    "task_batch": {"low": 2, "high": 32, "log": True},
+}
+
+
+def measured(stage, index, seed=0, data=None, noise=0.0, **learner) -> Trial:
+    """A trial whose results follow from its settings, but for `noise`."""
+    value = 0.5 + 0.1 * np.log10(learner["inner_lr"]) + 0.05 * np.log10(learner["inner_steps"])
+    facts = {
+        "peak_memory_bytes": 10 * MIB * learner["task_batch"],
+        "seconds_per_step": 0.01 * learner["task_batch"],
+    }
+    if stage == "confirm":
+        facts |= {"test_value": value - 0.05 + noise, "test_interval": 0.01}
+    extra = {"data": data} if data else {}
+    return trial(stage, index, value + noise, seed=seed, learner=learner, **extra, **facts)
+
+
+def point(rng: np.random.Generator) -> dict[str, object]:
+    return {
+        "inner_lr": float(0.03 * 100 ** rng.random()),
+        "inner_steps": round(40 ** rng.random()),
+        "task_batch": round(2 * 16 ** rng.random()),
+    }
+
+
+def whole_sweep() -> Sweep:
+    """All stages, and all ways to end."""
+    rng = np.random.default_rng(0)
+    trials = [measured("explore", index, **point(rng)) for index in range(32)]
+    trials.append(trial("explore", 32, None, status="diverged", message="loss is nan"))
+    trials.append(trial("explore", 33, None, status="out_of_memory", message="45 GiB"))
+    trials += [measured("search", index, **point(rng)) for index in range(8)]
+    trials.append(trial("search", 8, 0.3, status="pruned"))
+    best = max(trials, key=lambda t: t.value or 0).config.learner
+    chosen = {name: getattr(best, name) for name in SPACE}
+    noises = (-0.02, 0.0, 0.01)
+    trials += [
+        measured("confirm", n, seed=n + 1, noise=noise, **chosen) for n, noise in enumerate(noises)
+    ]
+    cells = [(k, lr) for k in (1, 5, 20) for lr in (0.1, 1.0)]
+    trials += [
+        measured("grid", 6 * seed + n, seed=seed, noise=0.01 * seed, task_batch=4,
+                 inner_steps=k, inner_lr=lr)
+        for seed in range(2)
+        for n, (k, lr) in enumerate(cells)
+    ]  # fmt: skip
+    return sweep(trials, SPACE)
+
+
+def build(of: Sweep, within: Within | None = None) -> Page:
+    command = "python -m analysis report"
+    return report.build(of, reference_memory=1024 * MIB, command=command, within=within or {})
+
+
+def section(page: Page, title: str) -> Section:
+    (found,) = (section for section in page.sections if section.title == title)
+    return found
+
+
+def words(section: Section) -> str:
+    """All that a reader reads of a section, figures apart."""
+    said = [section.finding]
+    for block in section.blocks:
+        if isinstance(block, str):
+            said.append(block)
+        elif isinstance(block, Heading):
+            said.append(block.text)
+        elif isinstance(block, Gallery):
+            said.append(block.caption)
+        else:
+            said += [block.caption, *block.columns, *(c for row in block.rows for c in row)]
+    return "\n".join(said)
+
+
+def tables(section: Section) -> list[Table]:
+    return [block for block in section.blocks if isinstance(block, Table)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def coarse() -> Iterator[None]:
+    """What is computed at fewer places, and from fewer kernels, is computed as it is elsewhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {
+            "_POINTS": 256,
+            "_POINTS_OF_DRAWS": 256,
+            "_CURVE": 9,
+            "_MAP": 7,
+        }.items():
+            patch.setattr(analysis.statistics.sensitivity, name, value)
+        patch.setattr(surrogate, "_FOLDS", 4)
+        patch.setattr(surrogate, "_SHUFFLES", 2)
+        patch.setattr(surrogate, "_KERNELS", 12)
+        yield
+
+
+@pytest.fixture(scope="module")
+def page() -> Page:
+    return build(whole_sweep())
+
+
+@pytest.fixture(scope="module")
+def written(page: Page, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of that page."""
+    folder = tmp_path_factory.mktemp("report")
+    report.write(page, whole_sweep(), folder)
+    return folder
+
+
+def test_a_sweep_of_all_stages_has_all_sections(page: Page) -> None:
+    assert [section.title for section in page.sections] == [
+        "What was run",
+        "Sensitivity",
+        "Grid",
+        "Memory against K",
+        "Quality against memory",
+        "Search",
+        "Confirmed results",
+    ]
+    assert all(section.finding for section in page.sections)
+    names = [figure.name for figure in page.figures]
+    assert len(names) == len(set(names))
+
+
+def test_what_was_run_counts_every_way_to_end(page: Page) -> None:
+    stages, space, trials = tables(section(page, "What was run"))
+    assert list(stages.columns[:6]) == [
+        "stage", "trials", "complete", "pruned", "diverged", "out of memory",
+    ]  # fmt: skip
+    counts = {row[0]: list(row[1:6]) for row in stages.rows}
+    assert counts == {
+        "explore": ["34", "32", "0", "1", "1"],
+        "search": ["9", "8", "1", "0", "0"],
+        "confirm": ["3", "3", "0", "0", "0"],
+        "grid": ["12", "12", "0", "0", "0"],
+    }
+    assert [row[0] for row in space.rows] == list(SPACE)
+    assert len(trials.rows) == 58
+
+
+def test_other_ways_in_training_are_said() -> None:
+    learner = {"inner_lr": 1.0, "inner_steps": 5, "task_batch": 2}
+    shapes = DataConfig(), DataConfig(train_ways=9)
+    trials = (measured("explore", 0, data=shape, **learner) for shape in shapes)
+    same, other = (words(section(build(sweep([t], SPACE)), "What was run")) for t in trials)
+    assert "glyphs, 5-way 5-shot, 5 queries a class in training" in same
+    assert "glyphs, 5-way 5-shot, trained 9-way, 5 queries a class in training" in other
+
+
+def test_the_best_within_each_budget_keeps_to_it(page: Page) -> None:
+    (budgets,) = tables(section(page, "Quality against memory"))
+    for row in budgets.rows:
+        assert float(row[2]) <= float(row[0].removesuffix(" MiB"))
+
+
+def test_seeds_and_tasks_are_told_apart(page: Page) -> None:
+    confirmed = section(page, "Confirmed results")
+    (found,) = tables(confirmed)
+    row = dict(zip(found.columns, found.rows[0], strict=True))
+    assert row["fresh seeds"] == "3"
+    assert row["test, over tasks"] == "± 1.0 %"
+    # The mean of the three noises is -1/3 of a point; their standard deviation 1.5275 points, of
+    # which Student's t with two degrees of freedom makes 3.795.
+    assert row["optimism"] == "0.3 points"
+    assert row["validation, over seeds"].endswith("± 3.8 %")
+
+
+def confirming(single: float, *seeds: tuple[int, int]) -> str:
+    """The finding on configs (inner steps, fresh seeds): of the fresh ones each gives 0.5."""
+    trials = [trial("search", k, single, learner={"inner_steps": k}) for k, _ in seeds]
+    trials += [
+        trial("confirm", 10 * k + seed, 0.5, seed=seed, learner={"inner_steps": k},
+              test_value=0.4, test_interval=0.01)
+        for k, count in seeds for seed in range(1, count + 1)
+    ]  # fmt: skip
+    return section(build(sweep(trials)), "Confirmed results").finding
+
+
+@pytest.mark.parametrize(
+    ("seeds", "said"),
+    [
+        ([(1, 2)], "on validation tasks. A"),
+        ([(1, 2), (2, 2)], "; the best of 2 configs on these."),
+        ([(1, 2), (2, 1), (3, 2)], "; the best on these of the 2 with most seeds, of 3 configs."),
+        ([(1, 2), (2, 1)], "; of 2 configs the one with most seeds."),
+    ],
+)
+def test_the_best_is_said_to_be_so_of_configs_with_as_many_seeds(
+    seeds: list[tuple[int, int]], said: str
+) -> None:
+    assert said in confirming(0.5, *seeds)
+
+
+def test_what_a_single_seed_was_off_by_is_said_with_its_direction() -> None:
+    assert "A single seed overstated validation by 3.0 points" in confirming(0.53, (1, 2))
+    assert "A single seed understated validation by 3.0 points" in confirming(0.47, (1, 2))
+
+
+def test_fresh_seeds_that_all_failed_are_said() -> None:
+    lost = [trial("confirm", n, None, seed=n, status="diverged") for n in range(1, 4)]
+    found = section(build(sweep([trial("search", 0, 0.5), *lost])), "Confirmed results").finding
+    assert found == "Nothing is confirmed: no trial with a fresh seed has a result (3 diverged)."
+
+
+def test_a_single_seed_is_in_the_legend_though_the_first_config_has_none() -> None:
+    tested = {"test_value": 0.5, "test_interval": 0.01}
+    of = sweep([
+        trial("search", 0, 0.5, learner={"inner_steps": 2}),
+        trial("confirm", 0, 0.6, seed=1, learner={"inner_steps": 1}, **tested),
+        trial("confirm", 1, 0.5, seed=1, learner={"inner_steps": 2}, **tested),
+    ])  # fmt: skip
+    (figure,) = (figure for figure in build(of).figures if figure.name == "confirmed")
+    (legend,) = figure.drawing.legends
+    assert "validation, single seed" in [text.get_text() for text in legend.get_texts()]
+
+
+def test_memory_that_does_not_grow_is_found_not_to(page: Page) -> None:
+    memory = section(page, "Memory against K")
+    assert "does not grow from K = 1 to 20" in memory.finding
+    (found,) = tables(memory)
+    row = dict(zip(found.columns, found.rows[0], strict=True))
+    assert row["90 % interval"] == "0.0% to 0.0%"
+
+
+def test_heads_are_told_apart_in_the_figure_of_memory() -> None:
+    of = sweep([
+        trial("grid", n, 0.5, learner={"inner_steps": k, "head": head})
+        for n, (k, head) in enumerate((k, head) for k in (1, 5) for head in ("linear", "mlp"))
+    ])  # fmt: skip
+    (figure,) = (figure for figure in build(of).figures if figure.name == "memory_against_k")
+    named = [text.get_text() for text in figure.drawing.legends[0].get_texts()]
+    assert named == ["memory_reduced, linear head", "memory_reduced, mlp head"]
+
+
+def test_the_only_config_on_the_front_is_the_best_of_those_with_a_peak() -> None:
+    trials = [trial("search", 0, 0.5), trial("search", 1, 0.6, peak_memory_bytes=None)]
+    for some, said in (
+        (trials[:1], "One config is best in both: 50.00%"),
+        (trials, "One config of those with a measured peak is best in both: 50.00%"),
+    ):
+        finding = section(build(sweep(some)), "Quality against memory").finding
+        assert finding.startswith(said)
+
+
+def test_large_peaks_in_a_table_of_cells_have_no_exponents() -> None:
+    of = sweep([
+        trial("grid", 2 * seed + n, 0.5, seed=seed, learner={"inner_steps": k},
+              peak_memory_bytes=(12_000 + 300 * seed) * MIB)
+        for seed in range(2) for n, k in enumerate((1, 5))
+    ])  # fmt: skip
+    memory = tables(section(build(of), "Grid"))[1]
+    # Half of 300 times Student's t with one degree of freedom, 12.706.
+    assert memory.rows[0][1] == "12150 ± 1906"
+
+
+def test_a_grid_says_how_many_seeds_a_difference_is_from() -> None:
+    cells = [
+        trial("grid", 2 * seed + n, 0.5 + 0.1 * n, seed=seed, learner={"inner_steps": k})
+        for seed in range(2) for n, k in enumerate((1, 5))
+    ]  # fmt: skip
+    lost = dataclasses.replace(cells[-1], status="diverged", value=None)
+    finding = section(build(sweep([*cells[:-1], lost])), "Grid").finding
+    assert "2 training seeds." in finding
+    assert "(from one seed: no interval;" in finding
+
+
+def test_the_grid_names_what_moves_most(page: Page) -> None:
+    grid = section(page, "Grid")
+    assert "3 inner_steps × 2 inner_lr, 2 training seeds" in grid.finding
+    assert "inner_lr moves accuracy most: it is 10 ± " in grid.finding
+    assert "points higher at 1 than at 0.1 (95 % interval over 2 seeds;" in grid.finding
+    quality = tables(grid)[0]
+    assert [row[0] for row in quality.rows] == ["K = 1", "K = 5", "K = 20"]
+    assert quality.rows[0][1].endswith("(inner_lr 1)")
+
+
+def test_the_page_can_be_drawn_again_from_its_own_trials(written: Path, tmp_path: Path) -> None:
+    again = read_trials(written / "trials.csv")
+    report.write(build(again), again, tmp_path)
+    for path in written.rglob("*.*"):
+        assert (tmp_path / path.relative_to(written)).read_bytes() == path.read_bytes()
+
+
+def test_what_is_drawn_is_in_the_data(written: Path) -> None:
+    with (written / "data" / "pareto.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["trial"] for row in rows] == [trial.run_name for trial in whole_sweep().complete]
+
+
+def test_sensitivity_can_be_asked_of_a_part_of_the_space() -> None:
+    of = only("explore")
+    inside = [t for t in of.trials if t.config.learner.inner_lr <= 1.0]
+    found = sensitivity.section(of, {"inner_lr": (0.03, 1.0)})
+    assert found
+    counted = f"Within inner_lr 0.03 to 1 ({len(inside)} of {len(of.trials)} trials"
+    assert found.finding.startswith(f"{counted} of stage explore): validation accuracy")
+    part = dataclasses.replace(
+        of, trials=tuple(inside), settings={"explore": {"space": {**SPACE, "inner_lr":
+            {"low": 0.03, "high": 1.0, "log": True}}}}
+    )  # fmt: skip
+    alone = sensitivity.section(part, {})
+    assert alone
+    assert tables(found) == tables(alone)
+    assert alone.finding.lower() in found.finding.lower()
+
+
+def test_a_random_search_is_spoken_of_where_one_is_known() -> None:
+    for stages, known in ((["explore", "search"], True), (["search"], False)):
+        found = search.section(only(*stages))
+        assert found
+        assert ("Beside it a random search" in words(found)) == known
+
+
+def test_only_a_random_search_that_is_drawn_is_in_the_words_beside_a_figure() -> None:
+    for stages, drawn in ((["explore", "search"], True), (["search"], False)):
+        found = search.section(only(*stages))
+        assert found
+        alts = [figure.alt for figure in Page("", "", [found], "").figures]
+        assert len(alts) == 2
+        assert all(("random search" in alt) == drawn for alt in alts)
+
+
+def test_ends_of_the_space_are_spoken_of_where_it_has_some() -> None:
+    inside = trial("search", 0, 0.5, learner={"inner_lr": 0.3, "inner_steps": 1})
+    ranges = {name: SPACE[name] for name in ("inner_lr", "inner_steps")}
+    # One step of K = 1 is at an end, of which the learner has something beyond: none.
+    found = words(section(build(sweep([inside], {"inner_lr": SPACE["inner_lr"]})), "Search"))
+    assert "No end of the space that could be widened is near the best config." in found
+    assert "inner_steps 1 is at the lower end" in words(
+        section(build(sweep([inside], ranges)), "Search")
+    )
+    choices = words(section(build(sweep([inside], {"norm": ["batch", "group"]})), "Search"))
+    assert "end of the space" not in choices
+
+
+def tuned_sweep() -> Sweep:
+    """A grid whose cells were tuned before, by trials with a fifth of the budget."""
+    rates = {1: 1.0, 5: 0.3, 20: 0.1}
+    tried = [
+        trial("tune", n, 0.6 - 0.1 * (lr != rates[k]), tasks=20,
+              learner={"inner_steps": k, "inner_lr": lr})
+        for n, (k, lr) in enumerate((k, lr) for k in rates for lr in rates.values())
+    ]  # fmt: skip
+    cells = [
+        trial("grid", 3 * seed + n, 0.6 + 0.01 * n + 0.001 * seed, seed=seed + 1,
+              learner={"inner_steps": k, "inner_lr": lr})
+        for seed in range(2)
+        for n, (k, lr) in enumerate(rates.items())
+    ]  # fmt: skip
+    settings = {
+        "tuned": {"inner_lr": list(rates.values())},
+        "tuning": {"iterations": None, "tasks": 20},
+    }
+    return dataclasses.replace(sweep([*tried, *cells]), settings={"grid": settings})
+
+
+def test_a_tuned_grid_says_what_its_cells_were_tuned_to(tmp_path: Path) -> None:
+    found = build(tuned_sweep())
+    grid = section(found, "Grid")
+    assert grid.finding.startswith(
+        "3 inner_steps, 2 training seeds. inner_steps moves accuracy most"
+    )
+    said = words(grid)
+    assert "inner_lr of 1, 0.3, 0.1, by 9 trials of stage tune of 20 tasks each" in said
+    assert "too good" not in said
+    (quality, *_) = tables(grid)
+    assert [row[1].rpartition(" (")[2] for row in quality.rows] == [
+        "inner_lr 1)", "inner_lr 0.3)", "inner_lr 0.1)",
+    ]  # fmt: skip
+    assert "does not grow" in section(found, "Memory against K").finding
+    first = section(found, "What was run").blocks[0]
+    assert "A trial trains on 100 tasks and is validated on 50 tasks, the same for all" in first
+    assert "A trial of stage tune trains on 20 tasks and is validated on 50 tasks." in first
+    report.write(found, tuned_sweep(), tmp_path)
+    report.write(build(read_trials(tmp_path / "trials.csv")), tuned_sweep(), tmp_path / "again")
+    again = (tmp_path / "again" / "report.html").read_bytes()
+    assert again == (tmp_path / "report.html").read_bytes()
+
+
+def algorithms_sweep(*widths: int) -> Sweep:
+    """K × N of Algorithm 1 beside an unrolled algorithm that has no N, one seed."""
+    cells = [(k, {"algorithm": "memory_reduced", "cg_steps": n}) for k in (1, 5) for n in (1, 20)]
+    cells += [(k, {"algorithm": "anil"}) for k in (5, 20)]
+    return sweep([
+        trial("grid", len(widths) * index + w, 0.5 + 0.01 * index,
+              learner={"inner_steps": k, "filters": width, **learner})
+        for w, width in enumerate(widths)
+        for index, (k, learner) in enumerate(cells)
+    ])  # fmt: skip
+
+
+def test_algorithms_without_n_stand_beside_k_by_n() -> None:
+    grid = section(build(algorithms_sweep(8)), "Grid")
+    (quality, *others) = tables(grid)
+    assert len(others) == 2  # memory and time
+    assert quality.columns == [
+        "K",
+        "memory_reduced, N = 1",
+        "memory_reduced, N = 20",
+        "anil",
+    ]
+    assert quality.rows == [
+        ["K = 1", "50", "51", "–"],
+        ["K = 5", "52", "53", "54"],
+        ["K = 20", "–", "–", "55"],
+    ]
+    assert "one training seed" in quality.caption
+    assert "(from one seed: no interval" in grid.finding
+    assert "step sizes" not in quality.caption
+
+
+def test_what_does_not_fit_beside_each_other_stands_below() -> None:
+    found = tables(section(build(algorithms_sweep(8, 16, 32)), "Grid"))
+    assert len(found) == 3 * 6
+    assert found[0].columns == ["K", "N = 1", "N = 20"]
+    assert "memory_reduced, filters 8" in found[0].caption
+
+
+def of_two_algorithms(lost: str) -> Sweep:
+    """An explore stage with a dimension that one of its algorithms is without; `lost` diverged."""
+    space = {
+        "algorithm": ["anil", "memory_reduced"],
+        "cg_steps": {"low": 1, "high": 20},
+        "task_batch": {"low": 2, "high": 32},
+    }
+    return sweep([
+        trial("explore", n, 0.5 + 0.01 * n, status="diverged" if algorithm == lost else "complete",
+              learner={"algorithm": algorithm, "cg_steps": 1 + n % 20, "task_batch": 2 + n},
+              peak_memory_bytes=(2 + n) * MIB)
+        for n, algorithm in enumerate(space["algorithm"] * 11)
+    ], space)  # fmt: skip
+
+
+def test_of_the_method_only_what_was_done_is_said() -> None:
+    def said(of: Sweep) -> str:
+        found = sensitivity.section(of, {})
+        assert found
+        return words(found)
+
+    fitted = said(only("explore"))
+    assert "how far a loop moves (inner_lr times inner_steps), is fitted" in fitted
+    assert "Trials of explore without a validation accuracy: 1 diverged, 1 out of memory." in fitted
+    assert "whole space" not in fitted
+    no_distance = said(of_two_algorithms(lost="memory_reduced"))
+    assert "A Gaussian process of the dimensions is fitted" in no_distance
+    too_few = said(sweep([trial("explore", 0, 0.5)], SPACE))
+    assert "fitted" not in too_few
+
+
+def test_a_part_of_no_space_is_refused_without_explore_too() -> None:
+    with pytest.raises(InputError, match="--within nonsense"):
+        build(only("search"), within={"nonsense": (1.0, 2.0)})
+
+
+def only(*stages: str) -> Sweep:
+    of = whole_sweep()
+    return dataclasses.replace(of, trials=of.of(*stages))
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(
+    "of",
+    [
+        only("search"),
+        only("grid"),
+        only("confirm"),
+        sweep([trial("explore", 0, 0.5)], SPACE),
+        sweep([trial("explore", 0, None, status="diverged")], SPACE),
+        sweep([trial("explore", 0, None, status="running")], SPACE),
+        sweep([trial("search", 0, 0.5, peak_memory_bytes=None, seconds_per_step=None)], SPACE),
+        sweep([trial("confirm", 0, 0.5, test_value=0.5, test_interval=0.1)], SPACE),
+        sweep([trial("explore", n, 0.5, hardware=None, commit=None, threads=None, seconds=None)
+               for n in range(11)], SPACE),
+        sweep([trial("explore", n, 3.0 + n, data=DataConfig(name="sinusoid", ways=1),
+                     learner={"backbone": "mlp", "inner_lr": 0.1 * (n + 1)}) for n in range(11)],
+              {"inner_lr": SPACE["inner_lr"]}),
+        sweep([trial("explore", n, 0.5 + 0.01 * n, gpus=0.25) for n in range(3)]),
+        of_two_algorithms(lost="memory_reduced"),
+    ],
+)  # fmt: skip
+def test_whatever_a_sweep_lacks_there_is_a_page(of: Sweep, tmp_path: Path) -> None:
+    found = build(of)
+    report.write(found, of, tmp_path)
+    assert (tmp_path / "report.html").stat().st_size > 5000
+    assert not any(
+        "None" in words(section) or "nan" in words(section) for section in found.sections
+    )
+
+
+def test_a_sweep_without_trials_is_refused() -> None:
+    with pytest.raises(InputError, match="has no trials"):
+        build(sweep([]))

@@ -1,0 +1,116 @@
+"""Commands that are asked to stop, as processes of their own."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+from memmeta import checkpoint
+from tests import ROOT
+from tests.interrupts import heed_signals
+from tests.memmeta.test_command_line import TINY
+
+SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
+LONG = TINY | {"training": {"iterations": 10**6, "evaluations": 10**4, "val_tasks": 6}}
+
+
+def start(script: str, *words: object, preexec=heed_signals) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-u", *script.split(), *map(str, words)],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=preexec,
+    )
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_training_that_is_asked_to_stop_saves_the_run_between_two_steps(
+    data_root, tmp_path, number
+):
+    config, saved = tmp_path / "long.yaml", tmp_path / "run.pt"
+    config.write_text(yaml.safe_dump(LONG))
+    words = ["train", config, "--data-root", data_root, "--out", saved, "--threads", 1]
+    process = start("-m memmeta", *words)
+    try:
+        assert process.stdout.readline().startswith("step    100")
+        time.sleep(0.3)
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 128 + number, output
+    assert output.splitlines()[-1] == f"stopped by {SIGNALS[number]}"
+    assert "Traceback" not in output
+    steps = checkpoint.load(saved).state["iteration"]
+    assert steps > 100
+    process = start("-m memmeta", *words)
+    try:
+        assert f"step {steps}" in process.stdout.readline()
+    finally:
+        process.kill()
+        process.communicate()
+
+
+WORK = """
+import sys, time, click
+from memmeta.command_line import run_command
+from memmeta.system.stopping import postponed
+
+@click.command()
+@click.argument("kind")
+def main(kind):
+    if kind == "plain":
+        print("at work", flush=True)
+        time.sleep(60)
+    with postponed(2) as stop:
+        print("at work", flush=True)
+        while kind == "deaf" or not stop.requested:
+            time.sleep(0.01)
+        print("saved", flush=True)
+        raise KeyboardInterrupt
+
+run_command(main)
+"""
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("kind", ["plain", "saves", "deaf"])
+def test_every_command_stops_within_its_time_and_says_by_what(tmp_path, kind, number):
+    script = tmp_path / "work.py"
+    script.write_text(WORK)
+    process = start(str(script), kind)
+    try:
+        assert process.stdout.readline() == "at work\n"
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 128 + number
+    said = ["saved"] if kind == "saves" else []
+    assert output.split("\n") == [*said, "", f"stopped by {SIGNALS[number]}", ""]
+
+
+def ignore_all() -> None:
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def test_what_a_process_was_started_to_ignore_it_ignores(tmp_path):
+    script = tmp_path / "work.py"
+    script.write_text(WORK.replace("time.sleep(60)", "time.sleep(1); sys.exit(3)"))
+    process = start(str(script), "plain", preexec=ignore_all)
+    try:
+        assert process.stdout.readline() == "at work\n"
+        for number in SIGNALS:
+            process.send_signal(number)
+        process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 3

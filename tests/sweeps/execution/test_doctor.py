@@ -1,0 +1,119 @@
+"""`python -m sweeps doctor`, on this machine and on real Ray clusters."""
+
+import os
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+
+import pytest
+from mlflow import MlflowClient
+from ray.cluster_utils import Cluster
+
+from memmeta.system import provenance
+from sweeps.engine.execution.doctor import _data as checks_of_data
+from sweeps.engine.execution.doctor import _tracking
+from sweeps.engine.stores.store import default_uri
+from tests import ROOT
+
+
+def doctor(*options, address="local", python_path="") -> tuple[int, str]:
+    """Exit code, and the output with what was wrapped in one line again."""
+    environment = {"RAY_ADDRESS": address, "PYTHONPATH": python_path, "COLUMNS": "400"}
+    command = [sys.executable, "-m", "sweeps", "doctor", *map(str, options)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, env=os.environ | environment
+    )
+    assert "Traceback" not in done.stdout + done.stderr
+    return done.returncode, done.stdout
+
+
+def line(output: str, name: str) -> tuple[str, str]:
+    """State and text of the first check of that name."""
+    found = re.search(rf"^ *(\w+) +{re.escape(name)} +(.*?) *$", output, re.MULTILINE)
+    assert found, output
+    return found[1], found[2]
+
+
+@pytest.mark.slow
+def test_a_store_that_is_locked_is_no_failure(tmp_path, empty_store):
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        check = _tracking(default_uri(tmp_path))
+    assert (check.state, "database is locked" in check.text) == ("warning", True)
+
+
+@pytest.mark.slow
+def test_a_machine_that_has_all_is_ok_and_nothing_is_made(tmp_path, data_root):
+    storage = tmp_path / "runs"
+    code, output = doctor("--data-root", data_root, "--storage", storage)
+    assert code == 0, output
+    assert line(output, "commit") == ("ok", provenance.commit())
+    for name in ("memmeta", "Python", "torch", "ray", "optuna", "mlflow", "GPUs"):
+        assert line(output, name)[0] == "ok"
+    assert line(output, "storage")[1].startswith(f"{storage}: can be written, ")
+    assert "glyphs, sinusoid; not there: cifar_fs" in line(output, "data")[1]
+    assert "made by the first sweep" in line(output, "tracking")[1]
+    assert "a sweep uses this machine alone" in line(output, "cluster")[1]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_what_is_wrong_fails_its_line_and_the_command(tmp_path):
+    database = tmp_path / "notes.db"
+    database.write_text("shopping: bread\n" * 100)
+    options = ("--storage", database / "runs", "--tracking-uri", f"sqlite:///{database}")
+    code, output = doctor(*options, address="127.0.0.1:1")
+    assert code == 1
+    assert line(output, "storage")[0] == "failed"
+    assert line(output, "storage")[1].startswith(f"{database / 'runs'}: cannot be written (")
+    assert line(output, "tracking")[0] == "failed"
+    assert line(output, "cluster")[0] == "failed"
+    assert "no Ray cluster to use" in line(output, "cluster")[1]
+    assert list(tmp_path.iterdir()) == [database]
+
+
+def test_data_is_ok_where_a_trial_could_load_it(tmp_path, data_root):
+    shutil.copytree(data_root / "cache", tmp_path / "cache")
+    (tmp_path / "omniglot-py").mkdir()
+    for part in ("background", "evaluation"):
+        (tmp_path / "omniglot-py" / f"images_{part}.zip").write_text("<html>Sign in</html>")
+    before = sorted(tmp_path.rglob("*"))
+    checks = {check.name: check for check in checks_of_data(tmp_path, None)}
+    assert checks["data"].state == "ok"
+    assert ": glyphs, sinusoid; not there: cifar_fs" in checks["data"].text
+    assert checks["data omniglot"].state == "failed"
+    assert "images_background.zip: a web page, not a zip file" in checks["data omniglot"].text
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_cache_that_cannot_be_made_is_no_ok(tmp_path):
+    (tmp_path / "file").touch()
+    checks = {check.name: check for check in checks_of_data(tmp_path, tmp_path / "file")}
+    assert checks["data glyphs"].state == "failed"
+    assert "the cache cannot be written" in checks["data glyphs"].text
+
+
+@pytest.mark.faults
+def test_a_cluster_is_looked_at_node_by_node(tmp_path, data_root):
+    MlflowClient(default_uri(tmp_path)).create_experiment("there")
+    size = {"object_store_memory": 80 * 2**20}
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **size})
+    try:
+        cluster.add_node(num_cpus=1, num_gpus=1, **size)
+        options = ("--data-root", data_root, "--storage", tmp_path / "[b]" / "runs")
+        options += ("--tracking-uri", default_uri(tmp_path))
+        address = cluster.address
+        code, output = doctor(*options, address=address)
+    finally:
+        cluster.shutdown()
+    assert line(output, "tracking") == ("ok", f"{default_uri(tmp_path)}: can be read")
+    assert line(output, "cluster") == ("ok", f"{address}: 2 nodes, 1 CPUs, 1 GPUs")
+    assert output.count("same versions, code and storage") == 2, output
+    # No node has such a card: it is claimed.
+    assert code == 1
+    assert output.count("GPUs: none; Ray has 1 that PyTorch cannot use") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]

@@ -1,0 +1,248 @@
+"""What nodes are asked before they get trials, on real Ray clusters."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import ray
+from ray import tune
+from ray.cluster_utils import Cluster
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from rich.console import Console
+
+from memmeta import data
+from memmeta.errors import InputError
+from sweeps.engine.execution import cluster, preflight
+from sweeps.engine.execution.preflight import Question, check_nodes, guarded, marked, software
+from sweeps.engine.execution.trainable import MetaTrainable
+from sweeps.engine.ledger.folder import SweepFolder
+from sweeps.engine.ledger.ledger import Ledger
+from tests import ROOT
+from tests.sweeps.tiny import STUDY
+
+LATE_NODE = Path(__file__).with_name("late_node.py")
+RAY = Path(sys.executable).with_name("ray")
+SIZE = {"object_store_memory": 80 * 2**20}
+
+
+def other_code(folder: Path) -> Path:
+    """A copy of the packages that differs in a comment."""
+    for package in ("memmeta", "sweeps"):
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("*.pyc"))
+    with (folder / "memmeta" / "losses.py").open("a") as file:
+        file.write("# edited\n")
+    return folder
+
+
+def no_code(folder: Path) -> Path:
+    """Packages that cannot be imported."""
+    (folder / "sweeps").mkdir(parents=True)
+    (folder / "sweeps" / "__init__.py").write_text("raise ImportError('nothing here')\n")
+    return folder
+
+
+def question(marker: Path, data_root: Path, **changes) -> Question:
+    digest = data.load("glyphs", data_root).digest
+    asked = Question(software(), marker, "glyphs", digest, data_root)
+    return asked._replace(**changes)
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory):
+    """A head without CPUs, and three nodes, two of which have other code or none."""
+    folder = tmp_path_factory.mktemp("code")
+    paths = {"other": other_code(folder / "other"), "none": no_code(folder / "none")}
+    running = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **SIZE})
+    try:
+        added = {"head": running.head_node, "good": running.add_node(num_cpus=1, **SIZE)}
+        for name, path in paths.items():
+            search = {"PYTHONPATH": str(path)}
+            added[name] = running.add_node(num_cpus=1, env_vars=search, **SIZE)
+        with pytest.MonkeyPatch.context() as patch:
+            # Ray has workers search the driver's folder first.
+            patch.chdir(folder)
+            with cluster.connected(running.address):
+                yield {name: node.node_id for name, node in added.items()}
+    finally:
+        running.shutdown()
+
+
+@pytest.mark.faults
+@pytest.mark.usefixtures("nodes")
+def test_every_node_with_which_something_is_wrong_is_a_line(tmp_path, data_root):
+    console = Console(quiet=True)
+    with marked(tmp_path) as marker, pytest.raises(InputError) as raised:
+        check_nodes(console, question(marker, data_root), cpus=1)
+    title, *lines = raised.value.message.splitlines()
+    assert title == "not started, since trials would fail or differ:"
+    assert len(lines) == 2
+    assert all(re.match(r"node \d+\.\d+\.\d+\.\d+: ", line) for line in lines)
+    assert sum("the code does not run there (ImportError: nothing here)" in x for x in lines) == 1
+    ours = preflight.code_digest()
+    assert sum("memmeta's code is " in x and f"the driver's is {ours}" in x for x in lines) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.faults
+def test_data_is_asked_of_the_nodes_that_run_trials(nodes, tmp_path, data_root, monkeypatch):
+    sound = [n for n in cluster.alive_nodes() if n["NodeID"] in (nodes["head"], nodes["good"])]
+    assert len(sound) == 2
+    monkeypatch.setattr(preflight, "alive_nodes", lambda: sound)
+    console = Console(quiet=True)
+    with marked(tmp_path) as marker:
+        asked = question(marker, data_root)
+        check_nodes(console, asked, cpus=1)
+        with pytest.raises(InputError) as raised:
+            check_nodes(console, asked._replace(dataset="miniimagenet"), cpus=1)
+    lines = raised.value.message.splitlines()
+    assert len(lines) == 2
+    assert "miniimagenet: no data found" in lines[1]
+
+
+@pytest.mark.faults
+@pytest.mark.usefixtures("nodes")
+def test_a_node_with_storage_of_its_own_is_a_line(tmp_path, data_root, monkeypatch):
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode:
+        pytest.skip("only root can give a node a file system of its own")
+    storage = tmp_path / "storage"
+    storage.mkdir()
+    known = {node["NodeID"] for node in ray.nodes()}
+    address = ray.get_runtime_context().gcs_address
+    start = f"{RAY} start --address={address} --num-cpus=1 --block"
+    process = subprocess.Popen(
+        [
+            "unshare",
+            "--mount",
+            "sh",
+            "-c",
+            f"mount -t tmpfs tmpfs {storage} && exec {start}",
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not (new := [n for n in cluster.alive_nodes() if n["NodeID"] not in known]):
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        monkeypatch.setattr(preflight, "alive_nodes", lambda: new)
+        with marked(storage) as marker, pytest.raises(InputError) as raised:
+            check_nodes(Console(quiet=True), question(marker, data_root), cpus=1)
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait()
+    _, line = raised.value.message.splitlines()
+    assert line.endswith(f"{storage} is not the driver's folder: it has to be shared (--storage)")
+
+
+@pytest.mark.parametrize(
+    ("types", "come"),
+    [
+        ("{gpu: {resources: {CPU: 4, GPU: 1}, max_workers: 8}}", True),
+        ("{cpu: {resources: {CPU: 4}}, gpu: {resources: {GPU: 4}}}", True),
+        ("{gpu: {resources: {GPU: 1}, max_workers: 0}, cpu: {resources: {CPU: 4}}}", False),
+        ("{local.cluster.node: {node_config: {}}}", False),
+        ("", False),
+    ],
+)
+def test_the_yaml_on_the_head_says_whether_gpus_are_to_come(types, come, tmp_path, monkeypatch):
+    path = tmp_path / "ray_bootstrap_config.yaml"
+    monkeypatch.setattr(cluster, "_BOOTSTRAP", path)
+    assert not cluster._types_with_gpus()
+    path.write_text(f"available_node_types: {types}\n")
+    assert cluster._types_with_gpus() == come
+
+
+def test_another_data_set_of_the_same_name_is_said(tmp_path, data_root):
+    asked = question(tmp_path, data_root, digest="0")
+    assert preflight._data_problems(asked) == [f"{data_root}: another glyphs than the driver's"]
+
+
+@pytest.mark.faults
+def test_a_sweep_waits_for_a_machine_and_says_so(sweep):
+    code, output = sweep.run(script=LATE_NODE)
+    assert code == 0, output
+    assert "waiting for a machine with 1 CPU: the cluster starts machines" in output
+    assert "checking storage, versions and data of nodes: 2" in output
+    assert output.count(" %   (") + output.count(" %\n") >= 4
+    assert list(sweep.storage.glob("*/.nodes-*")) == []
+
+
+@pytest.mark.faults
+def test_nothing_runs_where_the_code_is_another(sweep, tmp_path):
+    sweep.environment["LATE_PYTHONPATH"] = str(other_code(tmp_path / "other"))
+    code, output = sweep.run(script=LATE_NODE)
+    assert code == 2, output
+    assert "memmeta's code is" in output
+    assert "Traceback" not in output
+    assert not list(sweep.storage.glob("*/checkpoints/*"))
+
+
+@pytest.mark.faults
+def test_ctrl_c_ends_the_waiting(sweep):
+    sweep.environment["LATE_SECONDS"] = "600"
+    process = sweep.start(script=LATE_NODE)
+    for line in process.stdout:
+        if line.startswith("waiting for"):
+            break
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert output.splitlines()[-1] == "stopped by Ctrl-C"
+    assert "Traceback" not in output
+
+
+@pytest.mark.faults
+def test_a_machine_that_is_too_small_is_said_at_once(sweep):
+    code, output = sweep.run("--cpus-per-trial", "1000")
+    assert code == 2, output
+    assert "--cpus-per-trial 1000: this machine has" in output
+    # Nothing is left that another study of this name, or the UI, would show or trip over.
+    (folder,) = sweep.storage.glob("tiny-*")
+    assert Ledger(STUDY, 0, folder).settings == {}
+    assert not (sweep.storage / "mlflow.db").exists()
+
+
+@pytest.mark.faults
+def test_a_node_that_joins_later_is_asked_before_it_trains(nodes, tmp_path, data_root):
+    folder = tmp_path / "sweep"
+    folder.mkdir()
+    with marked(folder) as marker:
+        asked = question(marker, data_root)
+        edited = asked._replace(software=asked.software | {"memmeta's code": "synced since"})
+        other = asked._replace(software=asked.software | {"torch": "0"})
+        gone = asked._replace(marker=folder / "elsewhere")
+        for expected, said in ((edited, None), (other, "torch is"), (gone, "has to be shared")):
+            result = ray.get(_first_step(nodes["good"], expected))
+            if said is None:
+                assert result == {"status": "complete"}
+            else:
+                assert result["status"] == "failed"
+                assert "\n" not in result["message"]
+                assert said in result["message"]
+
+
+def _first_step(node: str, asked: Question):
+    there = NodeAffinitySchedulingStrategy(node, soft=False)
+    config = {
+        "run": STUDY.run_config({}, seed=0).model_dump(),
+        "resources": {"CPU": 1},
+        **dict.fromkeys(("test", "predicted", "reserved", "overhead"), 0),
+    }
+
+    class Trial(MetaTrainable):
+        def step(self):
+            return {"status": "complete"}
+
+    def step():
+        places = {"data_root": asked.data_root, "folder": SweepFolder(Path(), "")}
+        return tune.with_parameters(guarded(Trial, asked), **places)(config).step()
+
+    return ray.remote(step).options(num_cpus=0, scheduling_strategy=there).remote()

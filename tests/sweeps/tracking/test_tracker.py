@@ -1,0 +1,454 @@
+"""What MLflow is told, through servers that die and drivers that are killed."""
+
+import json
+import shutil
+import sqlite3
+import time
+from contextlib import closing
+
+import pytest
+from mlflow import MlflowClient
+
+from memmeta.errors import InputError
+from sweeps.engine.stores import artifacts
+from sweeps.engine.stores.store import default_uri
+from sweeps.engine.study.outcome import TAGS
+from sweeps.engine.tracking import tracker as tracking
+from sweeps.engine.tracking.tracker import Tracker
+from tests.mlflow_server import MlflowServer
+from tests.sweeps.ledger.test_ledger import STUDY, open_ledger
+
+NAME = STUDY.sweep_name(0)
+
+
+@pytest.fixture(autouse=True)
+def no_workers_to_wait_for(monkeypatch):
+    monkeypatch.setattr(tracking, "_HEAD_START", 0.0)
+
+
+def told(values, status="running", step=0):
+    """What a trial says that was validated so often, with these accuracies."""
+    reports = [
+        {"step": 10 * number, "time": 1000.0 + number, "metrics": {"val_accuracy": value}}
+        for number, value in enumerate(values, 1)
+    ]
+    return {
+        "status": status,
+        "step": step or 10 * len(values),
+        "metrics": reports[-1]["metrics"] if reports else {},
+        "reports": reports,
+        "peak_memory_bytes": 2**20,
+        "predicted_memory_bytes": 2**20,
+        "reserved_memory_bytes": 2**22,
+        "seconds_per_step": 0.5,
+        "seconds": 5.0,
+        "commit": "c",
+        "hardware": "h",
+        "threads": 1,
+        "data_digest": "d",
+    }
+
+
+def open_tracker(ledger, uri, tmp_path):
+    return Tracker(ledger, NAME, uri, STUDY.name, tmp_path / "artifacts")
+
+
+def store(uri):
+    """Name to status, status of the trial, and accuracies, of every trial's run."""
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(STUDY.name)
+    runs = client.search_runs([experiment.experiment_id], f"tags.`{TAGS.kind}` = 'trial'")
+    assert len({run.info.run_name for run in runs}) == len(runs)
+    return {
+        run.info.run_name: (
+            run.info.status,
+            run.data.tags[TAGS.status],
+            [m.value for m in client.get_metric_history(run.info.run_id, "val_accuracy")],
+        )
+        for run in runs
+    }
+
+
+def begin(ledger, tracker, index):
+    ticket = ledger.begin("explore", index, {"inner_lr": 0.1 + index}, 0)
+    tracker.send(ledger.entry(ticket.place))
+    return ticket
+
+
+def test_a_trial_is_written_report_by_report(tmp_path):
+    uri = default_uri(tmp_path)
+    ledger = open_ledger(tmp_path)
+    tracker = open_tracker(ledger, uri, tmp_path)
+    ticket = begin(ledger, tracker, 0)
+    for values in ([0.3], [0.3, 0.4]):
+        tracker.send(ledger.report(ticket, told(values)))
+    tracker.send(ledger.report(ticket, told([0.3, 0.4, 0.5], "complete")))
+    assert tracker.close(ledger.entries(), True, {"val_accuracy": 0.5}) is None
+    assert store(uri) == {"explore 000": ("FINISHED", "complete", [0.3, 0.4, 0.5])}
+
+
+def test_what_a_killed_driver_did_not_send_is_sent_by_the_next(tmp_path):
+    uri = default_uri(tmp_path)
+    ledger = open_ledger(tmp_path)
+    tracker = open_tracker(ledger, uri, tmp_path)
+    for index in range(3):
+        begin(ledger, tracker, index)
+    while tracker._waiting or len(tracker._sent) < 3:
+        time.sleep(0.01)
+    # From here on the driver is dead to MLflow, and then to the ledger.
+    tickets = list(ledger._live.values())
+    ledger.report(tickets[0], told([0.3, 0.4], "complete"))
+    ledger.report(tickets[1], told([0.7]))
+    assert {status for status, _, _ in store(uri).values()} == {"RUNNING"}
+    ledger = open_ledger(tmp_path)
+    tracker = open_tracker(ledger, uri, tmp_path)
+    assert tracker.close(ledger.entries(), False, {}) is None
+    assert store(uri) == {
+        "explore 000": ("FINISHED", "complete", [0.3, 0.4]),
+        "explore 001": ("KILLED", "interrupted", [0.7]),
+        "explore 002": ("KILLED", "interrupted", []),
+    }
+
+
+def test_writing_twice_leaves_what_writing_once_leaves(tmp_path):
+    uri = default_uri(tmp_path)
+    ledger = open_ledger(tmp_path)
+    tracker = open_tracker(ledger, uri, tmp_path)
+    ticket = begin(ledger, tracker, 0)
+    tracker.send(ledger.report(ticket, told([0.3, 0.4], "complete")))
+    tracker.close(ledger.entries(), True, {})
+    once = store(uri)
+    # As if the driver had been killed before it took note of what it had written.
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(STUDY.name)
+    (run,) = client.search_runs([experiment.experiment_id], f"tags.`{TAGS.kind}` = 'trial'")
+    client.set_tag(run.info.run_id, TAGS.reports, "0")
+    client.update_run(run.info.run_id, status="RUNNING")
+    ledger = open_ledger(tmp_path)
+    assert open_tracker(ledger, uri, tmp_path).close(ledger.entries(), True, {}) is None
+    assert store(uri) == once
+
+
+def test_a_trial_that_ends_well_says_nothing_of_how_it_failed_before(tmp_path):
+    uri = default_uri(tmp_path)
+    ledger = open_ledger(tmp_path)
+    tracker = open_tracker(ledger, uri, tmp_path)
+    ticket = begin(ledger, tracker, 0)
+    tracker.send(ledger.report(ticket, told([0.3], "failed") | {"message": "a bug"}))
+    tracker.close(ledger.entries(), False, {})
+    ledger = open_ledger(tmp_path)
+    tracker = open_tracker(ledger, uri, tmp_path)
+    ticket = begin(ledger, tracker, 0)
+    tracker.send(ledger.report(ticket, told([0.3, 0.4], "complete")))
+    tracker.close(ledger.entries(), True, {})
+    assert store(uri) == {"explore 000": ("FINISHED", "complete", [0.3, 0.4])}
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(STUDY.name)
+    (run,) = client.search_runs([experiment.experiment_id], f"tags.`{TAGS.kind}` = 'trial'")
+    assert run.data.tags[TAGS.message] == ""
+
+
+@pytest.mark.faults
+def test_metrics_of_an_outage_are_kept_and_sent_later(tmp_path, monkeypatch):
+    monkeypatch.setattr(tracking, "_LONGEST_PAUSE", 0.5)
+    ledger = open_ledger(tmp_path)
+    with MlflowServer(tmp_path) as server:
+        tracker = open_tracker(ledger, server.address, tmp_path)
+        first = begin(ledger, tracker, 0)
+        tracker.send(ledger.report(first, told([0.3])))
+        while tracker._waiting or first.place not in tracker._sent:
+            time.sleep(0.01)
+        server.kill()
+        begun = time.monotonic()
+        tracker.send(ledger.report(first, told([0.3, 0.4])))
+        second = begin(ledger, tracker, 1)
+        tracker.send(ledger.report(second, told([0.6], "complete")))
+        assert time.monotonic() - begun < 1  # the sweep does not wait for it
+        time.sleep(3)
+        server.start()
+        tracker.send(ledger.report(first, told([0.3, 0.4, 0.5], "complete")))
+        assert tracker.close(ledger.entries(), True, {}) is None
+        assert store(server.address) == {
+            "explore 000": ("FINISHED", "complete", [0.3, 0.4, 0.5]),
+            "explore 001": ("FINISHED", "complete", [0.6]),
+        }
+
+
+@pytest.mark.faults
+def test_a_server_that_stays_away_is_said_and_the_next_start_sends(tmp_path, monkeypatch):
+    monkeypatch.setattr(tracking, "_PATIENCE", 1.0)
+    ledger = open_ledger(tmp_path)
+    with MlflowServer(tmp_path) as server:
+        tracker = open_tracker(ledger, server.address, tmp_path)
+        ticket = begin(ledger, tracker, 0)
+        while tracker._waiting or ticket.place not in tracker._sent:
+            time.sleep(0.01)
+        server.kill()
+        tracker.send(ledger.report(ticket, told([0.3], "complete")))
+        unsent = tracker.close(ledger.entries(), True, {})
+        assert unsent.startswith("trials not in MLflow yet: 1 (")
+        assert "\n" not in unsent
+        server.start()
+        ledger = open_ledger(tmp_path)
+        tracker = open_tracker(ledger, server.address, tmp_path)
+        assert tracker.close(ledger.entries(), True, {}) is None
+        assert store(server.address) == {"explore 000": ("FINISHED", "complete", [0.3])}
+
+
+def test_a_store_that_cannot_be_opened_is_said_when_it_is_closed(tmp_path):
+    ledger = open_ledger(tmp_path)
+    tracker = open_tracker(ledger, "nonsense://x", tmp_path)
+    with pytest.raises(InputError, match="cannot be opened as an MLflow store"):
+        tracker.close(ledger.entries(), True, {})
+    assert tracker.refused
+
+
+@pytest.fixture
+def uri(tmp_path, empty_store):
+    """A store that several sweeps share."""
+    (tmp_path / "shared").mkdir()
+    shutil.copy(empty_store, tmp_path / "shared/mlflow.db")
+    return default_uri(tmp_path / "shared")
+
+
+def drive(folder, uri, *accuracies, time=1000.0, finished=True):
+    """Go on with the sweep in a folder: a trial each for the accuracies, all with equal settings.
+
+    Returns whatever could not be sent.
+    """
+    folder.mkdir(exist_ok=True, parents=True)
+    ledger = open_ledger(folder)
+    tracker = open_tracker(ledger, uri, folder)
+    for accuracy in accuracies:
+        ticket = begin(ledger, tracker, len(ledger.entries()))
+        result = told([accuracy], "complete" if finished else "running")
+        result["reports"] = [report | {"time": time} for report in result["reports"]]
+        tracker.send(ledger.report(ticket, result))
+    return tracker.close(ledger.entries(), True, {"trials": len(ledger.entries())})
+
+
+def sweeps(uri):
+    """Name to accuracies of all trials, of every sweep; no two trials of one have a name."""
+    client = MlflowClient(uri)
+    ids = [experiment.experiment_id for experiment in client.search_experiments()]
+    found = {}
+    for parent in client.search_runs(ids, f"tags.`{TAGS.kind}` = 'sweep'"):
+        query = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
+        runs = client.search_runs(ids, query, order_by=["attributes.run_name ASC"])
+        assert len({run.info.run_name for run in runs}) == len(runs)
+        assert parent.data.tags[TAGS.sweep] == parent.info.run_name
+        assert {run.data.tags[TAGS.sweep] for run in runs} <= {parent.info.run_name}
+        assert parent.info.run_name not in found
+        found[parent.info.run_name] = [run.data.metrics["val_accuracy"] for run in runs]
+    return found
+
+
+def forget_identities(uri, *folders):
+    """Make records those of a version that knew sweeps by their names."""
+    client = MlflowClient(uri)
+    (experiment,) = [e for e in client.search_experiments() if e.name == STUDY.name]
+    for run in client.search_runs([experiment.experiment_id]):
+        for tag in (TAGS.identity, TAGS.sequence):
+            if tag in run.data.tags:
+                client.delete_tag(run.info.run_id, tag)
+    for folder in folders:
+        (folder / "ledger.id").unlink()
+
+
+def test_sweeps_of_one_name_keep_to_their_own_runs(tmp_path, uri):
+    ann, ben = tmp_path / "ann", tmp_path / "ben"
+    drive(ann, uri, 0.1)
+    drive(ben, uri, 0.2)
+    drive(ann, uri, 0.3)
+    drive(ben, uri, 0.4)
+    assert sweeps(uri) == {NAME: [0.1, 0.3], f"{NAME}#2": [0.2, 0.4]}
+    shutil.rmtree(ann)
+    drive(ann, uri, 0.5)
+    assert sweeps(uri) == {NAME: [0.1, 0.3], f"{NAME}#2": [0.2, 0.4], f"{NAME}#3": [0.5]}
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_records_without_identity_are_adopted_by_their_sweep(tmp_path, uri, finished):
+    ann = tmp_path / "ann"
+    drive(ann, uri, 0.1, 0.2, finished=finished)
+    forget_identities(uri, ann)
+    drive(ann, uri, 0.3)
+    assert sweeps(uri) == {NAME: [0.1, 0.2, 0.3]}
+
+
+def test_records_without_identity_are_not_adopted_by_a_namesake(tmp_path, uri):
+    """Not even one with equal settings that has more trials."""
+    ann, ben = tmp_path / "ann", tmp_path / "ben"
+    drive(ann, uri, 0.1)
+    forget_identities(uri, ann)
+    drive(ben, uri, 0.1, 0.2, time=2000.0)
+    assert sweeps(uri) == {NAME: [0.1], f"{NAME}#2": [0.1, 0.2]}
+    drive(ann, uri, 0.3)
+    assert sweeps(uri) == {NAME: [0.1, 0.3], f"{NAME}#2": [0.1, 0.2]}
+
+
+def test_a_copy_that_goes_its_own_way_has_a_run_of_its_own(tmp_path, uri):
+    ann, copy = tmp_path / "ann", tmp_path / "copy"
+    drive(ann, uri, 0.1)
+    shutil.copytree(ann, copy)
+    drive(ann, uri, 0.2)
+    drive(copy, uri, 0.3, time=2000.0)
+    drive(ann, uri, 0.4)
+    drive(copy, uri)
+    assert sweeps(uri) == {NAME: [0.1, 0.2, 0.4], f"{NAME}#2": [0.1, 0.3]}
+
+
+@pytest.mark.parametrize("parent", ["new/artifacts", "elsewhere/artifacts"])
+def test_files_of_older_storages_move_with_them_and_those_of_others_stay(tmp_path, uri, parent):
+    """Older versions did not say that the files of an experiment are in the storage."""
+    client = MlflowClient(uri)
+    place = (tmp_path / parent).as_uri()
+    run = client.create_run(client.create_experiment("e", place))
+    if parent.startswith("new"):
+        client.set_tag(run.info.run_id, TAGS.kind, "trial")
+    artifacts.follow(uri)
+    client.log_text(run.info.run_id, "words", "page.html")
+    (page,) = tmp_path.rglob("page.html")
+    moved = page.is_relative_to(tmp_path / "shared/artifacts")
+    assert moved == parent.startswith("new")
+
+
+def test_a_trial_whose_run_was_deleted_is_written_again(tmp_path, uri):
+    ann = tmp_path / "ann"
+    drive(ann, uri, 0.1, 0.2)
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(STUDY.name)
+    run, _ = client.search_runs([experiment.experiment_id], f"tags.`{TAGS.kind}` = 'trial'")
+    client.delete_run(run.info.run_id)
+    drive(ann, uri, 0.3)
+    assert sweeps(uri) == {NAME: [0.1, 0.2, 0.3]}
+
+
+def test_a_sweep_whose_run_was_deleted_names_two_ways_out(tmp_path, uri):
+    ann = tmp_path / "ann"
+    drive(ann, uri, 0.1)
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(STUDY.name)
+    (run,) = client.search_runs([experiment.experiment_id], f"tags.`{TAGS.kind}` = 'sweep'")
+    client.delete_run(run.info.run_id)
+    with pytest.raises(InputError, match=f"restore --run-id {run.info.run_id}.*--experiment"):
+        drive(ann, uri, 0.2)
+    assert len(client.search_runs([experiment.experiment_id])) == 1  # the trial, once
+    client.restore_run(run.info.run_id)
+    drive(ann, uri)
+    assert sweeps(uri) == {NAME: [0.1, 0.2]}
+
+
+def test_a_sweep_whose_run_was_deleted_for_good_takes_its_trials_back(tmp_path, uri):
+    ann = tmp_path / "ann"
+    drive(ann, uri, 0.1)
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(STUDY.name)
+    (run,) = client.search_runs([experiment.experiment_id], f"tags.`{TAGS.kind}` = 'sweep'")
+    client.delete_run(run.info.run_id)
+    # As `mlflow gc` does, which takes seconds to start.
+    client._tracking_client.store._hard_delete_run(run.info.run_id)
+    drive(ann, uri, 0.2)
+    assert sweeps(uri) == {NAME: [0.1, 0.2]}
+    assert len(client.search_runs([experiment.experiment_id])) == 3
+
+
+def test_a_sweep_all_of_whose_runs_were_deleted_is_written_again(tmp_path, uri):
+    ann = tmp_path / "ann"
+    drive(ann, uri, 0.1)
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(STUDY.name)
+    for run in client.search_runs([experiment.experiment_id]):
+        client.delete_run(run.info.run_id)
+    drive(ann, uri, 0.2)
+    assert sweeps(uri) == {NAME: [0.1, 0.2]}
+
+
+def test_an_experiment_that_was_deleted_names_two_ways_out(tmp_path, uri):
+    ann = tmp_path / "ann"
+    drive(ann, uri, 0.1)
+    client = MlflowClient(uri)
+    number = client.get_experiment_by_name(STUDY.name).experiment_id
+    client.delete_experiment(number)
+    with pytest.raises(InputError, match=f"experiments restore -x {number}.*--experiment"):
+        drive(ann, uri, 0.2)
+    ledger = open_ledger(ann)
+    tracker = Tracker(ledger, NAME, uri, "another", ann)
+    assert tracker.close(ledger.entries(), True, {}) is None
+    assert sweeps(uri) == {NAME: [0.1, 0.2]}
+    client.delete_experiment(client.get_experiment_by_name("another").experiment_id)
+    client.restore_experiment(number)
+    drive(ann, uri, 0.3)
+    assert sweeps(uri) == {NAME: [0.1, 0.2, 0.3]}
+
+
+def test_of_two_that_make_an_experiment_at_once_both_use_it(tmp_path, uri, monkeypatch):
+    look = MlflowClient.get_experiment_by_name
+
+    def look_just_before_another_makes_it(client, name):
+        found = look(client, name)
+        if found is None:
+            client.create_experiment(name)
+        return found
+
+    monkeypatch.setattr(MlflowClient, "get_experiment_by_name", look_just_before_another_makes_it)
+    assert drive(tmp_path / "ann", uri, 0.1) is None
+    assert sweeps(uri) == {NAME: [0.1]}
+
+
+def test_a_store_that_is_locked_as_a_sweep_begins_is_waited_for(tmp_path, uri, monkeypatch):
+    monkeypatch.setattr(tracking, "_LAST_PAUSE", 0.1)
+    uri += "?timeout=0.01"  # the time for which SQLite itself waits
+    ledger = open_ledger(tmp_path)
+    tracker = open_tracker(ledger, uri, tmp_path)
+    with closing(sqlite3.connect(tmp_path / "shared/mlflow.db")) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        ticket = begin(ledger, tracker, 0)
+        tracker.send(ledger.report(ticket, told([0.3], "complete")))
+        while tracker._problem is None:
+            time.sleep(0.01)
+        assert "locked" in tracker._problem
+        assert not tracker.refused
+        other.rollback()
+    assert tracker.close(ledger.entries(), True, {}) is None
+    assert sweeps(uri) == {NAME: [0.3]}
+
+
+def test_a_store_that_stays_locked_is_said_and_the_next_start_sends(tmp_path, uri, monkeypatch):
+    monkeypatch.setattr(tracking, "_LAST_PAUSE", 0.1)
+    monkeypatch.setattr(tracking, "_PATIENCE", 0.5)
+    with closing(sqlite3.connect(tmp_path / "shared/mlflow.db")) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        unsent = drive(tmp_path / "ann", f"{uri}?timeout=0.01", 0.3)
+        other.rollback()
+    assert unsent.startswith("trials not in MLflow yet: 1 (")
+    assert "locked" in unsent
+    assert drive(tmp_path / "ann", uri) is None
+    assert sweeps(uri) == {NAME: [0.3]}
+
+
+def test_the_latest_summary_counts_whatever_the_clock_says(tmp_path, uri, monkeypatch):
+    ann = tmp_path / "ann"
+    drive(ann, uri, 0.1)
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() - 3600)
+    drive(ann, uri, 0.2)
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(STUDY.name)
+    (run,) = client.search_runs([experiment.experiment_id], f"tags.`{TAGS.kind}` = 'sweep'")
+    assert run.data.metrics["trials"] == 2
+
+
+def test_settings_of_stages_that_begin_later_are_told(tmp_path, uri):
+    ledger = open_ledger(tmp_path)
+    tracker = open_tracker(ledger, uri, tmp_path)
+    begin(ledger, tracker, 0)
+    while tracker._waiting or not tracker._sent:
+        time.sleep(0.01)
+    ticket = ledger.begin("confirm", 0, {"inner_lr": 0.1}, 1)
+    tracker.send(ledger.entry(ticket.place))
+    tracker.close(ledger.entries(), True, {})
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(STUDY.name)
+    (run,) = client.search_runs([experiment.experiment_id], f"tags.`{TAGS.kind}` = 'sweep'")
+    assert set(json.loads(run.data.tags[TAGS.settings])) == {"explore", "confirm"}
