@@ -8,7 +8,7 @@ from rich.console import Console
 from memmeta import data
 from memmeta.command_line import chosen_device, train_to_end
 from memmeta.config import RunConfig, parse
-from memmeta.data import Dataset
+from memmeta.data.dataset import Dataset
 from memmeta.errors import InputError
 from memmeta.exported import FreshSeed, Provenance, read_run
 from memmeta.metric import Metric

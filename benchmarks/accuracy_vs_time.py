@@ -22,7 +22,7 @@ from analysis.records.csv_text import csv_text
 from memmeta import data
 from memmeta.command_line import data_root_option
 from memmeta.config import RunConfig, parse
-from memmeta.data import Dataset
+from memmeta.data.dataset import Dataset
 from memmeta.system import provenance
 from memmeta.system.runtime import configure_process
 from memmeta.training import Evaluation, MetaTrainer

@@ -32,8 +32,9 @@ from torch import Tensor, nn
 
 from memmeta.command_line import chosen_device
 from memmeta.config import LearnerConfig, RunConfig, parse
-from memmeta.data import ImageDataset, Split
-from memmeta.networks import backbones
+from memmeta.data.dataset import ImageDataset
+from memmeta.data.episodes import Split
+from memmeta.networks import models
 from memmeta.peak_memory import measure_peak
 from memmeta.system import provenance
 from memmeta.system.runtime import configure_process
@@ -99,7 +100,7 @@ class Floor:
     """Forward and backward passes of a plain backbone over the images of a step."""
 
     def __init__(self, run: RunConfig, shape: tuple[int, ...], device: torch.device) -> None:
-        self.network: nn.Module = backbones.build(run.learner, shape).to(device)
+        self.network: nn.Module = models.build_backbone(run.learner, shape).to(device)
         images = run.data.ways * (run.data.shots + run.data.queries)
         tasks = torch.randn(run.learner.task_batch * images, *shape, device=device)
         whole = tasks.contiguous(memory_format=torch.channels_last)

@@ -24,6 +24,7 @@ from memmeta.errors import InputError
 from memmeta.exported import ExportedRun, read_run
 from memmeta.memory import limits
 from memmeta.memory import table as memory_table
+from memmeta.networks import BACKBONES, HEADS
 from memmeta.system.provenance import expected_difference
 from memmeta.system.runtime import configure_process
 from memmeta.training import DivergedError, MetaTrainer
@@ -134,6 +135,9 @@ class _ManyValues(click.Command):
         return super().parse_args(ctx, expanded)
 
 
+_FOR_IMAGES = [name for name in BACKBONES if BACKBONES[name].takes_images]
+
+
 @main.command(cls=_ManyValues)
 @click.option("--inner-steps", type=click.IntRange(min=0), multiple=True,
               default=(1, 5, 10, 15, 20), show_default=True, help="K, one or more.")  # fmt: skip
@@ -141,12 +145,11 @@ class _ManyValues(click.Command):
 @click.option("--task-batch", default=1, show_default=True, help="Tasks in a step.")
 @click.option("--chunk", type=click.IntRange(min=1), multiple=True,
               help="Images in the backbone at a time, one or more, besides all.")  # fmt: skip
-@click.option("--backbone", type=click.Choice(["conv4", "resnet12"]), default="conv4",
-              show_default=True)  # fmt: skip
+@click.option("--backbone", type=click.Choice(_FOR_IMAGES), default="conv4", show_default=True)
 @click.option("--filters", default=64, show_default=True)
 @click.option("--norm", type=click.Choice(["batch", "frozen", "group"]), default="batch",
               show_default=True)  # fmt: skip
-@click.option("--head", type=click.Choice(["linear", "mlp", "last_block"]), default="linear",
+@click.option("--head", type=click.Choice([*HEADS]), default="linear",
               show_default=True)  # fmt: skip
 @click.option("--image-size", default=32, show_default=True, help="Height and width, RGB.")
 @click.option("--ways", default=5, show_default=True)
@@ -169,8 +172,7 @@ def memory(
 ) -> None:
     """Peak memory of a step against the inner steps K, for all algorithms."""
     found = []
-    # The name says what the episodes are made of, which memory does not depend on.
-    episode = {"name": "cifar_fs", "ways": ways, "shots": shots, "queries": queries}
+    episode = {"ways": ways, "shots": shots, "queries": queries}
     rows = memory_table.rows(
         parse(DataConfig, episode, "command line"),
         parse(LearnerConfig, learner, "command line"),
@@ -193,7 +195,7 @@ def memory(
 
 
 @main.command()
-@click.argument("name", type=click.Choice(sorted(data.SOURCES)))
+@click.argument("name", type=click.Choice([*data.DATA_SETS]))
 @data_root_option
 @cache_option
 def download(name: str, data_root: Path, cache: Path | None) -> None:

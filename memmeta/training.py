@@ -9,10 +9,13 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from memmeta.algorithms import ALGORITHMS, Solution, predict
+from memmeta.algorithms import ALGORITHMS
+from memmeta.algorithms.inner_loop import predict
+from memmeta.algorithms.outcome import Solution
 from memmeta.config import RunConfig
-from memmeta.data import Dataset, Episodes, SplitName, check_episodes
 from memmeta.data.augment import augment
+from memmeta.data.dataset import Dataset, SplitName, check_episodes
+from memmeta.data.episodes import Episodes
 from memmeta.intervals import half_width
 from memmeta.metric import MSE
 from memmeta.networks import models
@@ -89,14 +92,14 @@ class MetaTrainer:
         self._since_report: list[dict[str, float]] = []  # what the steps returned
         self._timed_seconds = 0.0
         self._timed_steps = 0
-        self._algorithm = ALGORITHMS[config.learner.algorithm]
-        check_episodes(dataset, config.data)
+        self._backward = ALGORITHMS[config.learner.algorithm].backward
+        check_episodes(dataset, config.data.training_shape, config.data.evaluation_shape)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            model = models.build(
+            model = models.build_model(
                 config.learner,
                 dataset.input_shape,
-                config.data.in_training.outputs,
+                config.data.training_shape.ways,
                 dataset.to_input,
             )
         # Weights begin the same on every device; fake tensors, on the CPU, cannot be moved.
@@ -216,7 +219,7 @@ class MetaTrainer:
         rows = self._training_indices()
         start = Solution(*(part[rows] for part in self._warm)) if self._warm else None
         self.optimizer.zero_grad()
-        diagnostics, end = self._algorithm.backward(
+        diagnostics, end = self._backward(
             self.model, self._training_episodes(), self.config.learner, start
         )
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
@@ -285,8 +288,8 @@ class MetaTrainer:
         Where a single task is more than a chunk, `predict` takes it in parts.
         """
         data, learner = self.config.data, self.config.learner
-        task = data.in_training.ways * (data.shots + data.queries)
-        tasks = 1 if learner.algorithm == "maml" else learner.task_batch
+        task = data.training_shape.ways * (data.shots + data.queries)
+        tasks = 1 if learner.adapts_backbone else learner.task_batch
         images = learner.chunk or tasks * task
         return max(1, images // (data.ways * (data.shots + data.eval_queries)))
 
@@ -296,7 +299,7 @@ class MetaTrainer:
         Not finite where the scores are not.
         """
         episodes = self._episodes(split, indices)
-        model = models.with_outputs(self.model, self.config.data.outputs)
+        model = models.with_outputs(self.model, self.config.data.evaluation_shape.ways)
         scores = predict(model, episodes, self.config.learner)
         if self.config.data.metric is MSE:
             return loss(scores, episodes.query_labels)
@@ -305,12 +308,10 @@ class MetaTrainer:
         return accuracy.where(scores.isfinite().flatten(1).all(1), math.nan)
 
     def _episodes(self, split: SplitName, indices: Sequence[int]) -> Episodes:
-        data = self.config.data
-        training = split == "train"
+        data, training = self.config.data, split == "train"
         sampled = self.dataset.episodes(
             split,
-            data.in_training if training else data,
-            queries=data.queries if training else data.eval_queries,
+            data.training_shape if training else data.evaluation_shape,
             seed=self.config.seed if training else _EVALUATION_SEED,
             indices=indices,
         )

@@ -12,7 +12,7 @@ from contenders import methods
 from contenders.methods import Method
 from contenders.work import Setting, Work, copy, random_episodes, start
 from memmeta.algorithms import ALGORITHMS
-from memmeta.data import Episodes
+from memmeta.data.episodes import Episodes
 from memmeta.errors import InputError
 from memmeta.networks import models
 
@@ -72,7 +72,7 @@ def from_peer(name: str, setting: Setting, method: Method) -> Contender:
 def from_memmeta(name: str, setting: Setting) -> Contender:
     """memmeta, with the algorithm of the setting."""
     learner = setting.run.learner
-    model = models.build(learner, setting.shape, setting.run.data.outputs)
+    model = models.build_model(learner, setting.shape, setting.run.data.ways)
     model.to(setting.device, setting.dtype)
     copy(start(setting), model.parameters())
     # As memmeta's data sets give them.

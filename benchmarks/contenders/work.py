@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from memmeta.config import DataConfig, RunConfig, parse
-from memmeta.data import Episodes
-from memmeta.networks import backbones, models
+from memmeta.data.episodes import Episodes
+from memmeta.networks import models
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Work:
     def __init__(self, setting: Setting, channels_last: bool = False) -> None:
         self.learner = setting.run.learner
         place = {"device": setting.device, "dtype": setting.dtype}
-        self.network: nn.Module = backbones.build(self.learner, setting.shape).to(**place)
+        self.network: nn.Module = models.build_backbone(self.learner, setting.shape).to(**place)
         *weights, top = start(setting)
         self.head = nn.Linear(top.shape[1] - 1, len(top), **place)
         copy(weights, self.network.parameters())
@@ -103,7 +103,7 @@ def start(setting: Setting) -> list[Tensor]:
     """The network's weights, then the head's with its bias as last column; always the same."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = models.build(setting.run.learner, setting.shape, setting.run.data.outputs)
+        model = models.build_model(setting.run.learner, setting.shape, setting.run.data.ways)
         *weights, top = (parameter.detach().to(setting.dtype) for parameter in model.parameters())
         return [*weights, 0.1 * torch.randn_like(top)]
 

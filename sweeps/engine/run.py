@@ -19,7 +19,7 @@ from ray.tune.error import TuneError
 from ray.tune.experiment import Trial
 from rich.console import Console
 
-from memmeta.data import Dataset
+from memmeta.data.dataset import Dataset
 from memmeta.errors import InputError
 from memmeta.memory.prediction import predict_trial_memory
 from memmeta.system.stopping import STOP, postponed

@@ -11,7 +11,8 @@ from click.testing import CliRunner
 
 from memmeta import checkpoint, data
 from memmeta.__main__ import main
-from memmeta.config import MOST, RunConfig
+from memmeta.config import RunConfig
+from memmeta.config.limits import MOST
 from memmeta.exported import Export, ExportedRun, Results
 from memmeta.training import MetaTrainer
 
@@ -143,7 +144,7 @@ def dataset_accuracy(data_root) -> float:
     [
         (TINY | {"lerner": {}}, "bad.yaml: unknown key lerner"),
         (TINY | {"learner": {"ridge": -1}}, "learner.ridge: input should be greater than or equal"),
-        (TINY | {"data": {"name": "imagenet"}}, "data.name: input should be 'glyphs'"),
+        (TINY | {"data": {"name": "imagenet"}}, "data.name: no such data set, choose from glyphs"),
         (TINY | {"data": TINY["data"] | {"ways": 5000}}, "5000 ways"),
         ("a: [", "bad.yaml: not a YAML file (line 1)"),
     ],

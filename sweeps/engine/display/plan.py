@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from memmeta.config import DataConfig, RunConfig
-from memmeta.data import Dataset
+from memmeta.data.dataset import Dataset
 from memmeta.errors import InputError
 from memmeta.memory.prediction import TrialMemory, predict_trial_memory
 from memmeta.metric import MSE

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 
 from memmeta.config import RunConfig
-from memmeta.data import Dataset
+from memmeta.data.dataset import Dataset
 from memmeta.system import files, provenance
 from memmeta.training import DivergedError, MetaTrainer
 

@@ -20,7 +20,7 @@ from rich.console import Console
 import memmeta
 import sweeps.engine
 from memmeta import data
-from memmeta.data import Dataset
+from memmeta.data.dataset import Dataset
 from memmeta.errors import InputError
 from sweeps.engine.execution.cluster import Node, alive_nodes, trial_nodes
 from sweeps.engine.execution.trainable import MetaTrainable

@@ -14,7 +14,7 @@ from ray import tune
 
 from memmeta import checkpoint, data
 from memmeta.config import RunConfig
-from memmeta.data import Dataset
+from memmeta.data.dataset import Dataset
 from memmeta.errors import InputError
 from memmeta.memory import limits
 from memmeta.system import provenance

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from memmeta.algorithms import ALGORITHMS
 from memmeta.config import LearnerConfig
-from memmeta.data import Episodes
+from memmeta.data.episodes import Episodes
 from memmeta.networks import models
 from sweeps.engine.study import space
 
