@@ -62,8 +62,8 @@ def train(
 ) -> None:
     """Train the run of CONFIG_FILE, a YAML config or one written by `analysis export`.
 
-    Stopped by Ctrl-C or SIGTERM it saves the run first, and the same command goes on. After a
-    kill it goes on from the last validation, or from where it was five minutes ago.
+    Ctrl-C and SIGTERM save the run before it stops. The same command continues it. A killed run
+    continues from its last save, which is at most five minutes old.
     """
     exported = read_run(config_file, rank)
     config = _override(exported.config, iterations, tasks, seed)
@@ -119,7 +119,7 @@ def evaluate(
 
 
 class _ManyValues(click.Command):
-    """Takes lists as people type them: `--option 1 5` or `--option=1 5` for each value apart."""
+    """Accepts several values after one option: `--option 1 5` or `--option=1 5`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         many = {o for p in self.params if getattr(p, "multiple", False) for o in p.opts}
@@ -206,7 +206,7 @@ def download(name: str, data_root: Path, cache: Path | None) -> None:
 
 @contextmanager
 def _failure_in_one_line() -> Iterator[None]:
-    """What training may end in that is no bug: one line, and exit code 1."""
+    """Report divergence and lack of memory in one line, with exit code 1."""
     try:
         yield
     except DivergedError as error:
@@ -234,9 +234,9 @@ def _override(
 def _resumed(
     trainer: MetaTrainer, path: Path, console: Console, may_set_aside: bool
 ) -> MetaTrainer:
-    """The trainer as the checkpoint left it, or a new one if that is damaged.
+    """The trainer in the state of the checkpoint, or a new trainer if the checkpoint is damaged.
 
-    A file that the user named with `--out` may be anything, and is not touched.
+    A damaged file is moved, unless the user named it with `--out`: it may be any file.
     """
     try:
         checkpoint.resume(trainer, path)
@@ -246,9 +246,9 @@ def _resumed(
         if not may_set_aside:
             raise InputError(f"{error.message}; choose another --out") from None
         aside = checkpoint.set_aside(path)
-        console.print(f"{error.message}; now {aside.name}. Training begins anew", soft_wrap=True)
+        console.print(f"{error.message}; now {aside.name}. Training starts over", soft_wrap=True)
         return MetaTrainer(trainer.config, trainer.dataset, trainer.device)
-    console.print(f"going on from {path}, step {trainer.iteration}", soft_wrap=True)
+    console.print(f"continuing from {path}, step {trainer.iteration}", soft_wrap=True)
     return trainer
 
 
@@ -256,7 +256,7 @@ def _save(path: Path, trainer: MetaTrainer) -> None:
     try:
         checkpoint.save(path, trainer)
     except OSError as error:
-        message = f"{path}: cannot be written ({error.strerror}); the same command goes on"
+        message = f"{path}: cannot be written ({error.strerror}); the same command continues"
         raise click.ClickException(message) from None
 
 

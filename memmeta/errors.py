@@ -1,4 +1,4 @@
-"""The exception for mistakes that a user can correct, and how its message shows a refused value."""
+"""The exception for mistakes that a user can correct, and how messages show refused values."""
 
 import reprlib
 
@@ -14,15 +14,15 @@ LONGEST_REASON = 1000
 class InputError(click.ClickException):
     """Bad input: a file, a config value, a folder.
 
-    The message says what is wrong, where, and what is accepted. Command lines print it as
-    one line and exit with code 2.
+    The message names the problem, the place and the accepted values. Command lines print it as one
+    line and exit with code 2.
     """
 
     exit_code = 2
 
 
 class _Repr(reprlib.Repr):
-    """Reads only the part of a value that it shows."""
+    """A repr that reads only the part of a value that it shows."""
 
     def __init__(self) -> None:
         super().__init__()

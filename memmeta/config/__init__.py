@@ -1,4 +1,4 @@
-"""What a run is: Pydantic models, in which unknown keys are errors."""
+"""Configs of runs: Pydantic models that refuse unknown keys."""
 
 from memmeta.config.data import DataConfig
 from memmeta.config.learner import LearnerConfig, Scaling

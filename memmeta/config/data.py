@@ -35,7 +35,7 @@ class DataConfig(Config):
 
     @property
     def source(self) -> DataSource:
-        """What is known of the data set before it is loaded."""
+        """The data set's description, which needs no files."""
         return DATA_SETS[self.name]
 
     @property
@@ -50,7 +50,7 @@ class DataConfig(Config):
 
     @property
     def metric(self) -> Metric:
-        """What a run on this data is judged by."""
+        """The metric of a run on this data."""
         return self.source.metric
 
     @property

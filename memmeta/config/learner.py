@@ -30,9 +30,9 @@ class LearnerConfig(Config):
     norm: Literal["batch", "frozen", "group"] = "batch"
     """BatchNorm with batch statistics (the paper), BatchNorm with constant ones, or GroupNorm."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the shared backbone's convolutions. Adapted parameters and all sums stay in float32."""
+    """Precision of the shared backbone's convolutions. The rest stays in float32."""
     head: Annotated[str, AfterValidator(HEADS.check)] = "linear"
-    """What the inner loop adapts (phi): a name in `memmeta.networks.HEADS`."""
+    """The adapted parameters (phi): a name in `memmeta.networks.HEADS`."""
     head_width: int = Field(64, ge=1, le=MOST)
     """Hidden units of the mlp head."""
     feature_scaling: Scaling = "standardize"

@@ -17,7 +17,7 @@ def parse(model: type[C], values: object, source: str) -> C:
     """Validate `values` against `model`.
 
     Raises:
-        InputError: naming `source`, the key and what is accepted there.
+        InputError: with `source`, the key and the accepted values.
     """
     try:
         return model.model_validate(values)
@@ -26,7 +26,7 @@ def parse(model: type[C], values: object, source: str) -> C:
 
 
 def described(error: ValidationError) -> str:
-    """What is wrong with a config, in one line: the first problems, and how many there are more."""
+    """The first problems of a config in one line, and the number of further ones."""
     problems = error.errors(include_url=False)
     more = len(problems) - _MOST_PROBLEMS
     rest = f"; and {more} more" if more > 0 else ""

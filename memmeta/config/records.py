@@ -24,7 +24,7 @@ class Before:
     """
 
     value: Any
-    """What runs did before the field existed. It may differ from the field's default."""
+    """The behaviour before the field existed. It may differ from the field's default."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Config(BaseModel):
     def recorded(self) -> dict[str, Any]:
         """As `explicit`, under the names and values of version 0.1.0, without later fields.
 
-        A later field is left out if its value is what runs did before the field existed.
+        A later field is left out if its value is the behaviour before the field existed.
         """
         values = self.explicit()
         for name, mark in _marks(type(self), Renamed):
@@ -85,7 +85,7 @@ def renewed(model: type[Config], values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def values_before(model: type[Config]) -> dict[str, Any]:
-    """The fields of `model` that older records lack, each with what runs did before it existed."""
+    """The fields of `model` that older records lack, each with the behaviour before it existed."""
     return {name: mark.value for name, mark in _marks(model, Before)}
 
 

@@ -133,7 +133,7 @@ def test_a_name_that_says_no_format_is_refused(sweep: Sweep, tmp_path: Path, nam
         ("{", r"not a JSON file \(line 1\)"),
         ('{"runs": [],\n"study" "s"}', r"not a JSON file \(line 2\)"),
         ("[" * 100_000, "not a JSON file"),
-        ('{"study": "s", "runs": [], "study": "t"}', "the key 'study' is there twice"),
+        ('{"study": "s", "runs": [], "study": "t"}', "the key 'study' is repeated"),
         ('{"study": "s", "runs": []}', "no run of rank 1, it has 0"),
         ('{"study": "s", "version": 99, "runs": []}', "written by a later version"),
         ('{"study": "s", "version": "new", "runs": []}', "version: a whole number"),
