@@ -222,7 +222,7 @@ def test_results_hold_the_metric_of_the_data(data, metric, said):
         (b"seed: 2024-13-45", "not a YAML file"),
         (b"seed: 0x_", "not a YAML file"),
         (b"seed: !!float ''", "not a YAML file"),
-        (b"seed: " + b"9" * 5000, "5000 characters are no number"),
+        (b"seed: " + b"9" * 5000, "5000 characters are too long"),
         (b"[" * 5000, "not a YAML file"),
         (b"", "valid dictionary"),
     ],

@@ -114,7 +114,7 @@ def test_keys_are_told_apart(keys):
     "text", ["a: " + "9" * 5000, "a: " + "1:" * 5000 + "1", "a: 0x" + "f" * 9999]
 )
 def test_numbers_that_take_long_are_refused(text):
-    with pytest.raises(InputError, match="characters are no number"):
+    with pytest.raises(InputError, match="characters are too long for a number"):
         parse_yaml(text, "x")
 
 
