@@ -25,7 +25,7 @@ def measure_peak(
             counts every tensor of this process. On the CPU each operation is watched, which
             slows the step, so measure a few steps only.
     """
-    if device.type == "cuda":
+    if device.type == "cuda":  # only on CUDA
         torch.cuda.reset_peak_memory_stats(device)
         result = step()
         return result, torch.cuda.max_memory_allocated(device)

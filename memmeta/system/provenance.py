@@ -39,7 +39,7 @@ def _git(*arguments: str) -> str:
 
 def hardware(device: torch.device) -> str:
     """The device, the PyTorch version and, on the CPU, its kind and its threads, in one line."""
-    if device.type == "cuda":
+    if device.type == "cuda":  # only on CUDA
         name = torch.cuda.get_device_name(device)
     else:
         kind = f"{_cpu_model()} ({torch.backends.cpu.get_cpu_capability()})"
