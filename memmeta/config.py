@@ -382,7 +382,7 @@ def completed(model: type[Config], record: Any) -> Any:
 
     Configs within configs are completed too. What is no dict is returned as it is.
 
-    Example:
+    Examples:
         >>> completed(RunConfig, {"seed": 3, "learner": {"ridge": 0.1}})["learner"]["ridge"]
         0.1
     """
