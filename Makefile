@@ -1,38 +1,44 @@
-# Everything is set up in .venv, and nothing outside this folder is touched.
+# Everything is installed in .venv. Nothing outside this folder is touched.
 
 PYTHON ?= python3
 BIN := .venv/bin
-# Modules are compiled when they are first imported: to compile all takes as long as the rest.
+# Modules are compiled when they are first imported: compiling all of them doubles the install time.
 INSTALL := $(BIN)/python -m pip install --quiet --no-compile -c cluster/constraints.txt
 
-.PHONY: quickstart test test-thorough test-faults test-kills test-cluster check clean
+.PHONY: quickstart test test-thorough test-faults test-kills test-cluster check docs clean
 
 quickstart: .venv/.installed  ## a real sweep, in under five minutes on two cores
 	$(BIN)/python sweeps/glyphs.py --trials 12
 
-# In three processes, since much of two cores is idle while Ray starts.
-test: .venv/.installed-dev  ## all tests but those of the next four
-	$(BIN)/python -m pytest -n 3 --dist worksteal
+# Three processes, because two cores are idle much of the time while Ray starts.
+test: .venv/.installed-dev  ## all tests except those of the next four targets, with their coverage
+	$(BIN)/python -m pytest -n 3 --dist worksteal --cov --cov-report=
+	@echo "Covered: $$($(BIN)/coverage report --format=total) % of the lines, without these, which only CUDA reaches:"
+	@grep -rn --include='*.py' '# only on CUDA' memmeta sweeps analysis
 
-test-thorough: .venv/.installed-dev  ## many draws, slow ways that shortcuts have to agree with, sweeps of further kinds
+test-thorough: .venv/.installed-dev  ## many random examples, slow reference computations, more sweeps
 	$(BIN)/python -m pytest -m thorough -n 2 --dist worksteal
 
-test-faults: .venv/.installed-dev  ## sweeps that are stopped, or whose disk, server, machine, driver or code fails
+test-faults: .venv/.installed-dev  ## sweeps that are stopped, or whose disk, server, machine or code fails
 	$(BIN)/python -m pytest -m faults -n 3 --dist worksteal
 
-test-kills: .venv/.installed-dev  ## sweeps killed at random moments, some six minutes
+test-kills: .venv/.installed-dev  ## sweeps killed at random moments, about six minutes
 	$(BIN)/python -m pytest -m kills -s
 
-test-cluster: .venv/.installed-hosts  ## ray up, ray submit and lost machines on hosts made here, as root
+test-cluster: .venv/.installed-hosts  ## ray up, ray submit and lost machines on simulated hosts, as root
 	$(BIN)/python -m pytest -m cluster -rs -s tests/cluster
 
-check: .venv/.installed-dev  ## lint, format, types
+check: .venv/.installed-docs  ## lint, format, types, and the links of the documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-clean:  ## the environment and caches, but no results
-	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+docs: .venv/.installed-docs  ## the documentation as a website, in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+clean:  ## delete the environment and the caches, but no results
+	rm -rf .venv build site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -45,8 +51,12 @@ clean:  ## the environment and caches, but no results
 	$(INSTALL) -e '.[dev]'
 	touch .venv/.installed $@
 
-# What hosts have besides: in a folder of its own, since it makes every start of Ray slower. Compiled,
-# since several hosts start at once.
+.venv/.installed-docs: .venv/.installed-dev
+	$(INSTALL) -e '.[dev,docs]'
+	touch $@
+
+# The extra packages of a host. In a folder of their own, because they make every start of Ray slower.
+# Compiled, because several hosts start at once.
 .venv/.installed-hosts: .venv/.installed-dev
 	$(INSTALL) --compile --prefix .venv/hosts 'ray[default]'
 	touch $@

@@ -1,1 +1,5 @@
-"""Memory-reduced meta-learning: the learner. Knows nothing of Ray, Optuna or MLflow."""
+"""Memory-reduced meta-learning: the learner. Does not import Ray, Optuna or MLflow."""
+
+from importlib.metadata import version
+
+__version__ = version("memmeta")

@@ -33,7 +33,7 @@ def measure_peak(
         >>> peak
         4096
     """
-    if device.type == "cuda":
+    if device.type == "cuda":  # only on CUDA
         torch.cuda.reset_peak_memory_stats(device)
         result = step()
         return result, torch.cuda.max_memory_allocated(device)

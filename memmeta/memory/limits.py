@@ -40,7 +40,7 @@ def process_overhead(device: torch.device) -> int:
     process has the device for itself, and too much by less than 1 GiB where it has not.
     """
     _tiny_step(device)
-    if device.type == "cuda":
+    if device.type == "cuda":  # only on CUDA
         free, total = torch.cuda.mem_get_info(device)
         return min(total - free - torch.cuda.memory_reserved(device), _MOST_CONTEXT)
     return _resident()
@@ -72,7 +72,7 @@ def cap(device: torch.device, reserved: int, overhead: int) -> None:
         overhead: as was given to it.
     """
     room = reserved - overhead
-    if device.type == "cuda":
+    if device.type == "cuda":  # only on CUDA
         total = torch.cuda.get_device_properties(device).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, room / total), device)
     elif sys.platform == "linux":

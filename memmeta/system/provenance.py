@@ -39,7 +39,7 @@ def _git(*arguments: str) -> str:
 
 def hardware(device: torch.device) -> str:
     """One line with the device, the PyTorch version and, for a CPU, its model and threads."""
-    if device.type == "cuda":
+    if device.type == "cuda":  # only on CUDA
         name = torch.cuda.get_device_name(device)
     else:
         kind = f"{_cpu_model()} ({torch.backends.cpu.get_cpu_capability()})"

@@ -75,7 +75,8 @@ def test_the_mounts_are_there_and_hold_all_that_is_installed(name):
     assert all(remote == f"~/src/{local}" for remote, local in own.items())
     assert all((ROOT / local).exists() for local in own.values())
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    packages = {package.partition(".")[0] for package in project["tool"]["setuptools"]["packages"]}
+    include = project["tool"]["setuptools"]["packages"]["find"]["include"]
+    packages = {pattern.removesuffix("*") for pattern in include}
     files = {project["project"]["readme"], *project["project"]["license-files"], "pyproject.toml"}
     assert packages | files | {"cluster", ".git"} == set(own.values())
 

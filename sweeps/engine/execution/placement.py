@@ -170,12 +170,12 @@ def _ram(nodes: list[Node], cpus: int) -> Device:
 def this_device() -> Device:
     """What this process would train on."""
     host_overhead = limits.process_overhead(torch.device("cpu"))
-    if not torch.cuda.is_available():
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        return Device(None, False, 1, memory, 0, host_overhead, host_overhead)
-    memory = torch.cuda.get_device_properties(0).total_memory
-    overhead = limits.process_overhead(torch.device("cuda"))
-    return Device(None, True, torch.cuda.device_count(), memory, 0, overhead, host_overhead)
+    if torch.cuda.is_available():  # only on CUDA
+        memory = torch.cuda.get_device_properties(0).total_memory
+        overhead = limits.process_overhead(torch.device("cuda"))
+        return Device(None, True, torch.cuda.device_count(), memory, 0, overhead, host_overhead)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return Device(None, False, 1, memory, 0, host_overhead, host_overhead)
 
 
 def _asked(node: Node) -> Device:

@@ -85,7 +85,7 @@ class MetaTrainable(tune.Trainable):
         self.trainer: MetaTrainer | None = None
         self.seconds = 0.0
         self.notes: list[str] = []
-        if self.device.type == "cuda":
+        if self.device.type == "cuda":  # only on CUDA
             # On the CPU tensors are counted one by one, whatever the process holds besides.
             gc.collect()
             torch.cuda.empty_cache()
