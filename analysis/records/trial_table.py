@@ -100,11 +100,11 @@ def read_trials(path: Path) -> Sweep:
             # What csv has for a field too many, and for one too few.
             if None in record or None in record.values():
                 raise InputError(f"{source}: has not as many fields as the first line")
-            record = _as_written(record, source)
-            trials.append(_trial(record, source))
+            cells = _as_written(record, source)
+            trials.append(_trial(cells, source))
             if trials[-1].stage not in settings:
-                settings[trials[-1].stage] = _settings(record["stage_settings"], source)
-            study, name = record["study"], record["sweep"]
+                settings[trials[-1].stage] = _settings(cells["stage_settings"], source)
+            study, name = cells["study"], cells["sweep"]
     except KeyError as error:
         raise InputError(f"{path}: not a table of trials (no column {error.args[0]})") from None
     return Sweep(study, name, ordered(trials), settings, others=())
@@ -161,14 +161,15 @@ def _trial(record: Mapping[str, str], source: str) -> Trial:
 def _check_complete(trial: Trial, source: str) -> None:
     if trial.value is None:
         raise InputError(f"{source}: value: a complete trial has one")
-    for names, accepted, holds in (
-        (_BOUNDED, f"a finite number up to {_LARGEST:g}", lambda n: abs(n) <= _LARGEST),
-        (_POSITIVE, "a number above 0", lambda number: number > 0),
-    ):
-        for name in names:
-            number = getattr(trial, name)
-            if number is not None and not holds(number):
-                raise InputError(f"{source}: {name}: {accepted} is accepted, got {number}")
+    for name in _BOUNDED:
+        number = getattr(trial, name)
+        if number is not None and not abs(number) <= _LARGEST:  # not >: NaN is refused too
+            accepted = f"a finite number up to {_LARGEST:g}"
+            raise InputError(f"{source}: {name}: {accepted} is accepted, got {number}")
+    for name in _POSITIVE:
+        number = getattr(trial, name)
+        if number is not None and number <= 0:
+            raise InputError(f"{source}: {name}: a number above 0 is accepted, got {number}")
 
 
 def _settings(text: str, source: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """How figures look: one place for sizes, colours and axes."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,7 +28,7 @@ MAP = "cividis"
 SMALL, WIDE = (4.0, 3.0), (5.4, 3.5)
 """Inches. At the width of a phone the text of both can be read."""
 
-_SETTINGS = {
+_SETTINGS: dict[Any, Any] = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -65,10 +65,16 @@ def log_axis(axes: Axes, which: str, low: float, high: float) -> None:
     """
     axis = axes.xaxis if which == "x" else axes.yaxis
     (axes.set_xscale if which == "x" else axes.set_yscale)("log")
-    decades = high / low
-    # A few decades have room for 1, 2, 5; less than one for more of them.
-    subs = (1.0,) if decades > 300 else (1.0, 3.0) if decades > 30 else (1.0, 2.0, 5.0)
-    if decades < 4:
+    ratio = high / low
+    # The fewer decades, the more ticks fit into each.
+    subs: Sequence[float]
+    if ratio > 300:
+        subs = (1.0,)
+    elif ratio > 30:
+        subs = (1.0, 3.0)
+    elif ratio >= 4:
+        subs = (1.0, 2.0, 5.0)
+    else:
         subs = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
     axis.set_major_locator(LogLocator(base=10, subs=subs, numticks=12))
     axis.set_minor_locator(NullLocator())

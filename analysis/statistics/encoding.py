@@ -106,8 +106,10 @@ def with_distances(features: np.ndarray, space: Space) -> np.ndarray:
     columns, place = {}, 0
     for name, distribution in space.items():
         columns[name] = place
-        is_choice = isinstance(distribution, CategoricalDistribution)
-        place += len(distribution.choices) if is_choice else 1
+        if isinstance(distribution, CategoricalDistribution):
+            place += len(distribution.choices)
+        else:
+            place += 1
     found = [features]
     for one, other, quotient in distances(space):
         widths = _width(space[one]), _width(space[other])

@@ -65,15 +65,18 @@ def _narrower(
     name: str, dimension: BaseDistribution, ends: tuple[float, float]
 ) -> BaseDistribution:
     low, high = ends
-    whole = isinstance(dimension, IntDistribution) and dimension.step == 1
-    if not whole and not (isinstance(dimension, FloatDistribution) and dimension.step is None):
+    without_steps = {FloatDistribution: None, IntDistribution: 1}
+    if (
+        not isinstance(dimension, FloatDistribution | IntDistribution)
+        or dimension.step != without_steps[type(dimension)]
+    ):
         raise InputError(f"--within {name}: it has choices or steps, and no range to be narrowed")
     if not dimension.low <= low < high <= dimension.high:
         raise InputError(
             f"--within {name}={low:g},{high:g}: LOW and HIGH are accepted, from "
             f"{dimension.low:g} to {dimension.high:g}"
         )
-    if not whole:
+    if isinstance(dimension, FloatDistribution):
         return FloatDistribution(low, high, log=dimension.log)
     if not (low.is_integer() and high.is_integer()):
         raise InputError(f"--within {name}={low:g},{high:g}: {name} is a whole number")

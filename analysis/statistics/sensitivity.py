@@ -185,10 +185,11 @@ def analyse(
     values = np.log(values) if response.log else values
     # The matrices are small: threads would cost several times what they save.
     with threadpool_limits(limits=1):
-        judged = replace(nothing, r2=cross_validated_r2(features, values, seed))
-        if judged.r2.low < THRESHOLD:
-            needed = size_for(THRESHOLD, features, values, judged.r2, seed)
-            return replace(judged, verdict=_unsupported(judged, judged.r2, needed, size(space)))
+        r2 = cross_validated_r2(features, values, seed)
+        judged = replace(nothing, r2=r2)
+        if r2.low < THRESHOLD:
+            needed = size_for(THRESHOLD, features, values, r2, seed)
+            return replace(judged, verdict=_unsupported(judged, r2, needed, size(space)))
         surrogate = fit(features, values, seed, _RESTARTS)
         draws = Draws(surrogate, likely_kernels(surrogate, seed), seed)
         places = _places(tuple(space.items()), explore[0].config.learner, seed)

@@ -97,7 +97,7 @@ def _figure(response: Response, effects: Sequence[Effect]) -> Figure:
     with style.panel() as (drawing, axes):
         axes.errorbar(
             range(len(effects)),
-            [effect.mean for effect in effects],
+            [effect.mean or 0.0 for effect in effects],
             yerr=[effect.interval or 0.0 for effect in effects],
             fmt="o-" if ordered else "o",
             color=style.PURPLE,

@@ -93,24 +93,16 @@ def _percent(share: float) -> str:
 
 
 def _figure(trials: Sequence[Trial]) -> Figure:
-    labels = list(dict.fromkeys(map(label, trials)))
-    data = [
-        {
-            "trial": trial.run_name,
-            "algorithm": label(trial),
-            "inner_steps": trial.config.learner.inner_steps,
-            "peak_memory_mib": PEAK_MEMORY.of(trial),
-        }
-        for trial in trials
-    ]
+    steps = [trial.config.learner.inner_steps for trial in trials]
+    peaks = [PEAK_MEMORY.of(trial) or 0.0 for trial in trials]
+    algorithms = list(map(label, trials))
+    labels = list(dict.fromkeys(algorithms))
     with style.panel(style.WIDE) as (drawing, axes):
         looks = itertools.cycle(itertools.product("os^D", style.SERIES))
         for name, (marker, colour) in zip(labels, looks, strict=False):
-            own = [row for row in data if row["algorithm"] == name]
-            x, y = [r["inner_steps"] for r in own], [r["peak_memory_mib"] for r in own]
+            rows = [row for row, algorithm in enumerate(algorithms) if algorithm == name]
+            x, y = [steps[row] for row in rows], [peaks[row] for row in rows]
             axes.scatter(x, y, s=22, color=colour, marker=marker, alpha=0.8, label=name)
-        peaks = [float(row["peak_memory_mib"]) for row in data]
-        steps = [int(row["inner_steps"]) for row in data]
         if min(steps) > 0:
             style.log_axis(axes, "x", min(steps), max(steps))
         else:
@@ -118,5 +110,14 @@ def _figure(trials: Sequence[Trial]) -> Figure:
         style.log_axis(axes, "y", min(peaks), max(peaks))
         axes.set(xlabel="K, inner steps", ylabel=PEAK_MEMORY.label)
         drawing.legend(loc="outside upper center", ncols=min(2, len(labels)))
+    data = [
+        {
+            "trial": trial.run_name,
+            "algorithm": algorithm,
+            "inner_steps": k,
+            "peak_memory_mib": peak,
+        }
+        for trial, algorithm, k, peak in zip(trials, algorithms, steps, peaks, strict=True)
+    ]
     alt = f"Peak memory of {len(trials)} trials against the inner steps, by algorithm"
     return Figure("memory_against_k", "Peak memory against K", alt, drawing, data)

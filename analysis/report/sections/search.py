@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Drawing
 from optuna.distributions import FloatDistribution, IntDistribution
 
 from analysis.records.trials import RANKED, Sweep
@@ -109,7 +110,7 @@ def _drawing(
     label: str,
     at: Callable[[Step], float],
     at_random: Callable[[Expected], float],
-) -> tuple[object, list[dict[str, object]]]:
+) -> tuple[Drawing, list[dict[str, object]]]:
     scale = 100 if sweep.metric.unit else 1
     with style.panel(style.WIDE) as (drawing, axes):
         if random:

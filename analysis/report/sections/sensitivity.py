@@ -11,7 +11,7 @@ from analysis.records.trials import Sweep, Trial
 from analysis.report import style
 from analysis.report.page import Block, Figure, Gallery, Heading, Section, Table, sentence
 from analysis.report.sections.what_was_run import counted
-from analysis.statistics.encoding import distances, params
+from analysis.statistics.encoding import Space, distances, params
 from analysis.statistics.importance import Importance, importances
 from analysis.statistics.part import Within, inside, narrowed
 from analysis.statistics.responses import Response, responses
@@ -21,7 +21,6 @@ from analysis.statistics.sensitivity import (
     Estimate,
     Map,
     Sensitivity,
-    Space,
     analyse,
 )
 

@@ -72,7 +72,8 @@ def _figure(sweep: Sweep, front: Sequence[Trial]) -> Figure:
             of_stage = [(m, v) for trial, m, v in points if trial.stage == stage]
             if of_stage:
                 colour = style.STAGES[stage]
-                axes.scatter(*zip(*of_stage, strict=True), s=22, color=colour, label=stage)
+                x, y = zip(*of_stage, strict=True)
+                axes.scatter(x, y, s=22, color=colour, label=stage)
         corners = [(PEAK_MEMORY.of(trial), response.of(trial)) for trial in front]
         corners.append((max(memories), corners[-1][1]))
         axes.step(
