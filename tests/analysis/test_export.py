@@ -29,7 +29,7 @@ def exported(sweep: Sweep, top: int, path: Path) -> list[ExportedRun]:
     selection = Selection(top)
     runs = export.best_runs(sweep, selection)
     export.write(runs, sweep, selection, path, ["python", "-m", "analysis"])
-    return [read_run(path, rank) for rank in range(1, min(top, len(sweep.complete)) + 1)]
+    return [read_run(path, rank) for rank in range(1, min(top, len(sweep.ranking)) + 1)]
 
 
 @pytest.mark.parametrize("name", ["best.yaml", "best.yml", "best.json", "best.JSON"])
@@ -108,7 +108,7 @@ def test_a_name_of_several_lines_leaves_the_file_whole(
     sweep: Sweep, tmp_path: Path, suffix: str
 ) -> None:
     (run,) = exported(sweep, 1, tmp_path / f"best\nruns: []\n{suffix}")
-    assert run.config == sweep.complete[0].config
+    assert run.config == sweep.ranking[0].config
 
 
 def test_json_is_json_and_says_what_the_header_says(sweep: Sweep, tmp_path: Path) -> None:

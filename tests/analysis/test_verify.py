@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.__main__ import main
-from analysis.verify import memory_complaint, read_claim, value_complaint, with_fresh_seed
+from analysis.verify import memory_deviation, metric_deviation, read_claim, with_fresh_seed
 from memmeta import data
 from memmeta.config import RunConfig
 from memmeta.errors import InputError
@@ -218,7 +218,7 @@ def test_the_fresh_seed_comes_after_all_that_were_used(write: Write) -> None:
 def test_a_value_holds_if_it_is_inside(low: float, width: float, value: float) -> None:
     stated = FreshSeed(expected=low, low=low, high=low + width, seeds=1)
     for metric in (ACCURACY, MSE):
-        complaint = value_complaint(metric, stated, value)
+        complaint = metric_deviation(metric, stated, value)
         if complaint is None:
             assert low <= value <= low + width
         else:
@@ -229,9 +229,9 @@ def test_a_value_holds_if_it_is_inside(low: float, width: float, value: float) -
 @given(stated=st.integers(100, 2**40), per_mille=st.integers(-15, 15), rest=st.integers(-1, 1))
 def test_a_peak_holds_if_it_is_near(stated: int, per_mille: int, rest: int) -> None:
     peak = stated + stated * per_mille // 1000 + rest
-    assert (memory_complaint(stated, peak, same_hardware=True) is None) == (stated == peak)
+    assert (memory_deviation(stated, peak, same_hardware=True) is None) == (stated == peak)
     near = Fraction(99, 100) <= Fraction(peak, stated) <= Fraction(101, 100)
-    assert (memory_complaint(stated, peak, same_hardware=False) is None) == near
+    assert (memory_deviation(stated, peak, same_hardware=False) is None) == near
 
 
 @pytest.mark.parametrize(

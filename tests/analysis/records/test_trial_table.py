@@ -26,7 +26,7 @@ def test_what_is_written_is_what_is_read(storage: Path, tmp_path: Path, name: st
     read = read_trials(tmp_path / "trials.csv")
     assert read.trials == sweep.trials
     assert (read.study, read.name) == (sweep.study, sweep.name)
-    if sweep.of(*RANKED):
+    if sweep.trials_in(*RANKED):
         assert (read.space, read.memory_limit) == (sweep.space, sweep.memory_limit)
 
 
@@ -48,7 +48,7 @@ def test_no_digit_and_no_character_is_lost(
 def test_a_run_without_a_name_and_a_long_list_of_choices_are_read(
     mixed: Sweep, tmp_path: Path
 ) -> None:
-    trial = dataclasses.replace(mixed.of("search")[0], run_name="")
+    trial = dataclasses.replace(mixed.trials_in("search")[0], run_name="")
     space = {"ridge": [1 / (1 + i) for i in range(9000)]}
     settings = {"search": {**mixed.settings["search"], "space": space}}
     path = tmp_path / "trials.csv"

@@ -11,11 +11,11 @@ import pytest
 import analysis.statistics.sensitivity
 from analysis.records.trial_table import read_trials
 from analysis.records.trials import Sweep, Trial
-from analysis.report import report
+from analysis.report.build import build_report, write_report
 from analysis.report.page import Gallery, Heading, Page, Section, Table
 from analysis.report.sections import search, sensitivity
 from analysis.statistics import surrogate
-from analysis.statistics.part import Within
+from analysis.statistics.region import Region
 from memmeta.config import DataConfig
 from memmeta.errors import InputError
 from tests.analysis.made_up import MIB, sweep, trial
@@ -72,9 +72,9 @@ def whole_sweep() -> Sweep:
     return sweep(trials, SPACE)
 
 
-def build(of: Sweep, within: Within | None = None) -> Page:
+def build(of: Sweep, region: Region | None = None) -> Page:
     command = "python -m analysis report"
-    return report.build(of, reference_memory=1024 * MIB, command=command, within=within or {})
+    return build_report(of, 1024 * MIB, command, region or {})
 
 
 def section(page: Page, title: str) -> Section:
@@ -127,7 +127,7 @@ def page() -> Page:
 def written(page: Page, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of that page."""
     folder = tmp_path_factory.mktemp("report")
-    report.write(page, whole_sweep(), folder)
+    write_report(page, whole_sweep(), folder)
     return folder
 
 
@@ -185,7 +185,7 @@ def test_seeds_and_tasks_are_told_apart(page: Page) -> None:
     assert row["test, over tasks"] == "± 1.0 %"
     # The mean of the three noises is -1/3 of a point; their standard deviation 1.5275 points, of
     # which Student's t with two degrees of freedom makes 3.795.
-    assert row["optimism"] == "0.3 points"
+    assert row["selection_bias"] == "0.3 points"
     assert row["validation, over seeds"].endswith("± 3.8 %")
 
 
@@ -300,7 +300,7 @@ def test_the_grid_names_what_moves_most(page: Page) -> None:
 
 def test_the_page_can_be_drawn_again_from_its_own_trials(written: Path, tmp_path: Path) -> None:
     again = read_trials(written / "trials.csv")
-    report.write(build(again), again, tmp_path)
+    write_report(build(again), again, tmp_path)
     for path in written.rglob("*.*"):
         assert (tmp_path / path.relative_to(written)).read_bytes() == path.read_bytes()
 
@@ -308,7 +308,7 @@ def test_the_page_can_be_drawn_again_from_its_own_trials(written: Path, tmp_path
 def test_what_is_drawn_is_in_the_data(written: Path) -> None:
     with (written / "data" / "pareto.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["trial"] for row in rows] == [trial.run_name for trial in whole_sweep().complete]
+    assert [row["trial"] for row in rows] == [trial.run_name for trial in whole_sweep().ranking]
 
 
 def test_sensitivity_can_be_asked_of_a_part_of_the_space() -> None:
@@ -395,8 +395,8 @@ def test_a_tuned_grid_says_what_its_cells_were_tuned_to(tmp_path: Path) -> None:
     first = section(found, "What was run").blocks[0]
     assert "A trial trains on 100 tasks and is validated on 50 tasks, the same for all" in first
     assert "A trial of stage tune trains on 20 tasks and is validated on 50 tasks." in first
-    report.write(found, tuned_sweep(), tmp_path)
-    report.write(build(read_trials(tmp_path / "trials.csv")), tuned_sweep(), tmp_path / "again")
+    write_report(found, tuned_sweep(), tmp_path)
+    write_report(build(read_trials(tmp_path / "trials.csv")), tuned_sweep(), tmp_path / "again")
     again = (tmp_path / "again" / "report.html").read_bytes()
     assert again == (tmp_path / "report.html").read_bytes()
 
@@ -473,12 +473,12 @@ def test_of_the_method_only_what_was_done_is_said() -> None:
 
 def test_a_part_of_no_space_is_refused_without_explore_too() -> None:
     with pytest.raises(InputError, match="--within nonsense"):
-        build(only("search"), within={"nonsense": (1.0, 2.0)})
+        build(only("search"), region={"nonsense": (1.0, 2.0)})
 
 
 def only(*stages: str) -> Sweep:
     of = whole_sweep()
-    return dataclasses.replace(of, trials=of.of(*stages))
+    return dataclasses.replace(of, trials=of.trials_in(*stages))
 
 
 @pytest.mark.thorough
@@ -504,7 +504,7 @@ def only(*stages: str) -> Sweep:
 )  # fmt: skip
 def test_whatever_a_sweep_lacks_there_is_a_page(of: Sweep, tmp_path: Path) -> None:
     found = build(of)
-    report.write(found, of, tmp_path)
+    write_report(found, of, tmp_path)
     assert (tmp_path / "report.html").stat().st_size > 5000
     assert not any(
         "None" in words(section) or "nan" in words(section) for section in found.sections
