@@ -151,7 +151,7 @@ def _row(sweep: Sweep) -> Row:
 def _conditions(sweep: Sweep) -> dict[str, object]:
     """The conditions that two sweeps must share for their results to be comparable.
 
-    Learner fields without effect are left out, and so is the algorithm, which has its own rows.
+    Excludes learner fields without effect, and the algorithm, which has its own rows.
     """
     config = sweep.trials[0].config
     data = config.data.model_dump(exclude={"name"})

@@ -40,7 +40,7 @@ def read_claim(path: Path, rank: int) -> Claim:
     """Read the claim for the run at `rank` in an exported file.
 
     Raises:
-        InputError: there is no such run, or the file lacks results to verify.
+        InputError: the file has no such run, or lacks results to verify.
     """
     run = read_run(path, rank)
     results, source = run.results, f"{path}, rank {rank}"

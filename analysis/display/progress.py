@@ -15,7 +15,7 @@ def progress(step: str) -> Iterator[Callable[[str], None]]:
     """Show the current step on standard error.
 
     A terminal shows one line, which disappears at the end. Elsewhere every step is printed on a
-    line of its own, but only once the command has run for some seconds.
+    separate line, but only once the command has run for some seconds.
 
     Args:
         step: name of the first step.

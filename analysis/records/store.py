@@ -17,7 +17,7 @@ def find_runs(uri: str, query: str) -> "list[Run]":
     """Find the runs of all experiments that match an MLflow filter.
 
     Raises:
-        InputError: there is no MLflow store at `uri`, or it cannot be read.
+        InputError: no MLflow store exists at `uri`, or it cannot be read.
     """
     with explained(uri):
         path = database_file(uri)

@@ -184,7 +184,7 @@ def _stage_settings(text: str, source: str) -> dict[str, Any]:
 
 
 def _config_columns(config: RunConfig) -> dict[str, Any]:
-    """All settings, those that are None included: a missing column means a newer field."""
+    """All settings, including None: a missing column means that the field is newer."""
     sections = (getattr(config, section).model_dump() for section in _SECTIONS)
     settings = {name: value for section in sections for name, value in section.items()}
     return {"dataset": settings.pop("name"), **settings, "seed": config.seed}

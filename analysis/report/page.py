@@ -19,7 +19,7 @@ class Table:
     """A table of formatted cells. The first column names the row."""
 
     caption: str
-    """What the numbers are, and what their intervals cover."""
+    """Explains the numbers and what their intervals cover."""
     columns: Sequence[str]
     """Headings."""
     rows: Sequence[Sequence[str]]
@@ -82,7 +82,7 @@ class Page:
     title: str
     """Name of the study."""
     lead: str
-    """What the report covers."""
+    """Scope of the report."""
     sections: Sequence[Section]
     """In reading order."""
     footer: str

@@ -37,8 +37,8 @@ def front(trials: Iterable[Trial]) -> tuple[Trial, ...]:
         trials: complete trials, such as `Sweep.ranking`. Trials without memory are ignored.
 
     Returns:
-        The trials that no other trial dominates, by increasing peak memory. Of trials that are
-        equal in both objectives, only the first.
+        The trials that no other trial dominates, by increasing peak memory. If trials are equal
+        in both objectives, only the first is included.
     """
     trials_on_front: list[Trial] = []
     best = float("inf")
@@ -84,7 +84,7 @@ def budgets(trials: Iterable[Trial]) -> tuple[int, ...]:
 def best_within(trials: Iterable[Trial], budgets: Sequence[int]) -> tuple[Trial | None, ...]:
     """The best trial whose peak memory is within each budget, or None.
 
-    Of trials with the same metric, the one with the least memory.
+    Ties in the metric are broken by memory.
 
     Args:
         trials: complete trials, such as `Sweep.ranking`.

@@ -31,9 +31,9 @@ class Index:
     name: str
     """The dimension."""
     first: Estimate
-    """First order: what the dimension explains alone."""
+    """First order: the share that the dimension explains alone."""
     total: Estimate
-    """Total order: what the dimension explains alone and in interactions."""
+    """Total order: the share that the dimension explains alone and in interactions."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Interaction:
     names: tuple[str, str]
     """The dimensions, in the order of the space."""
     value: float
-    """What they explain together beyond their first-order indices, within [0, 1]."""
+    """The share that they explain together beyond their first-order indices, within [0, 1]."""
 
 
 def sobol_indices(model: ResponseModel) -> tuple[tuple[Index, ...], tuple[Interaction, ...]]:

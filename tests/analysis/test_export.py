@@ -122,7 +122,7 @@ def test_json_is_json_and_says_what_the_header_says(sweep: Sweep, tmp_path: Path
 
 @pytest.mark.parametrize("name", ["best", "best.txt", "best.yaml.bak", ".json"])
 def test_a_name_that_says_no_format_is_refused(sweep: Sweep, tmp_path: Path, name: str) -> None:
-    with pytest.raises(InputError, match=re.escape(f"{name}: a name that ends in .yaml, .yml")):
+    with pytest.raises(InputError, match=re.escape(f"{name}: the name must end in .yaml, .yml")):
         exported(sweep, 1, tmp_path / name)
     assert list(tmp_path.iterdir()) == []
 
@@ -299,7 +299,7 @@ def test_a_limit_below_every_trial_names_the_smallest_peak() -> None:
 
 @pytest.mark.parametrize("selection", [Selection(max_memory=MIB), Selection(pareto=True)])
 def test_trials_without_a_measured_peak_are_within_no_limit(selection: Selection) -> None:
-    with pytest.raises(InputError, match="no trial to export whose peak memory was measured"):
+    with pytest.raises(InputError, match="no trial to export has a measured peak"):
         export.best_runs(with_peaks((0.9, None)), selection)
 
 

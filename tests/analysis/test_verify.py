@@ -113,7 +113,7 @@ def test_a_run_that_gives_what_is_stated_is_verified(
     assert accuracy.startswith(f"accuracy:    {measured['value']:.2%}, stated ")
     assert accuracy.endswith(": holds")
     assert peak.endswith("holds (same hardware: to the byte)")
-    assert "stated 0.250 s: not judged" in step
+    assert "stated 0.250 s: not verified" in step
     assert verdict == "verified"
     assert [file.name for file in tmp_path.iterdir()] == ["best.yaml"]
 
@@ -158,8 +158,8 @@ def test_other_data_are_a_failure_and_nothing_is_trained(
     result = invoke(write(data_digest="9e1d" * 16))
     assert (result.exit_code, result.stdout) == (1, "")
     (line,) = result.stderr.splitlines()
-    assert "glyphs is other data than stated" in line
-    assert "not 9e1d9e1d9e1d" in line
+    assert "glyphs differs from the stated data" in line
+    assert "9e1d9e1d9e1d" in line
 
 
 def test_divergence_is_a_failure(write: Write, invoke: Callable[..., Result]) -> None:
@@ -172,10 +172,14 @@ def test_divergence_is_a_failure(write: Write, invoke: Callable[..., Result]) ->
 @pytest.mark.parametrize(
     ("changes", "words", "said"),
     [
-        ({"results": {"fresh_seed": None}}, [], "the sweep needs stage confirm"),
+        ({"results": {"fresh_seed": None}}, [], "run stage confirm"),
         ({"results": {"peak_memory_bytes": None}}, [], "no peak memory to verify"),
-        ({}, ["--seed", "2"], "--seed 2: not a fresh one, what is stated stands on 0, 1, 2"),
-        ({}, ["--seed", "0"], "--seed 0: not a fresh one"),
+        (
+            {},
+            ["--seed", "2"],
+            "not a fresh seed; the stated results are based on 0, 1, 2",
+        ),
+        ({}, ["--seed", "0"], "--seed 0: not a fresh seed"),
         ({}, ["--seed", str(2**64)], "command line: seed: input should be less than"),
         ({}, ["--rank", "2"], "no run of rank 2"),
         ({}, ["--device", "warp"], "--device warp"),
@@ -210,7 +214,7 @@ def test_the_fresh_seed_comes_after_all_that_were_used(write: Write) -> None:
     assert with_fresh_seed(claim, 8).seed == 8
     alone = read_claim(write(config=TINY | {"seed": 6}, results={"confirmed": None}), 1)
     assert with_fresh_seed(alone, None).seed == 7
-    with pytest.raises(InputError, match="not a fresh one"):
+    with pytest.raises(InputError, match="not a fresh seed"):
         with_fresh_seed(alone, 6)
 
 

@@ -69,14 +69,14 @@ def _finding(sweep: Sweep, configs: Sequence[ConfirmedConfig]) -> str:
 
 
 def _compared_with(configs: Sequence[ConfirmedConfig]) -> str:
-    """Of which configs the first is the best; only those with the most seeds are compared."""
+    """The configs among which the first is the best: only those with the most seeds compare."""
     if len(configs) == 1:
         return ""
     most = sum(len(config.seeds) == len(configs[0].seeds) for config in configs)
     if most == len(configs):
         return f"; the best validation result of {most} configs"
     if most == 1:
-        return f"; the config with the most seeds of {len(configs)} configs"
+        return f"; of {len(configs)} configs, the one with the most seeds"
     return (
         f"; the best validation result of the {most} configs with the most seeds, of "
         f"{len(configs)} configs"

@@ -67,8 +67,9 @@ def _method(space: Space) -> str:
     if distances:
         inputs += f" and of how far a loop moves ({distances})"
     return (
-        f"A Gaussian process, a function of {inputs}, is fitted to the trials of stage explore, a "
-        "space-filling design, with one observation per config. It is validated on configs that "
+        f"A Gaussian process model of the response as a function of {inputs} is fitted to the "
+        "trials of stage explore, a space-filling design, with one observation per config. It is "
+        "validated on configs that "
         "it has not seen: R² by cross-validation is given as the lowest and the highest of "
         f"several divisions into folds. If the lowest is at least {THRESHOLD}, the Gaussian "
         "process serves as a surrogate for the response. Its Sobol indices are the shares of the "

@@ -50,7 +50,7 @@ def _finding(front: Sequence[Trial], complete: Sequence[Trial]) -> str:
     least, best = front[0], front[-1]
     if least is best:
         measured = all(trial.peak_memory_bytes is not None for trial in complete)
-        among = "" if measured else " with a measured peak memory"
+        among = "" if measured else ", of those with a measured peak memory,"
         return f"One config{among} is best in both objectives: {_summary(best)}."
     return (
         f"The Pareto front extends from {_summary(least)} to {_summary(best)}; it has "

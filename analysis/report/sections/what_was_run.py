@@ -1,4 +1,4 @@
-"""What was run: task, stages, space, budget, hardware, commits, and the status of all trials."""
+"""Overview of the sweep: task, stages, space, budget, hardware, commits, and all trials."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -41,7 +41,7 @@ def section(sweep: Sweep) -> Section:
 
 
 def hours_text(trials: Iterable[Trial]) -> str:
-    """Time of all trials: `3.2 GPU-hours`, or CPU-core-hours if there was no GPU."""
+    """Time of all trials: `3.2 GPU-hours`, or CPU-core-hours without a GPU."""
     trials = list(trials)
     hours = sum(trial.device_hours or 0 for trial in trials)
     return f"{hours:.2g} {hours_unit(trials)}"

@@ -1,6 +1,6 @@
 import pytest
 
-from analysis import progress as module
+from analysis.display import progress as module
 from analysis.display.progress import progress
 
 

@@ -89,7 +89,7 @@ def test_a_file_that_is_no_such_table_is_refused_in_one_line(mixed: Sweep, tmp_p
         ("stage_settings", '{"tuned": {"ridge": 1}}', "stage_settings: tuned.ridge: "),
         ("version", "3", "written by a later version of memmeta"),
         ("version", "new", "version: a whole number is accepted"),
-        ("value", "", "value: a complete trial has one"),
+        ("value", "", "value: is missing"),
         ("value", "nan", "value: a finite number up to 1e+100 is accepted, got nan"),
         ("seconds", "inf", "seconds: a finite number up to 1e+100 is accepted, got inf"),
         ("value", "-1e308", "value: a finite number up to 1e+100 is accepted, got -1e+308"),
@@ -147,5 +147,5 @@ def test_a_line_with_other_fields_than_the_first_is_named(
     write_trials(dataclasses.replace(mixed, settings={}, trials=mixed.trials[:2]), path)
     *lines, last = path.read_text().splitlines()
     path.write_text("\n".join([*lines, change(last)]))
-    with pytest.raises(InputError, match=r"\(line 3\): has not as many fields as the first line"):
+    with pytest.raises(InputError, match=r"\(line 3\): .* fields as the first line"):
         read_trials(path)

@@ -55,7 +55,9 @@ def test_only_trials_of_explore_that_ended_well_are_observed() -> None:
 
 def test_a_space_has_as_many_configs_as_its_dimensions_have_values() -> None:
     assert space_size(SPACE) == 6
-    assert space_size({"task_batch": dimension("task_batch", {"low": 4, "high": 16, "step": 4})}) == 4
+    assert (
+        space_size({"task_batch": dimension("task_batch", {"low": 4, "high": 16, "step": 4})}) == 4
+    )
     assert space_size({"ridge": dimension("ridge", {"low": 0.1, "high": 0.5, "step": 0.1})}) == 5
     assert space_size({"ridge": dimension("ridge", {"low": 0.1, "high": 0.1})}) == 1
     assert space_size({**SPACE, "ridge": dimension("ridge", {"low": 0.1, "high": 0.5})}) == math.inf

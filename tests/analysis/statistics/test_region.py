@@ -51,14 +51,14 @@ def test_trials_at_the_ends_are_inside_and_what_does_not_apply_is_not_outside() 
         (["inner_lr"], "NAME=LOW,HIGH is accepted"),
         (["inner_lr=1"], "NAME=LOW,HIGH is accepted"),
         (["inner_lr=1,b"], "NAME=LOW,HIGH is accepted"),
-        (["inner_lr=0.1,1", "inner_lr=0.1,2"], "inner_lr is there twice"),
+        (["inner_lr=0.1,1", "inner_lr=0.1,2"], "inner_lr is given twice"),
         (["outer_lr=0.1,1"], "outer_lr: the space has inner_lr, ridge"),
-        (["norm=0,1"], "it has choices or steps"),
-        (["weight_decay=0,0.5"], "it has choices or steps"),
+        (["norm=0,1"], "choices or steps"),
+        (["weight_decay=0,0.5"], "choices or steps"),
         (["inner_lr=0.01,1"], "LOW and HIGH are accepted, from 0.03 to 3"),
         (["inner_lr=1,0.1"], "LOW and HIGH are accepted, from 0.03 to 3"),
         (["inner_lr=0.1,nan"], "LOW and HIGH are accepted, from 0.03 to 3"),
-        (["cg_steps=1,2.5"], "cg_steps is a whole number"),
+        (["cg_steps=1,2.5"], "cg_steps takes integers"),
     ],
 )
 def test_what_is_no_part_of_the_space_is_refused_in_a_line(texts: list[str], said: str) -> None:

@@ -191,7 +191,7 @@ def test_the_sentence_has_the_value_and_the_range() -> None:
     best = trial("explore", 0, 0.9, learner={"inner_lr": 0.031234})
     space = {"inner_lr": {"low": 0.03, "high": 3.0, "log": True}}
     assert boundary_warnings(sweep([best], space)) == [
-        "inner_lr 0.0312 is at the lower end of 0.03 to 3: a wider range may hold better ones"
+        "inner_lr 0.0312 is at the lower end of 0.03 to 3: a wider range may contain better values"
     ]
 
 
