@@ -44,35 +44,35 @@ TEXT = """\
 
 `{command}` on {hardware}, commit {commit}.
 
-{data.ways}-way {data.shots}-shot CIFAR-FS, Conv4-{learner.filters}, {learner.task_batch} tasks a
-step with {data.queries} query images a class. For all, memmeta's defaults: inner_lr
+{data.ways}-way {data.shots}-shot CIFAR-FS, Conv4-{learner.filters}, {learner.task_batch} tasks per
+step with {data.queries} query images per class. All methods use memmeta's defaults: inner_lr
 {learner.inner_lr:g}, outer_lr {learner.outer_lr:g}, ridge {learner.ridge:g}, features
-`{learner.feature_scaling}`. For memory_reduced: N = {learner.cg_steps}, no chunks. ANIL computes
-the support features once a task (cached), or anew at every inner step (naive) as the paper's
-released baselines do.
+`{learner.feature_scaling}`. memory_reduced uses N = {learner.cg_steps} and no chunks. ANIL computes
+the support features once per task (cached), or at every inner step (naive) as the paper's released
+baselines do.
 
-Every method is trained at every K with seeds {seeds}. With the same seed all begin with the same
-backbone and see the same tasks in the same order. The curves are run one after another in one
-process (CPU threads: {threads}), all of a seed before those of the next. Each trains for
-{seconds:.1f} s. Only training is on the clock: validation is not, nor are the first {warm_up}
-steps, of which two are watched for their memory. Each curve is validated at the start of the clock
-and {validations} times at even intervals, on the same {tasks} tasks whatever the seed.
+Every method is trained at every K with seeds {seeds}. With the same seed all methods begin with the
+same backbone and see the same tasks in the same order. The curves run one after another in one
+process (CPU threads: {threads}), seed by seed. Each trains for {seconds:.1f} s. The clock counts
+training only. It excludes validation and the first {warm_up} steps, two of which are measured for
+memory. Each curve is validated at the start of the clock and {validations} times at even intervals,
+on the same {tasks} tasks for every seed.
 
 ![Validation accuracy against seconds of training, a panel for each K](accuracy_vs_time.png)
 
-A line is the mean over seeds, its band goes from the least to the greatest of them.
+A line is the mean over seeds, and its band is their range.
 
 | K | method | final accuracy, % | steps | s/step | peak, MiB |
 |---|---|---|---|---|---|
 {rows}
 
 Accuracy is the mean over seeds ± the half-width of its 95 % t-interval; steps and s/step are
-medians over seeds. The differences that follow are taken seed by seed, again with their mean and
-its 95 % t-interval; the ratios of steps are medians over seeds.
+medians over seeds. The differences below are paired by seed and given as their mean ± the
+half-width of its 95 % t-interval; the ratios of steps are medians over seeds.
 
 {reading}
 
-All points of the figure: [accuracy_vs_time.csv](accuracy_vs_time.csv).
+All points of the figure are in [accuracy_vs_time.csv](accuracy_vs_time.csv).
 """
 
 

@@ -45,31 +45,30 @@ TEXT = """\
 
 `{command}` on {hardware}, commit {commit}.
 
-A real Ray cluster of {nodes} nodes, all on this machine, each with one CPU and a GPU that it only
-claims. {trials} trials of stage search (TPE), {nodes} at a time, each of which pauses for
-about {pause:.0f} seconds {reports} times instead of training, and reports a validation after each.
+A real Ray cluster of {nodes} nodes, all on this machine, each with one CPU and a simulated GPU.
+It runs {trials} trials of stage search (TPE), {nodes} at a time. Instead of training, each trial
+pauses {reports} times for about {pause:.0f} seconds and reports a validation after each pause.
 Everything else is as in any sweep: ledger, proposals, predictions of memory, placement, Ray Tune,
-MLflow on SQLite.
-So results come {rate:.1f} times a second, as often as from {equal:.0f} GPUs with trials of ten
-minutes and as many validations.
+MLflow on SQLite. Results arrive {rate:.1f} times per second, as often as from {equal:.0f} GPUs
+with trials of ten minutes and as many validations.
 
 | | |
 |---|---|
 | checks of all nodes before the first trial | {check:.0f} s |
-| from then to the end of the last trial | {span:.0f} s |
-| of it, outside the pauses | {outside:.0%} |
-| driver: CPU a trial | {cpu:.2f} s |
-| of it, the first and the last {part} trials | {first:.2f} s, {last:.2f} s |
+| from then until the last trial ended | {span:.0f} s |
+| share of that time outside the pauses | {outside:.0%} |
+| driver: CPU per trial | {cpu:.2f} s |
+| the same, of the first and the last {part} trials | {first:.2f} s, {last:.2f} s |
 | driver: peak resident set | {rss:.0f} MiB |
-| journal | {journal:.1f} KiB a trial |
+| journal | {journal:.1f} KiB per trial |
 | MLflow: a write, mean (90 %) | {write:.0f} ms ({slow:.0f} ms) |
-| MLflow: writes a trial | {writes:.1f} |
-| MLflow: database | {mlflow:.0f} KiB a trial |
+| MLflow: writes per trial | {writes:.1f} |
+| MLflow: database | {mlflow:.0f} KiB per trial |
 | a checkpoint, Conv4 with 32 filters | {conv4:.2f} MiB |
 | a checkpoint, ResNet-12 with 64 filters | {resnet12:.0f} MiB |
 
 The nodes, their workers and the driver share {cores} cores here, so times are longer than on a
-head of its own. CPU seconds are the driver's alone, its threads for MLflow and Ray included.
+dedicated head. CPU seconds are those of the driver, including its threads for MLflow and Ray.
 """
 
 

@@ -28,10 +28,10 @@ TEXT = """\
 
 `{command}` on {hardware}, commit {commit}.
 
-Subroutine 1 solves H v = b for {problems} random symmetric positive definite H of size {size} with
-eigenvalues spread evenly on a log scale from 1/κ to 1, in float64. The figure shows the error in
-the norm of H, relative to the start: the median, and the range over the problems. The dashed line
-is the bound 2((√κ−1)/(√κ+1))^N.
+Subroutine 1 solves H v = b for {problems} random symmetric positive definite H of size {size}
+with eigenvalues spread evenly on a log scale from 1/κ to 1, in float64. The figure shows the
+error in the norm of H, relative to the initial error: the median and the range over the problems.
+The dashed line is the bound 2((√κ−1)/(√κ+1))^N.
 
 ![Relative error against iterations for three condition numbers](conjugate_gradient.png)
 
@@ -39,9 +39,9 @@ is the bound 2((√κ−1)/(√κ+1))^N.
 |---|---|---|---|---|
 {rows}
 
-The error stays under the bound (compared where the bound is above {rounding:g}, so that rounding
-plays no part), and N grows as √κ. With `standardize` features and
-ridge 0.01 the head's Hessian has κ of at most about 200 at phi = 0.
+The error stays below the bound, and N grows as √κ. The two are compared where the bound is above
+{rounding:g}, to exclude rounding. With `standardize` features and ridge 0.01 the head's Hessian
+has κ of at most about 200 at phi = 0.
 """
 
 

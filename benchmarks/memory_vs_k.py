@@ -2,9 +2,9 @@
 
     python benchmarks/memory_vs_k.py
 
-writes docs/memory.md with its figures and the rows as CSV. One task, as the paper has it; the
-peaks are predicted on fake tensors, which tests/memmeta/memory/test_prediction.py holds equal to
-what is measured on the CPU. On a CUDA device, `--device cuda` measures instead.
+writes docs/memory.md with its figures and the rows as CSV. A step has one task, as in the paper.
+The peaks are predicted on fake tensors; tests/memmeta/memory/test_prediction.py checks that
+predictions equal measurements on the CPU. On a CUDA device, `--device cuda` measures instead.
 """
 
 from collections.abc import Sequence
@@ -25,13 +25,13 @@ from shared import MIB, out_option
 
 STEPS = (1, 5, 10, 15, 20)
 CHUNK = 25
-"""A support or a query set, as BatchNorm needs it."""
+"""Images of a chunk: a support or a query set, as BatchNorm requires."""
 SMALL_CHUNK = 10
-"""With GroupNorm."""
+"""Images of a chunk with GroupNorm."""
 
 
 class Setting(NamedTuple):
-    """One of the paper's."""
+    """A setting of the paper."""
 
     name: str
     size: int
@@ -70,18 +70,20 @@ TEXT = """\
 
 `{command}`, {how}, commit {commit}.
 
-One outer step on one task, 5-way 5-shot with 5 queries a class, Conv4 with BatchNorm, a linear
-head, N = {cg}: the most bytes that live tensors hold (parameters, gradients, Adam's moments, the
-batch, activations, temporaries). `cached` baselines compute the support features once a task;
-`naive` ones compute them again, with their graph, at every inner step, as the baselines released
-with the paper do. "{chunk} images at a time" is Algorithm 1 with its gradient taken a support or
-query set at a time: the same gradient, for a second forward pass. BatchNorm forbids smaller
-chunks, GroupNorm does not. All but MAML go through Conv4's blocks in memmeta's fused form, which
-keeps half of what PyTorch's layers keep ([performance.md](performance.md)); MAML adapts the blocks
-and needs the layers. All numbers: [memory.csv](memory.csv).
+One outer step on one 5-way 5-shot task with 5 queries per class, Conv4 with BatchNorm, a linear
+head, N = {cg}. The peak is the largest number of bytes that live tensors hold (parameters,
+gradients, Adam's moments, the batch, activations, temporaries).
+
+`cached` baselines compute the support features once per task. `naive` baselines compute them,
+with their graph, at every inner step, as the baselines released with the paper do. "{chunk}
+images at a time" is Algorithm 1 that computes its gradient one support or query set at a time:
+the same gradient, for a second forward pass. BatchNorm forbids smaller chunks, GroupNorm does
+not. All methods except MAML use memmeta's fused form of Conv4's blocks, which keeps half of what
+PyTorch's layers keep ([performance.md](performance.md)). MAML adapts the blocks and needs the
+layers. All numbers are in [memory.csv](memory.csv).
 
 {sections}
-## What survives
+## What remains of the saving
 
 {verdict}
 """
@@ -158,7 +160,7 @@ def verdict(setting: Setting, rows: Sequence[Row]) -> str:
     growth = (ours[20] - ours[5]) / ours[5]
     return (
         f"""\
-**{setting.name}**, K from 5 to 20; how many times Algorithm 1's peak each baseline takes:
+**{setting.name}**, K from 5 to 20; each baseline's peak in multiples of Algorithm 1's:
 
 | baseline | ÷ Algorithm 1 | ÷ Algorithm 1, {CHUNK} images at a time |
 |---|---|---|
@@ -173,19 +175,20 @@ def verdict(setting: Setting, rows: Sequence[Row]) -> str:
                 "maml",
             )
         )
-        + f"\n\nFrom K = 5 to K = 20 Algorithm 1's own peak changes by {growth:.2%}.\n"
+        + f"\n\nFrom K = 5 to K = 20 Algorithm 1's peak changes by {growth:.2%}.\n"
     )
 
 
 CONCLUSION = """
-Plainly: with a linear head the published saving over ANIL and ITD-BiO is the saving over baselines
-that recompute the support features at every inner step. Against baselines that compute them once,
-Algorithm 1 as published holds what they hold (the ratios near 1 above), since an inner step of a
-linear head costs them one copy of the head. The saving over MAML, which adapts every layer, stays.
-What Algorithm 1 does allow and differentiating through the inner loop does not is to take the
-gradient a set at a time, in the last column: its cotangents are known before the backbone's
-backward pass begins. Baselines can take one *task* at a time, which is all there is here. Deeper
-heads are another matter: see `--head mlp` and `--head last_block` of `python -m memmeta memory`.
+With a linear head, the published saving over ANIL and ITD-BiO is the saving over baselines that
+recompute the support features at every inner step. Baselines that compute them once hold as much
+as Algorithm 1 as published (the ratios near 1 above), because an inner step of a linear head
+costs them one copy of the head. The saving over MAML, which adapts every layer, remains.
+
+Algorithm 1 can also compute its gradient one set at a time (the last column), because its
+cotangents are known before the backbone's backward pass begins. Differentiation through the inner
+loop cannot. Baselines can take one *task* at a time, but here a step has only one. For deeper
+heads, see `--head mlp` and `--head last_block` of `python -m memmeta memory`.
 """
 
 

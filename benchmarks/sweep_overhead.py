@@ -1,8 +1,8 @@
-"""What a sweep costs besides its trials, beside plain Ray Tune on the same trainable.
+"""The overhead of a sweep, compared with plain Ray Tune on the same trainable.
 
     python benchmarks/sweep_overhead.py
 
-runs the same study twice, one after the other, each as a command of its own: with memmeta's engine,
+runs the same study twice, one after the other, each as a separate command: with memmeta's engine,
 and with Tune's stock Optuna search and MLflow logger. Writes docs/sweep_overhead.md.
 """
 
@@ -37,21 +37,22 @@ STUDY = Study(
 )
 
 TEXT = """\
-# What a sweep costs besides its trials
+# The overhead of a sweep
 
 `{command}` on {hardware}, commit {commit}.
 
-{trials} trials of the study in the script, {slots} at a time, one CPU each; every trial sees the
-same number of tasks. Wall time is that of the whole command, from the start of Python to its end,
-with the start of Ray and of its workers. Outside trials is the part of it in which the CPUs ran no
-trial: 1 − (sum of the trials' own seconds) / (wall time × {slots}).
+{trials} trials of the study in the script, {slots} at a time, one CPU each. Every trial sees the
+same number of tasks. Wall time covers the whole command, from the start of Python to its end,
+including the start of Ray and its workers. "Outside trials" is the share of it in which the CPUs
+ran no trial: 1 − (sum of the trials' seconds) / (wall time × {slots}).
 
-| | wall time | a trial, mean (10 % to 90 %) | outside trials |
+| | wall time | per trial, mean (10 % to 90 %) | outside trials |
 |---|---|---|---|
 {rows}
 
-Plain Ray Tune is `OptunaSearch`, `MLflowLoggerCallback` on SQLite and a process a trial, its
-defaults, on the same trainable. It keeps no record from which an interrupted sweep could go on.
+Plain Ray Tune is `OptunaSearch`, `MLflowLoggerCallback` on SQLite and one process per trial, its
+defaults, on the same trainable. It keeps no record from which an interrupted sweep could
+continue.
 """
 
 
