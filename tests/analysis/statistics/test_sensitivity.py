@@ -290,7 +290,7 @@ def test_noise_is_refused_without_hope() -> None:
     assert not result.supported
     assert (result.indices, result.interactions, result.curves, result.maps) == ((),) * 4
     assert result.verdict == (
-        f"R² {result.r2.low:.2f} to {result.r2.high:.2f} of 32 trials: the data do not support "
+        f"R² {result.r2.low:.2f} to {result.r2.high:.2f} from 32 trials: the data do not support "
         "indices, and there is no sign that more trials would"
     )
 
@@ -308,7 +308,7 @@ def test_too_few_trials_are_told_how_many_would_do() -> None:
     # 64 are enough: they give an R² of 0.88.
     assert 16 < needed(alone) <= 64
     assert alone.verdict == (
-        f"R² {alone.r2.low:.2f} to {alone.r2.high:.2f} of 16 trials: the data do not support "
+        f"R² {alone.r2.low:.2f} to {alone.r2.high:.2f} from 16 trials: the data do not support "
         f"indices; about {needed(alone)} trials would"
     )
     # Where half are lost, it takes twice as many.
@@ -329,7 +329,7 @@ def test_a_noisy_linear_response_takes_some_more_trials() -> None:
             0.699,
             124,
             0,
-            "R² 0.69 to 0.80 of 124 trials: the data do not support indices; about 130",
+            "R² 0.69 to 0.80 from 124 trials: the data do not support indices; about 130",
         ),
         (0.5, 124, 0, "about 130 trials"),
         (0.5, 131, 0, "about 140 trials"),
@@ -378,7 +378,7 @@ def test_noise_that_a_small_space_repeats_is_refused(seed: int) -> None:
     assert result.r2.high < 0.2
     assert not result.supported
     assert (result.trials, result.configs) == (64, 25)
-    assert "of 64 trials (25 configs): the data do not support indices" in result.verdict
+    assert "from 64 trials (25 configs): the data do not support indices" in result.verdict
 
 
 def test_a_repeat_adds_no_evidence() -> None:
