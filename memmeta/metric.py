@@ -24,6 +24,11 @@ class Metric:
         """Its name among the results on the validation tasks."""
         return f"val_{self.name}"
 
+    @property
+    def scale(self) -> int:
+        """Factor from a value to its `unit`: 100 for per cent, else 1."""
+        return 100 if self.unit else 1
+
     def order(self, value: float | None) -> float:
         """Sort key: the best value comes first, and None counts as the worst."""
         value = self.worst if value is None else value

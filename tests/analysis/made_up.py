@@ -64,4 +64,4 @@ def sweep(trials: Iterable[Trial], space: Mapping[str, Any] | None = None, **sea
     """A sweep of these trials; `space` as YAML has it, `search` further settings of that stage."""
     settings = {"space": dict(space or {})}
     stages: dict[Stage, Any] = {"explore": settings, "search": settings | search}
-    return Sweep("made_up", "made_up-100tasks-seed0", ordered(trials), stages, others=())
+    return Sweep("made_up", "made_up-100tasks-seed0", ordered(trials), stages, alternatives=())

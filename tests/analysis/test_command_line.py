@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from rich.console import Console
 
 from analysis.__main__ import main
-from analysis.records import table
+from analysis.display import trial_list
 from analysis.records.trials import read_sweep
 from memmeta.exported import read_run
 from sweeps.engine.stores.store import default_uri
@@ -149,8 +149,8 @@ def test_a_setting_that_only_some_trials_have_is_a_column(
     learner = second.config.learner.model_copy(update={"chunk": 25})
     second = replace(second, config=second.config.model_copy(update={"learner": learner}))
     sweep = replace(sweep, trials=(first, second))
-    assert [row["chunk"] for row in table.rows(sweep)] == [None, 25]
-    table.show(Console(width=100), sweep)
+    assert [row["chunk"] for row in trial_list.rows(sweep)] == [None, 25]
+    trial_list.show(Console(width=100), sweep)
     assert "     5     25" in capsys.readouterr().out
 
 
@@ -171,7 +171,7 @@ def test_a_memory_limit_says_how_many_are_feasible_and_why_others_have_no_rank(
         for n, peak in enumerate((100, 50, 20))
     ]
     lost = made_up.trial("search", 3, None, status="diverged")
-    table.show(Console(width=100), made_up.sweep([*trials, lost], memory_limit=limit))
+    trial_list.show(Console(width=100), made_up.sweep([*trials, lost], memory_limit=limit))
     output = capsys.readouterr().out
     heading = next(line for line in output.splitlines() if line.startswith("explore and search"))
     assert "3 of 4 trials complete" in heading
@@ -183,9 +183,9 @@ def test_a_memory_limit_says_how_many_are_feasible_and_why_others_have_no_rank(
 def test_other_sweeps_are_said_beside_the_output(storage: Path, flag: str) -> None:
     flags = [flag] if flag == "--json" else [flag, f"sqlite:///{storage}/mlflow.db"]
     result = invoke("trials", "mixed", "--storage", storage, *flags)
-    assert result.stderr == (
-        "mixed: this is mixed-60steps-seed0; name another in full: mixed-60steps-seed1\n"
-    )
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("mixed: using mixed-60steps-seed0;")
+    assert line.endswith(": mixed-60steps-seed1")
     assert "seed1" not in result.stdout
 
 
@@ -279,7 +279,7 @@ def test_bad_input_is_one_line_and_code_two(storage: Path, args: list[str]) -> N
     result = invoke(args[0], "--storage", storage, *args[1:])
     assert result.exit_code == 2
     assert result.stdout == ""
-    errors = [line for line in result.stderr.splitlines() if "name another in full" not in line]
+    errors = [line for line in result.stderr.splitlines() if "to select another" not in line]
     assert len(errors) == 1
     assert errors[0].startswith("Error: ")
 

@@ -29,7 +29,7 @@ def exported(sweep: Sweep, top: int, path: Path) -> list[ExportedRun]:
     selection = Selection(top)
     runs = export.best_runs(sweep, selection)
     export.write(runs, sweep, selection, path, ["python", "-m", "analysis"])
-    return [read_run(path, rank) for rank in range(1, min(top, len(sweep.complete)) + 1)]
+    return [read_run(path, rank) for rank in range(1, min(top, len(sweep.ranking)) + 1)]
 
 
 @pytest.mark.parametrize("name", ["best.yaml", "best.yml", "best.json", "best.JSON"])
@@ -108,7 +108,7 @@ def test_a_name_of_several_lines_leaves_the_file_whole(
     sweep: Sweep, tmp_path: Path, suffix: str
 ) -> None:
     (run,) = exported(sweep, 1, tmp_path / f"best\nruns: []\n{suffix}")
-    assert run.config == sweep.complete[0].config
+    assert run.config == sweep.ranking[0].config
 
 
 def test_json_is_json_and_says_what_the_header_says(sweep: Sweep, tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_json_is_json_and_says_what_the_header_says(sweep: Sweep, tmp_path: Path
 
 @pytest.mark.parametrize("name", ["best", "best.txt", "best.yaml.bak", ".json"])
 def test_a_name_that_says_no_format_is_refused(sweep: Sweep, tmp_path: Path, name: str) -> None:
-    with pytest.raises(InputError, match=re.escape(f"{name}: a name that ends in .yaml, .yml")):
+    with pytest.raises(InputError, match=re.escape(f"{name}: the name must end in .yaml, .yml")):
         exported(sweep, 1, tmp_path / name)
     assert list(tmp_path.iterdir()) == []
 
@@ -299,7 +299,7 @@ def test_a_limit_below_every_trial_names_the_smallest_peak() -> None:
 
 @pytest.mark.parametrize("selection", [Selection(max_memory=MIB), Selection(pareto=True)])
 def test_trials_without_a_measured_peak_are_within_no_limit(selection: Selection) -> None:
-    with pytest.raises(InputError, match="no trial to export whose peak memory was measured"):
+    with pytest.raises(InputError, match="no trial to export has a measured peak"):
         export.best_runs(with_peaks((0.9, None)), selection)
 
 

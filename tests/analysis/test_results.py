@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from analysis.records.trial_table import read_trials
-from analysis.report.report import build
-from analysis.statistics.pareto import MEMORY
+from analysis.report.build import build_report
+from analysis.statistics.pareto import REFERENCE_MEMORY
 from analysis.verify import read_claim
 from sweeps.engine.study.outcome import FINAL
 from tests import ROOT
@@ -24,7 +24,7 @@ def test_committed_trials_are_final_and_of_committed_code(path: Path) -> None:
 
 def test_committed_trials_can_be_reported_again() -> None:
     sweep = read_trials(min((ROOT / "docs/results").glob("*.csv"), key=lambda p: p.stat().st_size))
-    assert build(sweep, MEMORY, "python -m analysis report", {}).sections
+    assert build_report(sweep, REFERENCE_MEMORY, "python -m analysis report", {}).sections
 
 
 @pytest.mark.parametrize(

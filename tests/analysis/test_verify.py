@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.__main__ import main
-from analysis.verify import memory_complaint, read_claim, value_complaint, with_fresh_seed
+from analysis.verify import memory_deviation, metric_deviation, read_claim, with_fresh_seed
 from memmeta import data
 from memmeta.config import RunConfig
 from memmeta.errors import InputError
@@ -113,7 +113,7 @@ def test_a_run_that_gives_what_is_stated_is_verified(
     assert accuracy.startswith(f"accuracy:    {measured['value']:.2%}, stated ")
     assert accuracy.endswith(": holds")
     assert peak.endswith("holds (same hardware: to the byte)")
-    assert "stated 0.250 s: not judged" in step
+    assert "stated 0.250 s: not verified" in step
     assert verdict == "verified"
     assert [file.name for file in tmp_path.iterdir()] == ["best.yaml"]
 
@@ -158,8 +158,8 @@ def test_other_data_are_a_failure_and_nothing_is_trained(
     result = invoke(write(data_digest="9e1d" * 16))
     assert (result.exit_code, result.stdout) == (1, "")
     (line,) = result.stderr.splitlines()
-    assert "glyphs is other data than stated" in line
-    assert "not 9e1d9e1d9e1d" in line
+    assert "glyphs differs from the stated data" in line
+    assert "9e1d9e1d9e1d" in line
 
 
 def test_divergence_is_a_failure(write: Write, invoke: Callable[..., Result]) -> None:
@@ -172,10 +172,14 @@ def test_divergence_is_a_failure(write: Write, invoke: Callable[..., Result]) ->
 @pytest.mark.parametrize(
     ("changes", "words", "said"),
     [
-        ({"results": {"fresh_seed": None}}, [], "the sweep needs stage confirm"),
+        ({"results": {"fresh_seed": None}}, [], "run stage confirm"),
         ({"results": {"peak_memory_bytes": None}}, [], "no peak memory to verify"),
-        ({}, ["--seed", "2"], "--seed 2: not a fresh one, what is stated stands on 0, 1, 2"),
-        ({}, ["--seed", "0"], "--seed 0: not a fresh one"),
+        (
+            {},
+            ["--seed", "2"],
+            "not a fresh seed; the stated results are based on 0, 1, 2",
+        ),
+        ({}, ["--seed", "0"], "--seed 0: not a fresh seed"),
         ({}, ["--seed", str(2**64)], "command line: seed: input should be less than"),
         ({}, ["--rank", "2"], "no run of rank 2"),
         ({}, ["--device", "warp"], "--device warp"),
@@ -210,7 +214,7 @@ def test_the_fresh_seed_comes_after_all_that_were_used(write: Write) -> None:
     assert with_fresh_seed(claim, 8).seed == 8
     alone = read_claim(write(config=TINY | {"seed": 6}, results={"confirmed": None}), 1)
     assert with_fresh_seed(alone, None).seed == 7
-    with pytest.raises(InputError, match="not a fresh one"):
+    with pytest.raises(InputError, match="not a fresh seed"):
         with_fresh_seed(alone, 6)
 
 
@@ -218,7 +222,7 @@ def test_the_fresh_seed_comes_after_all_that_were_used(write: Write) -> None:
 def test_a_value_holds_if_it_is_inside(low: float, width: float, value: float) -> None:
     stated = FreshSeed(expected=low, low=low, high=low + width, seeds=1)
     for metric in (ACCURACY, MSE):
-        complaint = value_complaint(metric, stated, value)
+        complaint = metric_deviation(metric, stated, value)
         if complaint is None:
             assert low <= value <= low + width
         else:
@@ -229,9 +233,9 @@ def test_a_value_holds_if_it_is_inside(low: float, width: float, value: float) -
 @given(stated=st.integers(100, 2**40), per_mille=st.integers(-15, 15), rest=st.integers(-1, 1))
 def test_a_peak_holds_if_it_is_near(stated: int, per_mille: int, rest: int) -> None:
     peak = stated + stated * per_mille // 1000 + rest
-    assert (memory_complaint(stated, peak, same_hardware=True) is None) == (stated == peak)
+    assert (memory_deviation(stated, peak, same_hardware=True) is None) == (stated == peak)
     near = Fraction(99, 100) <= Fraction(peak, stated) <= Fraction(101, 100)
-    assert (memory_complaint(stated, peak, same_hardware=False) is None) == near
+    assert (memory_deviation(stated, peak, same_hardware=False) is None) == near
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,8 @@ class Tags:
 
     kind: str = "memmeta.kind"
     """`sweep` for a parent run, `trial` for its children."""
+    parent: str = "mlflow.parentRunId"
+    """On a trial: the run of its sweep. The name is MLflow's."""
     study: str = "memmeta.study"
     """The study's name."""
     sweep: str = "memmeta.sweep"

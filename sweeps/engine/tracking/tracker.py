@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 # As MLflow has them, which is slow to import.
 _PARENT_TAG, _NOTE_TAG, _SOURCE_TAG = (
-    "mlflow.parentRunId",
+    TAGS.parent,
     "mlflow.note.content",
     "mlflow.source.name",
 )

@@ -15,6 +15,7 @@ from analysis.records.trials import Trial, read_sweep
 from memmeta.errors import InputError
 from sweeps.engine.stores.masking import without_credentials
 from sweeps.engine.stores.store import default_uri
+from sweeps.engine.study.outcome import TAGS
 from tests.analysis.stand_ins import (
     BEST,
     FACTS,
@@ -51,7 +52,7 @@ def test_a_trial_comes_back_as_it_was_reported(uri: str) -> None:
         test_value=None,
         test_interval=None,
         run_id=run.info.run_id,
-        parent_run_id=run.data.tags["mlflow.parentRunId"],
+        parent_run_id=run.data.tags[TAGS.parent],
         **MEASURED,
         **FACTS,
     )
@@ -77,25 +78,25 @@ def test_all_trials_are_listed_each_stage_in_its_order(uri: str) -> None:
         ("grid 000", "complete"),
         ("grid 001", "complete"),
     ]
-    assert sweep.complete == sweep.trials[:3]
-    assert sweep.of("confirm", "grid") == sweep.trials[10:]
+    assert sweep.ranking == sweep.trials[:3]
+    assert sweep.trials_in("confirm", "grid") == sweep.trials[10:]
 
 
 def test_what_is_better_but_of_no_candidate_is_not_ranked(uri: str) -> None:
     sweep = read_sweep(uri, "mixed")
-    better = [trial for trial in sweep.trials if (trial.value or 0) > sweep.complete[0].value]
+    better = [trial for trial in sweep.trials if (trial.value or 0) > sweep.ranking[0].value]
     assert {trial.stage for trial in better} == {"explore", "search", "confirm", "grid"}
-    assert not set(better) & set(sweep.complete)
+    assert not set(better) & set(sweep.ranking)
 
 
 def test_a_stage_that_only_measures_has_no_ranking(uri: str) -> None:
     sweep = read_sweep(uri, "factorial")
     assert [trial.index for trial in sweep.trials] == [0, 1]
-    assert sweep.complete == ()
+    assert sweep.ranking == ()
 
 
 def test_confirm_trials_have_a_test_value(uri: str) -> None:
-    trials = read_sweep(uri, "mixed").of("confirm")
+    trials = read_sweep(uri, "mixed").trials_in("confirm")
     assert [(trial.config.seed, trial.value, trial.test_value) for trial in trials] == [
         (1, 0.75, 0.5),
         (2, 0.8125, 0.5625),
@@ -142,21 +143,21 @@ def test_a_study_is_the_sweep_of_it_that_ran_last(
 def test_other_sweeps_of_a_study_are_named(uri: str) -> None:
     sweep = read_sweep(uri, "mixed")
     assert (sweep.study, sweep.name) == ("mixed", "mixed-60steps-seed0")
-    assert sweep.others == ("mixed-60steps-seed1",)
+    assert sweep.alternatives == ("mixed-60steps-seed1",)
 
 
 def test_a_sweep_can_be_named_in_full(uri: str) -> None:
     sweep = read_sweep(uri, "mixed-60steps-seed1")
-    assert sweep.others == ()
+    assert sweep.alternatives == ()
     assert [trial.status for trial in sweep.trials] == ["diverged"]
 
 
 def test_of_two_sweeps_with_one_name_each_can_be_read(uri: str) -> None:
     latest = read_sweep(uri, "single")
-    (other,) = latest.others
+    (other,) = latest.alternatives
     run_id = re.fullmatch(r"(\w+) \(single-60steps-seed0\)", other)[1]
     earlier = read_sweep(uri, run_id)
-    assert earlier.others == ()
+    assert earlier.alternatives == ()
     assert earlier.trials[0].parent_run_id == run_id != latest.trials[0].parent_run_id
 
 
@@ -264,15 +265,15 @@ def test_a_server_is_read_as_the_file_is(storage: Path, tmp_path: Path) -> None:
 
 def test_what_is_over_the_memory_limit_of_the_search_is_not_ranked(uri: str) -> None:
     sweep = read_sweep(uri, "mixed")
-    peaks = [trial.peak_memory_bytes for trial in sweep.complete]
+    peaks = [trial.peak_memory_bytes for trial in sweep.ranking]
     assert peaks
-    predicted = [dataclasses.replace(trial, peak_memory_bytes=None) for trial in sweep.complete]
+    predicted = [dataclasses.replace(trial, peak_memory_bytes=None) for trial in sweep.ranking]
     for stage in ("search", "confirm"):
-        for limit, left in ((max(peaks) + 2, sweep.complete), (min(peaks) - 1, ())):
+        for limit, left in ((max(peaks) + 2, sweep.ranking), (min(peaks) - 1, ())):
             limited = dataclasses.replace(sweep, settings={stage: {"memory_limit": limit}})
-            assert limited.complete == left
+            assert limited.ranking == left
             unmeasured = dataclasses.replace(limited, trials=tuple(predicted))
-            assert len(unmeasured.complete) == len(left)
+            assert len(unmeasured.ranking) == len(left)
 
 
 def test_the_space_is_that_of_the_study(uri: str) -> None:

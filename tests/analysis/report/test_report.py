@@ -8,14 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import analysis.statistics.sensitivity
 from analysis.records.trial_table import read_trials
 from analysis.records.trials import Sweep, Trial
-from analysis.report import report
+from analysis.report.build import build_report, write_report
 from analysis.report.page import Gallery, Heading, Page, Section, Table
 from analysis.report.sections import search, sensitivity
-from analysis.statistics import surrogate
-from analysis.statistics.part import Within
+from analysis.statistics import averages, cross_validation, posterior, sobol
+from analysis.statistics.region import Region
 from memmeta.config import DataConfig
 from memmeta.errors import InputError
 from tests.analysis.made_up import MIB, sweep, trial
@@ -72,9 +71,9 @@ def whole_sweep() -> Sweep:
     return sweep(trials, SPACE)
 
 
-def build(of: Sweep, within: Within | None = None) -> Page:
+def build(of: Sweep, region: Region | None = None) -> Page:
     command = "python -m analysis report"
-    return report.build(of, reference_memory=1024 * MIB, command=command, within=within or {})
+    return build_report(of, 1024 * MIB, command, region or {})
 
 
 def section(page: Page, title: str) -> Section:
@@ -103,18 +102,15 @@ def tables(section: Section) -> list[Table]:
 
 @pytest.fixture(scope="module", autouse=True)
 def coarse() -> Iterator[None]:
-    """What is computed at fewer places, and from fewer kernels, is computed as it is elsewhere."""
+    """Evaluate surrogates at fewer points and kernels, which is faster and otherwise the same."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {
-            "_POINTS": 256,
-            "_POINTS_OF_DRAWS": 256,
-            "_CURVE": 9,
-            "_MAP": 7,
-        }.items():
-            patch.setattr(analysis.statistics.sensitivity, name, value)
-        patch.setattr(surrogate, "_FOLDS", 4)
-        patch.setattr(surrogate, "_SHUFFLES", 2)
-        patch.setattr(surrogate, "_KERNELS", 12)
+        patch.setattr(sobol, "_POINTS", 256)
+        patch.setattr(sobol, "_POINTS_OF_DRAWS", 256)
+        patch.setattr(averages, "_CURVE_VALUES", 9)
+        patch.setattr(averages, "_MAP_VALUES", 7)
+        patch.setattr(cross_validation, "_FOLDS", 4)
+        patch.setattr(cross_validation, "_SHUFFLES", 2)
+        patch.setattr(posterior, "_KERNELS", 12)
         yield
 
 
@@ -127,7 +123,7 @@ def page() -> Page:
 def written(page: Page, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of that page."""
     folder = tmp_path_factory.mktemp("report")
-    report.write(page, whole_sweep(), folder)
+    write_report(page, whole_sweep(), folder)
     return folder
 
 
@@ -167,8 +163,8 @@ def test_other_ways_in_training_are_said() -> None:
     shapes = DataConfig(), DataConfig(train_ways=9)
     trials = (measured("explore", 0, data=shape, **learner) for shape in shapes)
     same, other = (words(section(build(sweep([t], SPACE)), "What was run")) for t in trials)
-    assert "glyphs, 5-way 5-shot, 5 queries a class in training" in same
-    assert "glyphs, 5-way 5-shot, trained 9-way, 5 queries a class in training" in other
+    assert "glyphs, 5-way 5-shot, 5 queries per class in training" in same
+    assert "glyphs, 5-way 5-shot, trained 9-way, 5 queries per class in training" in other
 
 
 def test_the_best_within_each_budget_keeps_to_it(page: Page) -> None:
@@ -185,7 +181,7 @@ def test_seeds_and_tasks_are_told_apart(page: Page) -> None:
     assert row["test, over tasks"] == "± 1.0 %"
     # The mean of the three noises is -1/3 of a point; their standard deviation 1.5275 points, of
     # which Student's t with two degrees of freedom makes 3.795.
-    assert row["optimism"] == "0.3 points"
+    assert row["selection bias"] == "0.3 points"
     assert row["validation, over seeds"].endswith("± 3.8 %")
 
 
@@ -204,9 +200,9 @@ def confirming(single: float, *seeds: tuple[int, int]) -> str:
     ("seeds", "said"),
     [
         ([(1, 2)], "on validation tasks. A"),
-        ([(1, 2), (2, 2)], "; the best of 2 configs on these."),
-        ([(1, 2), (2, 1), (3, 2)], "; the best on these of the 2 with most seeds, of 3 configs."),
-        ([(1, 2), (2, 1)], "; of 2 configs the one with most seeds."),
+        ([(1, 2), (2, 2)], "; the best validation result of 2 configs."),
+        ([(1, 2), (2, 1), (3, 2)], "the 2 configs with the most seeds, of 3 configs."),
+        ([(1, 2), (2, 1)], "; of 2 configs, the one with the most seeds."),
     ],
 )
 def test_the_best_is_said_to_be_so_of_configs_with_as_many_seeds(
@@ -216,14 +212,18 @@ def test_the_best_is_said_to_be_so_of_configs_with_as_many_seeds(
 
 
 def test_what_a_single_seed_was_off_by_is_said_with_its_direction() -> None:
-    assert "A single seed overstated validation by 3.0 points" in confirming(0.53, (1, 2))
-    assert "A single seed understated validation by 3.0 points" in confirming(0.47, (1, 2))
+    assert "A single seed overstated the validation result by 3.0 points" in confirming(
+        0.53, (1, 2)
+    )
+    assert "A single seed understated the validation result by 3.0 points" in confirming(
+        0.47, (1, 2)
+    )
 
 
 def test_fresh_seeds_that_all_failed_are_said() -> None:
     lost = [trial("confirm", n, None, seed=n, status="diverged") for n in range(1, 4)]
     found = section(build(sweep([trial("search", 0, 0.5), *lost])), "Confirmed results").finding
-    assert found == "Nothing is confirmed: no trial with a fresh seed has a result (3 diverged)."
+    assert found == "No config is confirmed: no trial with a fresh seed has a result (3 diverged)."
 
 
 def test_a_single_seed_is_in_the_legend_though_the_first_config_has_none() -> None:
@@ -259,8 +259,11 @@ def test_heads_are_told_apart_in_the_figure_of_memory() -> None:
 def test_the_only_config_on_the_front_is_the_best_of_those_with_a_peak() -> None:
     trials = [trial("search", 0, 0.5), trial("search", 1, 0.6, peak_memory_bytes=None)]
     for some, said in (
-        (trials[:1], "One config is best in both: 50.00%"),
-        (trials, "One config of those with a measured peak is best in both: 50.00%"),
+        (trials[:1], "One config is best in both objectives: 50.00%"),
+        (
+            trials,
+            "One config, of those with a measured peak memory, is best in both objectives: 50.00%",
+        ),
     ):
         finding = section(build(sweep(some)), "Quality against memory").finding
         assert finding.startswith(said)
@@ -291,7 +294,7 @@ def test_a_grid_says_how_many_seeds_a_difference_is_from() -> None:
 def test_the_grid_names_what_moves_most(page: Page) -> None:
     grid = section(page, "Grid")
     assert "3 inner_steps × 2 inner_lr, 2 training seeds" in grid.finding
-    assert "inner_lr moves accuracy most: it is 10 ± " in grid.finding
+    assert "inner_lr has the largest effect on accuracy: it is 10 ± " in grid.finding
     assert "points higher at 1 than at 0.1 (95 % interval over 2 seeds;" in grid.finding
     quality = tables(grid)[0]
     assert [row[0] for row in quality.rows] == ["K = 1", "K = 5", "K = 20"]
@@ -300,7 +303,7 @@ def test_the_grid_names_what_moves_most(page: Page) -> None:
 
 def test_the_page_can_be_drawn_again_from_its_own_trials(written: Path, tmp_path: Path) -> None:
     again = read_trials(written / "trials.csv")
-    report.write(build(again), again, tmp_path)
+    write_report(build(again), again, tmp_path)
     for path in written.rglob("*.*"):
         assert (tmp_path / path.relative_to(written)).read_bytes() == path.read_bytes()
 
@@ -308,7 +311,7 @@ def test_the_page_can_be_drawn_again_from_its_own_trials(written: Path, tmp_path
 def test_what_is_drawn_is_in_the_data(written: Path) -> None:
     with (written / "data" / "pareto.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["trial"] for row in rows] == [trial.run_name for trial in whole_sweep().complete]
+    assert [row["trial"] for row in rows] == [trial.run_name for trial in whole_sweep().ranking]
 
 
 def test_sensitivity_can_be_asked_of_a_part_of_the_space() -> None:
@@ -332,7 +335,7 @@ def test_a_random_search_is_spoken_of_where_one_is_known() -> None:
     for stages, known in ((["explore", "search"], True), (["search"], False)):
         found = search.section(only(*stages))
         assert found
-        assert ("Beside it a random search" in words(found)) == known
+        assert ("a random search over the same space" in words(found)) == known
 
 
 def test_only_a_random_search_that_is_drawn_is_in_the_words_beside_a_figure() -> None:
@@ -347,14 +350,14 @@ def test_only_a_random_search_that_is_drawn_is_in_the_words_beside_a_figure() ->
 def test_ends_of_the_space_are_spoken_of_where_it_has_some() -> None:
     inside = trial("search", 0, 0.5, learner={"inner_lr": 0.3, "inner_steps": 1})
     ranges = {name: SPACE[name] for name in ("inner_lr", "inner_steps")}
-    # One step of K = 1 is at an end, of which the learner has something beyond: none.
+    # K = 1 is at the lower end of its range, and the learner accepts K = 0.
     found = words(section(build(sweep([inside], {"inner_lr": SPACE["inner_lr"]})), "Search"))
-    assert "No end of the space that could be widened is near the best config." in found
+    assert "not near any boundary of the space" in found
     assert "inner_steps 1 is at the lower end" in words(
         section(build(sweep([inside], ranges)), "Search")
     )
     choices = words(section(build(sweep([inside], {"norm": ["batch", "group"]})), "Search"))
-    assert "end of the space" not in choices
+    assert "boundary" not in choices
 
 
 def tuned_sweep() -> Sweep:
@@ -382,10 +385,10 @@ def test_a_tuned_grid_says_what_its_cells_were_tuned_to(tmp_path: Path) -> None:
     found = build(tuned_sweep())
     grid = section(found, "Grid")
     assert grid.finding.startswith(
-        "3 inner_steps, 2 training seeds. inner_steps moves accuracy most"
+        "3 inner_steps, 2 training seeds. inner_steps has the largest effect"
     )
     said = words(grid)
-    assert "inner_lr of 1, 0.3, 0.1, by 9 trials of stage tune of 20 tasks each" in said
+    assert "inner_lr from 1, 0.3, 0.1, with 9 trials of stage tune on 20 tasks each" in said
     assert "too good" not in said
     (quality, *_) = tables(grid)
     assert [row[1].rpartition(" (")[2] for row in quality.rows] == [
@@ -393,10 +396,10 @@ def test_a_tuned_grid_says_what_its_cells_were_tuned_to(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert "does not grow" in section(found, "Memory against K").finding
     first = section(found, "What was run").blocks[0]
-    assert "A trial trains on 100 tasks and is validated on 50 tasks, the same for all" in first
-    assert "A trial of stage tune trains on 20 tasks and is validated on 50 tasks." in first
-    report.write(found, tuned_sweep(), tmp_path)
-    report.write(build(read_trials(tmp_path / "trials.csv")), tuned_sweep(), tmp_path / "again")
+    assert "Each trial trains on 100 tasks and is validated on 50 tasks, the same for all" in first
+    assert "Each trial of stage tune trains on 20 tasks and is validated on 50 tasks." in first
+    write_report(found, tuned_sweep(), tmp_path)
+    write_report(build(read_trials(tmp_path / "trials.csv")), tuned_sweep(), tmp_path / "again")
     again = (tmp_path / "again" / "report.html").read_bytes()
     assert again == (tmp_path / "report.html").read_bytes()
 
@@ -462,23 +465,23 @@ def test_of_the_method_only_what_was_done_is_said() -> None:
         return words(found)
 
     fitted = said(only("explore"))
-    assert "how far a loop moves (inner_lr times inner_steps), is fitted" in fitted
+    assert "how far a loop moves (inner_lr times inner_steps) is fitted" in fitted
     assert "Trials of explore without a validation accuracy: 1 diverged, 1 out of memory." in fitted
     assert "whole space" not in fitted
     no_distance = said(of_two_algorithms(lost="memory_reduced"))
-    assert "A Gaussian process of the dimensions is fitted" in no_distance
+    assert "as a function of the dimensions is fitted" in no_distance
     too_few = said(sweep([trial("explore", 0, 0.5)], SPACE))
     assert "fitted" not in too_few
 
 
 def test_a_part_of_no_space_is_refused_without_explore_too() -> None:
     with pytest.raises(InputError, match="--within nonsense"):
-        build(only("search"), within={"nonsense": (1.0, 2.0)})
+        build(only("search"), region={"nonsense": (1.0, 2.0)})
 
 
 def only(*stages: str) -> Sweep:
     of = whole_sweep()
-    return dataclasses.replace(of, trials=of.of(*stages))
+    return dataclasses.replace(of, trials=of.trials_in(*stages))
 
 
 @pytest.mark.thorough
@@ -504,7 +507,7 @@ def only(*stages: str) -> Sweep:
 )  # fmt: skip
 def test_whatever_a_sweep_lacks_there_is_a_page(of: Sweep, tmp_path: Path) -> None:
     found = build(of)
-    report.write(found, of, tmp_path)
+    write_report(found, of, tmp_path)
     assert (tmp_path / "report.html").stat().st_size > 5000
     assert not any(
         "None" in words(section) or "nan" in words(section) for section in found.sections

@@ -12,7 +12,13 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from analysis.statistics.encoding import cube_features, encode, params, share, with_distances
+from analysis.statistics.encoding import (
+    cube_features,
+    encode,
+    params,
+    unit_coordinate,
+    with_loop_distances,
+)
 from memmeta.config import LearnerConfig
 from sweeps.engine.study.space import at, dimension
 from tests.analysis.made_up import trial
@@ -67,7 +73,7 @@ def test_a_share_is_where_the_design_has_the_value(
     point = [data.draw(st.floats(0, 1, exclude_max=True)) for _ in space]
     decoded = at(point, space, BASE)
     shares = [
-        share(decoded[name], distribution) if name in decoded else coordinate
+        unit_coordinate(decoded[name], distribution) if name in decoded else coordinate
         for (name, distribution), coordinate in zip(space.items(), point, strict=True)
     ]
     again = at(np.clip(shares, 0, 1 - 1e-12).tolist(), space, BASE)
@@ -154,7 +160,7 @@ def test_distances_are_logarithms_of_products_and_quotients_from_least_to_most()
     cube = rng.random((50, len(space)))
     features = cube_features(cube, space, LearnerConfig())
     rows = [at(point, space, LearnerConfig()) for point in cube.tolist()]
-    found = with_distances(features, space)
+    found = with_loop_distances(features, space)
     np.testing.assert_array_equal(found[:, : features.shape[1]], features)
     moved = np.array(
         [[r["inner_lr"] * r["inner_steps"], r["outer_lr"] / r["task_batch"]] for r in rows]
@@ -172,4 +178,4 @@ def test_there_is_no_distance_of_one_dimension_or_of_a_linear_scale() -> None:
         "task_batch": IntDistribution(2, 32),
     }
     features = cube_features(np.full((3, 3), 0.3), space, LearnerConfig())
-    np.testing.assert_array_equal(with_distances(features, space), features)
+    np.testing.assert_array_equal(with_loop_distances(features, space), features)

@@ -51,7 +51,7 @@ def test_what_is_tuned_to_each_number_of_steps_is_not_held() -> None:
         for index, (k, n) in enumerate((k, n) for k in STEPS for n in (1, 5))
     ]
     (held,) = growth(trials)
-    assert held.reason == "inner_steps goes with the other settings that vary"
+    assert held.reason == "inner_steps is confounded with other varied settings"
     (free,) = growth(trials, tuned=["inner_lr"])
     assert free.verdict == "grows"
 
@@ -108,9 +108,9 @@ def fitted(steps: np.ndarray, logs: np.ndarray, controls: np.ndarray) -> list[fl
 
 def check(found: Growth, steps: np.ndarray, logs: np.ndarray, controls: np.ndarray) -> None:
     assert found.total is not None
-    assert found.interval is not None
+    assert found.confidence is not None
     assert found.equivalence is not None
-    numbers = [found.total, *found.interval, *found.equivalence]
+    numbers = [found.total, *found.confidence, *found.equivalence]
     np.testing.assert_allclose(numbers, fitted(steps, logs, controls), rtol=1e-4, atol=1e-5)
 
 
@@ -137,9 +137,9 @@ def test_an_exact_model_is_recovered(per_step: float, stage: Stage) -> None:
     assert (found.label, found.trials) == ("memory_reduced, linear head", 9)
     assert (found.lowest, found.highest) == (1, 9)
     # Of task batches of 2, 4 and 8 the geometric mean is 4.
-    assert found.amount_per_step == pytest.approx(4e6 * per_step, rel=1e-6, abs=1e-2)
+    assert found.mib_per_step == pytest.approx(4e6 * per_step, rel=1e-6, abs=1e-2)
     assert found.total == pytest.approx(8 * per_step, abs=1e-8)
-    assert found.interval == pytest.approx((8 * per_step,) * 2, abs=1e-6)
+    assert found.confidence == pytest.approx((8 * per_step,) * 2, abs=1e-6)
     assert found.reason is None
 
 
@@ -181,7 +181,7 @@ def test_trials_that_differ_in_the_seed_alone_are_one_observation() -> None:
     ]
     (once,), (found,) = growth(trials), growth(twice)
     assert found.trials == 18
-    assert found.interval == pytest.approx(once.interval)
+    assert found.confidence == pytest.approx(once.confidence)
 
 
 def with_noise(trials: list[Trial], total: float, noise: float, seed: int) -> Iterator[Growth]:
@@ -201,9 +201,9 @@ def with_noise(trials: list[Trial], total: float, noise: float, seed: int) -> It
 def test_growth_by_the_margin_is_called_none_in_one_of_twenty_studies(trials: list[Trial]) -> None:
     verdicts, covered = [], []
     for found in with_noise(trials, MARGIN, 0.02, seed=0):
-        assert found.interval is not None
+        assert found.confidence is not None
         verdicts.append(found.verdict == "does not grow")
-        covered.append(found.interval.low <= MARGIN <= found.interval.high)
+        covered.append(found.confidence.low <= MARGIN <= found.confidence.high)
     # Within some 3.5 standard errors.
     assert 0.026 <= np.mean(verdicts) <= 0.074
     assert 0.926 <= np.mean(covered) <= 0.974
@@ -228,17 +228,17 @@ def test_verdicts_are_by_the_intervals(total: float, noise: float, verdict: str)
 
 def test_growth_within_the_margin_is_none_though_it_is_significant() -> None:
     found = next(with_noise(grid(), 0.02, 0.001, seed=0))
-    assert found.interval is not None
-    assert found.interval.low > 0
+    assert found.confidence is not None
+    assert found.confidence.low > 0
     assert found.verdict == "does not grow"
 
 
 @pytest.mark.parametrize(
     ("trials", "reason"),
     [
-        (grid()[::3], "all have inner_steps 1"),
-        (grid()[::4], "inner_steps goes with the other settings that vary"),
-        (grid(batches=(2,))[:2], "too few trials for the settings that vary"),
+        (grid()[::3], "all trials have inner_steps 1"),
+        (grid()[::4], "inner_steps is confounded with other varied settings"),
+        (grid(batches=(2,))[:2], "too few trials for the number of varied settings"),
     ],
 )
 def test_what_cannot_be_estimated_is_undecided_and_says_why(
@@ -246,7 +246,7 @@ def test_what_cannot_be_estimated_is_undecided_and_says_why(
 ) -> None:
     (found,) = growth(trials)
     assert (found.verdict, found.reason) == ("undecided", reason)
-    numbers = (found.amount_per_step, found.total, found.interval, found.equivalence)
+    numbers = (found.mib_per_step, found.total, found.confidence, found.equivalence)
     assert numbers == (None,) * 4
 
 
@@ -335,4 +335,4 @@ def test_a_graph_that_is_kept_for_every_inner_step_is_seen_to_grow(
     (first, least), (last, most) = rows[0], rows[-1]
     assert found.verdict == "grows"
     assert found.total == pytest.approx(most / least - 1, rel=0.02)
-    assert found.amount_per_step == pytest.approx((most - least) / (last - first) / MIB, rel=0.02)
+    assert found.mib_per_step == pytest.approx((most - least) / (last - first) / MIB, rel=0.02)

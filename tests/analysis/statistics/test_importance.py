@@ -87,8 +87,8 @@ def test_fanova_sees_the_first_configs_of_many_and_says_so(
     monkeypatch.setattr(importance, "FOREST", 64)
     ped, forest = importances(trials, SPACE, quality(ACCURACY))
     assert forest.values == first[1].values
-    assert "of the first 64 configs" in forest.question
-    assert "of the first" not in first[1].question
+    assert "the first 64 configs" in forest.question
+    assert "the first" not in first[1].question
     assert ped.values != first[0].values
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.statistics.encoding import size
+from analysis.statistics.encoding import space_size
 from analysis.statistics.observations import observations
 from analysis.statistics.responses import STEP_TIME, quality
 from memmeta.metric import ACCURACY
@@ -54,9 +54,11 @@ def test_only_trials_of_explore_that_ended_well_are_observed() -> None:
 
 
 def test_a_space_has_as_many_configs_as_its_dimensions_have_values() -> None:
-    assert size(SPACE) == 6
-    assert size({"task_batch": dimension("task_batch", {"low": 4, "high": 16, "step": 4})}) == 4
-    assert size({"ridge": dimension("ridge", {"low": 0.1, "high": 0.5, "step": 0.1})}) == 5
-    assert size({"ridge": dimension("ridge", {"low": 0.1, "high": 0.1})}) == 1
-    assert size({**SPACE, "ridge": dimension("ridge", {"low": 0.1, "high": 0.5})}) == math.inf
-    assert size({}) == 1
+    assert space_size(SPACE) == 6
+    assert (
+        space_size({"task_batch": dimension("task_batch", {"low": 4, "high": 16, "step": 4})}) == 4
+    )
+    assert space_size({"ridge": dimension("ridge", {"low": 0.1, "high": 0.5, "step": 0.1})}) == 5
+    assert space_size({"ridge": dimension("ridge", {"low": 0.1, "high": 0.1})}) == 1
+    assert space_size({**SPACE, "ridge": dimension("ridge", {"low": 0.1, "high": 0.5})}) == math.inf
+    assert space_size({}) == 1

@@ -17,7 +17,7 @@ from analysis.statistics.search_curves import (
     best_so_far,
     boundary_warnings,
     expected_best,
-    explored,
+    explore_values,
 )
 from memmeta.config import DataConfig
 from memmeta.metric import ACCURACY, MSE, Metric
@@ -128,7 +128,7 @@ def test_a_trial_over_the_memory_limit_is_not_the_best() -> None:
     limited = mixed(DataConfig(), 0.4, 0.5, 0.6, 0.7, memory_limit=500 * MIB)
     best = best_so_far(limited)
     assert [step.best for step in best] == [None, 0.4, 0.4, 0.4, 0.4, 0.4, 0.5]
-    assert explored(limited) == (0.2, 0.4, 0.2, 0.2)
+    assert explore_values(limited) == (0.2, 0.4, 0.2, 0.2)
 
 
 def test_hours_are_not_known_from_the_first_trial_on_that_did_not_say() -> None:
@@ -145,9 +145,9 @@ def test_the_worst_metric_there_is_is_better_than_none() -> None:
 
 
 def test_a_failure_of_explore_is_as_good_as_a_learner_that_knows_nothing() -> None:
-    assert explored(mixed(DataConfig(), 0.4, 0.5, 0.6, 0.7)) == (0.2, 0.4, 0.2, 0.6)
+    assert explore_values(mixed(DataConfig(), 0.4, 0.5, 0.6, 0.7)) == (0.2, 0.4, 0.2, 0.6)
     nothing = WAVES.uninformed
-    assert explored(mixed(WAVES, 0.4, 0.5, 0.6, 0.7)) == (nothing, 0.4, nothing, 0.6)
+    assert explore_values(mixed(WAVES, 0.4, 0.5, 0.6, 0.7)) == (nothing, 0.4, nothing, 0.6)
 
 
 LOG = {"low": 0.01, "high": 100.0, "log": True}
@@ -191,7 +191,7 @@ def test_the_sentence_has_the_value_and_the_range() -> None:
     best = trial("explore", 0, 0.9, learner={"inner_lr": 0.031234})
     space = {"inner_lr": {"low": 0.03, "high": 3.0, "log": True}}
     assert boundary_warnings(sweep([best], space)) == [
-        "inner_lr 0.0312 is at the lower end of 0.03 to 3: a wider range may hold better ones"
+        "inner_lr 0.0312 is at the lower end of 0.03 to 3: a wider range may contain better values"
     ]
 
 

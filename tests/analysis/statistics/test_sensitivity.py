@@ -9,10 +9,12 @@ import pytest
 from scipy.stats import qmc
 
 from analysis.records.trials import Trial
-from analysis.statistics import sensitivity, surrogate
+from analysis.statistics import averages, cross_validation, posterior, sensitivity, sobol
+from analysis.statistics.averages import Curve
+from analysis.statistics.cross_validation import R2
 from analysis.statistics.responses import PEAK_MEMORY, STEP_TIME, quality
-from analysis.statistics.sensitivity import THRESHOLD, Curve, Index, Sensitivity, analyse
-from analysis.statistics.surrogate import R2
+from analysis.statistics.sensitivity import THRESHOLD, Sensitivity, analyse
+from analysis.statistics.sobol import Index
 from memmeta.config import LearnerConfig
 from memmeta.metric import ACCURACY
 from sweeps.engine.study.space import at, dimension
@@ -35,9 +37,9 @@ Params = Mapping[str, Any]
 @pytest.fixture(autouse=True)
 def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is computed at fewer places is computed as it is elsewhere."""
-    monkeypatch.setattr(sensitivity, "_CURVE", 9)
-    monkeypatch.setattr(sensitivity, "_MAP", 7)
-    monkeypatch.setattr(surrogate, "_SHUFFLES", 2)
+    monkeypatch.setattr(averages, "_CURVE_VALUES", 9)
+    monkeypatch.setattr(averages, "_MAP_VALUES", 7)
+    monkeypatch.setattr(cross_validation, "_SHUFFLES", 2)
 
 
 def explore(
@@ -94,7 +96,7 @@ def ridge(params: Params) -> float:
 
 
 def test_ishigami_has_the_indices_that_it_is_known_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(surrogate, "_FOLDS", 3)
+    monkeypatch.setattr(cross_validation, "_FOLDS", 3)
     result = analyse(explore(THREE, 256, ishigami), THREE, ACCURACY_RESPONSE)
     # Saltelli et al. 2008, "Global Sensitivity Analysis: The Primer", for a = 7, b = 0.1.
     p4, p8 = math.pi**4, math.pi**8
@@ -174,16 +176,16 @@ def test_the_map_of_step_size_and_steps_is_there_whatever_their_index() -> None:
 def test_intervals_and_bands_cover_the_truth_as_often_as_they_say(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name, value in {
-        "_POINTS": 256,
-        "_POINTS_OF_DRAWS": 256,
-        "_AVERAGED": 32,
-        "_CURVE": 5,
-        "_MAP": 2,
-    }.items():
-        monkeypatch.setattr(sensitivity, name, value)
-    monkeypatch.setattr(surrogate, "_FOLDS", 4)
-    monkeypatch.setattr(surrogate, "_KERNELS", 12)
+    for module, name, value in (
+        (sobol, "_POINTS", 256),
+        (sobol, "_POINTS_OF_DRAWS", 256),
+        (averages, "_CURVE_POINTS", 32),
+        (averages, "_CURVE_VALUES", 5),
+        (averages, "_MAP_VALUES", 2),
+    ):
+        monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(cross_validation, "_FOLDS", 4)
+    monkeypatch.setattr(posterior, "_KERNELS", 12)
     slopes = np.array([0.2, 0.1, 0.04])
     truth = dict(zip(THREE, slopes**2 / (slopes**2).sum(), strict=True))
     indices, bands, widths = [], [], []
@@ -238,7 +240,7 @@ def test_a_logarithmic_response_comes_back_in_its_unit() -> None:
 def test_choices_and_dimensions_that_do_not_always_apply_are_explained(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sensitivity, "_CURVE", 33)
+    monkeypatch.setattr(averages, "_CURVE_VALUES", 33)
     space = {
         "algorithm": dimension("algorithm", ["memory_reduced", "anil"]),
         "cg_steps": dimension("cg_steps", {"low": 1, "high": 20}),
@@ -288,7 +290,7 @@ def test_noise_is_refused_without_hope() -> None:
     assert not result.supported
     assert (result.indices, result.interactions, result.curves, result.maps) == ((),) * 4
     assert result.verdict == (
-        f"R² {result.r2.low:.2f} to {result.r2.high:.2f} of 32 trials: the data do not support "
+        f"R² {result.r2.low:.2f} to {result.r2.high:.2f} from 32 trials: the data do not support "
         "indices, and there is no sign that more trials would"
     )
 
@@ -306,7 +308,7 @@ def test_too_few_trials_are_told_how_many_would_do() -> None:
     # 64 are enough: they give an R² of 0.88.
     assert 16 < needed(alone) <= 64
     assert alone.verdict == (
-        f"R² {alone.r2.low:.2f} to {alone.r2.high:.2f} of 16 trials: the data do not support "
+        f"R² {alone.r2.low:.2f} to {alone.r2.high:.2f} from 16 trials: the data do not support "
         f"indices; about {needed(alone)} trials would"
     )
     # Where half are lost, it takes twice as many.
@@ -327,7 +329,7 @@ def test_a_noisy_linear_response_takes_some_more_trials() -> None:
             0.699,
             124,
             0,
-            "R² 0.69 to 0.80 of 124 trials: the data do not support indices; about 130",
+            "R² 0.69 to 0.80 from 124 trials: the data do not support indices; about 130",
         ),
         (0.5, 124, 0, "about 130 trials"),
         (0.5, 131, 0, "about 140 trials"),
@@ -351,7 +353,7 @@ def test_indices_are_given_from_the_threshold_on_at_the_lower_end_of_r2(
     trials = explore(THREE, 16, additive)
     monkeypatch.setattr(sensitivity, "size_for", lambda *_: None)
     monkeypatch.setattr(
-        sensitivity, "_supported", lambda judged, _: replace(judged, supported=True)
+        sensitivity, "_supported", lambda judged, *_: replace(judged, supported=True)
     )
     for low, supported in ((THRESHOLD, True), (THRESHOLD - 1e-9, False)):
         monkeypatch.setattr(
@@ -376,7 +378,7 @@ def test_noise_that_a_small_space_repeats_is_refused(seed: int) -> None:
     assert result.r2.high < 0.2
     assert not result.supported
     assert (result.trials, result.configs) == (64, 25)
-    assert "of 64 trials (25 configs): the data do not support indices" in result.verdict
+    assert "from 64 trials (25 configs): the data do not support indices" in result.verdict
 
 
 def test_a_repeat_adds_no_evidence() -> None:

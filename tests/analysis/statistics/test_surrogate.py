@@ -6,13 +6,9 @@ import pytest
 from scipy.stats import qmc
 from threadpoolctl import threadpool_limits
 
-from analysis.statistics.surrogate import (
-    Draws,
-    cross_validated_r2,
-    fit,
-    likely_kernels,
-    size_for,
-)
+from analysis.statistics.cross_validation import cross_validated_r2, size_for
+from analysis.statistics.posterior import Draws, likely_kernels
+from analysis.statistics.surrogate import fit
 
 
 @pytest.fixture(autouse=True)

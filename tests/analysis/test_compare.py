@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from analysis import compare
+from analysis.compare import differences, rows
 from analysis.records.trials import Sweep, Trial
-from analysis.report import compare
-from analysis.report.compare import differences, rows
-from analysis.statistics.pareto import MEMORY
+from analysis.statistics.pareto import REFERENCE_MEMORY
 from memmeta.config import DataConfig, TrainingConfig
 from memmeta.errors import InputError
 from tests.analysis.made_up import MIB, sweep, trial
@@ -60,13 +60,13 @@ def test_fresh_seeds_are_those_of_the_best_confirmed_config() -> None:
     assert reduced.val_seed_interval == pytest.approx(12.7062 * 0.02, rel=1e-4)
     assert reduced.test_seed_interval == pytest.approx(12.7062 * 0.01, rel=1e-4)
     assert reduced.test_task_interval == pytest.approx(0.01)
-    assert reduced.optimism == pytest.approx((0.08 + 0.10) / 2)
-    assert (maml.seeds, maml.val, maml.test, maml.optimism) == (0, None, None, None)
+    assert reduced.selection_bias == pytest.approx((0.08 + 0.10) / 2)
+    assert (maml.seeds, maml.val, maml.test, maml.selection_bias) == (0, None, None, None)
 
 
 def test_the_hypervolume_is_the_area_that_the_front_dominates() -> None:
     maml, reduced = rows([MIXED])
-    assert MEMORY == 1024 * MIB
+    assert REFERENCE_MEMORY == 1024 * MIB
     # Chance is 0.2: an accuracy of 0.8 is three quarters of the way to 1.
     assert maml.hypervolume == pytest.approx(0.5 * 0.625)
     assert reduced.hypervolume == pytest.approx(0.75 * 0.75 + 0.125 * 0.5)

@@ -1,7 +1,7 @@
 import pytest
 
-from analysis import progress as module
-from analysis.progress import progress
+from analysis.display import progress as module
+from analysis.display.progress import progress
 
 
 def steps(capsys: pytest.CaptureFixture[str]) -> list[str]:
