@@ -13,7 +13,7 @@ def write_file(path: Path, content: bytes) -> None:
         InputError: `path` cannot be written.
     """
     try:
-        with files.whole(path) as file:
+        with files.atomic_write(path) as file:
             file.write(content)
     except OSError as error:
         raise cannot_write(path, error) from None

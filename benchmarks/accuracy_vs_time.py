@@ -34,8 +34,8 @@ from sweeps.engine.study.seeds import over_seeds
 OWN = "memory_reduced"
 LEARNERS = {
     OWN: {"algorithm": "memory_reduced"},
-    "ANIL, cached": {"algorithm": "anil", "kind": "cached"},
-    "ANIL, naive": {"algorithm": "anil", "kind": "naive"},
+    "ANIL, cached": {"algorithm": "anil"},
+    "ANIL, naive": {"algorithm": "anil", "feature_reuse": False},
 }
 MARKERS = ("o", "s", "^")
 VALIDATIONS = 10
@@ -174,7 +174,7 @@ def write_points(curves: Curves, path: Path) -> None:
     rows = (
         {
             "algorithm": run.learner.algorithm,
-            "kind": run.learner.kind,
+            "feature_reuse": run.learner.feature_reuse,
             "inner_steps": run.learner.inner_steps,
             "seed": run.seed,
             "seconds": round(point.seconds, 3),

@@ -32,6 +32,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from analysis.formatting import MIB
+from memmeta.algorithms import ALGORITHMS
 from memmeta.command_line import chosen_device
 from memmeta.config import LearnerConfig, RunConfig, parse
 from memmeta.data.dataset import ImageDataset
@@ -54,7 +55,7 @@ class Row:
     """Measurements of one setting."""
 
     algorithm: str
-    kind: str
+    feature_reuse: bool
     inner_steps: int
     cg_steps: int
     task_batch: int
@@ -160,7 +161,7 @@ def _row(
     first_low, over_first, first_high = quantiles(_ratios(steps, first), n=4)
     return Row(
         learner.algorithm,
-        learner.kind,
+        learner.feature_reuse,
         learner.inner_steps,
         learner.cg_steps,
         learner.task_batch,
@@ -263,16 +264,18 @@ def print_profile(
 
 
 def _name(row: Row) -> str:
-    kind = row.kind if row.algorithm in ("anil", "itd_bio") else ""
+    kind = ""
+    if ALGORITHMS[row.algorithm].can_recompute_features:
+        kind = "cached" if row.feature_reuse else "naive"
     half = "bf16" if row.precision == "bfloat16" else ""
     return " ".join(filter(None, (row.algorithm, kind, half)))
 
 
 @click.command()
-@click.option("--algorithm", type=click.Choice(["memory_reduced", "anil", "itd_bio", "maml"]),
+@click.option("--algorithm", type=click.Choice([*ALGORITHMS]),
               multiple=True, default=["memory_reduced"], show_default=True)  # fmt: skip
-@click.option("--kind", type=click.Choice(["cached", "naive"]), default="cached",
-              show_default=True, help="Variant of anil and itd_bio.")  # fmt: skip
+@click.option("--feature-reuse/--no-feature-reuse", default=True, show_default=True,
+              help="Whether inner steps of anil and itd_bio reuse support features.")  # fmt: skip
 @click.option("--backbone", type=click.Choice(["conv4", "resnet12"]), default="conv4",
               show_default=True)  # fmt: skip
 @click.option("--filters", default=64, show_default=True)
@@ -300,7 +303,7 @@ def _name(row: Row) -> str:
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list of rows.")
 def main(
     algorithm: Sequence[str],
-    kind: str,
+    feature_reuse: bool,
     image_size: int,
     task_batch: Sequence[int],
     inner_steps: Sequence[int],
@@ -321,7 +324,8 @@ def main(
     groups = [
         [
             _run(data, {"algorithm": name, "task_batch": tasks, "inner_steps": k, "cg_steps": n,
-                        "kind": kind if name in ("anil", "itd_bio") else "cached",
+                        "feature_reuse": feature_reuse
+                        or not ALGORITHMS[name].can_recompute_features,
                         "chunk": images or None, "precision": bits, **fixed})
             for name, bits, images, k, n in itertools.product(
                 algorithm, precision, chunk, inner_steps, cg_steps

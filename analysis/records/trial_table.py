@@ -23,6 +23,7 @@ from memmeta.config import (
     TrainingConfig,
     check_version,
     completed,
+    names,
     parse,
 )
 from memmeta.errors import InputError, cannot_read, shown
@@ -194,7 +195,7 @@ def _config_values(record: Mapping[str, str]) -> dict[str, Any]:
     """The values of a config by section, the inverse of `_config_columns`."""
     cells = {"name": record["dataset"], **record}
     sections = {
-        section: {name: cells[name] or None for name in model.model_fields if name in cells}
+        section: {name: cells[name] or None for name in names(model) if name in cells}
         for section, model in _SECTIONS.items()
     }
     values: dict[str, Any] = completed(RunConfig, {**sections, "seed": record["seed"]})

@@ -101,7 +101,8 @@ def label(trial: Trial) -> str:
     """The algorithm with the settings that affect how its memory grows."""
     fields = settings(trial)
     order = "first order" if fields.get("first_order") else None
-    words = (fields["algorithm"], fields.get("kind"), order)
+    reuse = {True: "cached", False: "naive", None: None}[fields.get("feature_reuse")]
+    words = (fields["algorithm"], reuse, order)
     return f"{' '.join(word for word in words if word)}, {fields['head']} head"
 
 

@@ -27,7 +27,7 @@ class Reference:
 
 def reference(data: DataConfig, memory_bytes: int = REFERENCE_MEMORY) -> Reference:
     """A learner at chance level that takes `memory_bytes`; independent of the trials."""
-    return Reference(data.uninformed, memory_bytes)
+    return Reference(data.chance_level, memory_bytes)
 
 
 def front(trials: Iterable[Trial]) -> tuple[Trial, ...]:

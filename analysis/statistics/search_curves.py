@@ -78,7 +78,7 @@ def explore_values(sweep: Sweep) -> tuple[float, ...]:
     """
     values = {trial.run_id: trial.value for trial in sweep.ranking}
     finished = (trial for trial in _finished(sweep) if trial.stage == "explore")
-    known = (values.get(trial.run_id, trial.config.data.uninformed) for trial in finished)
+    known = (values.get(trial.run_id, trial.config.data.chance_level) for trial in finished)
     return tuple(value for value in known if value is not None)
 
 

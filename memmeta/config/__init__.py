@@ -10,6 +10,8 @@ from memmeta.config.records import (
     Renamed,
     check_version,
     completed,
+    names,
+    renewed,
     values_before,
 )
 from memmeta.config.run import RunConfig
@@ -28,6 +30,8 @@ __all__ = [
     "check_version",
     "completed",
     "described",
+    "names",
     "parse",
+    "renewed",
     "values_before",
 ]

@@ -76,12 +76,18 @@ class Config(BaseModel):
 
 
 def renewed(model: type[Config], values: Mapping[str, Any]) -> dict[str, Any]:
-    """`values` under the present names of the fields of `model`."""
+    """`values` under the present field names. A new name takes precedence over an old one."""
     new = dict(values)
     for name, mark in _marks(model, Renamed):
-        if mark.old in new and name not in new:
-            new[name] = mark.new_value(new.pop(mark.old))
+        if mark.old in new:
+            old = new.pop(mark.old)
+            new.setdefault(name, mark.new_value(old))
     return new
+
+
+def names(model: type[Config]) -> list[str]:
+    """The names under which records have the fields of `model`, including old names."""
+    return [*model.model_fields, *(mark.old for _, mark in _marks(model, Renamed))]
 
 
 def values_before(model: type[Config]) -> dict[str, Any]:

@@ -129,7 +129,7 @@ def _with_originals(dataset: ImageDataset, folder: Path) -> ImageDataset:
         copies = {split: _find_copies(getattr(dataset, split)) for split in SPLITS}
         _report(dataset.name, copies)
         # In a read-only cache each process finds them for itself.
-        with contextlib.suppress(OSError), files.whole(path) as file:
+        with contextlib.suppress(OSError), files.atomic_write(path) as file:
             file.write(json.dumps({"digest": dataset.digest, **copies}).encode())
     splits = {
         split: dataclasses.replace(

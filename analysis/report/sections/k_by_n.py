@@ -109,9 +109,9 @@ def _row(tables: Sequence[CellsTable], value: object, response: Response) -> Ite
 
 
 def _setting(at: Levels) -> str:
-    """Fields with their values; algorithm and kind are shown without the name of the field."""
+    """Fields with their values. The algorithm is shown without the name of the field."""
     return ", ".join(
-        str(value) if name in ("algorithm", "kind") else f"{name} {short(value)}"
+        str(value) if name == "algorithm" else f"{name} {short(value)}"
         for name, value in at.items()
     )
 

@@ -56,7 +56,7 @@ def spaces(draw: st.DrawFn) -> dict[str, BaseDistribution]:
     choices = {
         "algorithm": st.just(["anil", "memory_reduced", "itd_bio"]),
         "cg_steps": integers(),
-        "kind": st.just(["cached", "naive"]),
+        "feature_reuse": st.just([True, False]),
         "head_width": st.just([32]),
     }
     names = draw(st.permutations([*numbers, *choices]))
@@ -122,8 +122,8 @@ def test_a_choice_is_a_column_of_its_own_and_what_does_not_apply_is_neutral() ->
     ]
     expected = [[1, 0, 39 / 40, 0.5], [0, 1, 0.5, 1]]
     assert encode(rows, ALGORITHMS) == pytest.approx(np.array(expected))
-    kinds = {"kind": dimension("kind", ["cached", "naive"])}
-    assert encode([{}, {"kind": "naive"}], kinds).tolist() == [[0, 0], [0, 1]]
+    kinds = {"feature_reuse": dimension("feature_reuse", [True, False])}
+    assert encode([{}, {"feature_reuse": False}], kinds).tolist() == [[0, 0], [0, 1]]
 
 
 def test_a_trial_has_the_params_that_apply_to_it() -> None:

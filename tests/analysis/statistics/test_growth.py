@@ -266,7 +266,7 @@ def test_each_algorithm_is_taken_by_itself_and_only_complete_trials_count() -> N
     trials = [
         *grid(),
         *grid(algorithm="anil", head="mlp"),
-        *grid(algorithm="anil", kind="naive"),
+        *grid(algorithm="anil", feature_reuse=False),
         *grid(algorithm="maml", first_order=True),
         *(
             dataclasses.replace(one, status="out_of_memory", peak_memory_bytes=None)
@@ -300,20 +300,20 @@ def test_the_peak_of_memory_reduced_does_not_grow() -> None:
 
 
 def test_the_peak_of_naive_anil_grows() -> None:
-    for found in real(algorithm="anil", kind="naive"):
+    for found in real(algorithm="anil", feature_reuse=False):
         assert found.verdict == "grows"
         assert found.total is not None
         assert found.total > 1
 
 
-def published(algorithm: str, kind: str, image_size: int) -> list[tuple[int, int]]:
+def published(algorithm: str, reuse: bool, image_size: int) -> list[tuple[int, int]]:
     """Inner steps and peaks, in bytes, of a row of docs/memory.md."""
     path = ROOT / "docs" / "memory.csv"
     with path.open(newline="") as file:
         return [
             (int(row["inner_steps"]), int(row["peak_bytes"]))
             for row in csv.DictReader(file)
-            if (row["algorithm"], row["kind"]) == (algorithm, kind)
+            if (row["algorithm"], row["feature_reuse"]) == (algorithm, str(reuse))
             and (row["image_size"], row["norm"], row["chunk"]) == (str(image_size), "batch", "")
         ]
 
@@ -321,12 +321,12 @@ def published(algorithm: str, kind: str, image_size: int) -> list[tuple[int, int
 @pytest.mark.parametrize("image_size", [32, 84])
 @pytest.mark.parametrize("some", [(1, 5, 20), (1, 5, 10, 20), (1, 5, 10, 15, 20)])
 @pytest.mark.parametrize(
-    ("algorithm", "kind"), [("anil", "naive"), ("itd_bio", "naive"), ("maml", "cached")]
+    ("algorithm", "reuse"), [("anil", False), ("itd_bio", False), ("maml", True)]
 )
 def test_a_graph_that_is_kept_for_every_inner_step_is_seen_to_grow(
-    algorithm: str, kind: str, some: tuple[int, ...], image_size: int
+    algorithm: str, reuse: bool, some: tuple[int, ...], image_size: int
 ) -> None:
-    rows = [row for row in published(algorithm, kind, image_size) if row[0] in some]
+    rows = [row for row in published(algorithm, reuse, image_size) if row[0] in some]
     assert len(rows) == len(some)
     (found,) = growth(
         trial("grid", n, 0.5, learner={"inner_steps": k}, peak_memory_bytes=peak)

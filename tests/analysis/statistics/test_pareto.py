@@ -110,7 +110,7 @@ def test_the_best_possible_trial_fills_the_rectangle_and_the_reference_none_of_i
 
 def test_the_reference_knows_nothing_and_has_a_gibibyte() -> None:
     assert reference(DATA) == Reference(1 / 5, 2**30)
-    assert reference(WAVES, 7) == Reference(WAVES.uninformed, 7)
+    assert reference(WAVES, 7) == Reference(WAVES.chance_level, 7)
     half = trial("explore", 0, 0.6, peak_memory_bytes=REFERENCE_MEMORY // 2)
     assert hypervolume([half], reference(DATA)) == pytest.approx(1 / 4)
 

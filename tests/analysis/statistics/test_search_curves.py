@@ -146,7 +146,7 @@ def test_the_worst_metric_there_is_is_better_than_none() -> None:
 
 def test_a_failure_of_explore_is_as_good_as_a_learner_that_knows_nothing() -> None:
     assert explore_values(mixed(DataConfig(), 0.4, 0.5, 0.6, 0.7)) == (0.2, 0.4, 0.2, 0.6)
-    nothing = WAVES.uninformed
+    nothing = WAVES.chance_level
     assert explore_values(mixed(WAVES, 0.4, 0.5, 0.6, 0.7)) == (nothing, 0.4, nothing, 0.6)
 
 
