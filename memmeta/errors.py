@@ -1,6 +1,7 @@
 """The exception for mistakes that a user can correct, and how its message shows a refused value."""
 
 import reprlib
+from pathlib import Path
 
 import click
 
@@ -53,3 +54,13 @@ def shortened(text: str, most: int = _LONGEST) -> str:
 
 def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode()
+
+
+def cannot_read(path: Path, error: OSError) -> InputError:
+    """The error for a file or folder that cannot be read."""
+    return InputError(f"{path}: cannot be read ({error.strerror})")
+
+
+def cannot_write(path: Path, error: OSError) -> InputError:
+    """The error for a file or folder that cannot be written."""
+    return InputError(f"{path}: cannot be written ({error.strerror})")

@@ -26,8 +26,8 @@ from memmeta.config import (
 )
 from memmeta.errors import InputError, shown
 from memmeta.system import files
+from sweeps.engine.study.dimension import Grid, Space
 from sweeps.engine.study.outcome import Stage
-from sweeps.engine.study.space import Grid, Space
 
 _FACTS = [field.name for field in dataclasses.fields(Trial) if field.name != "config"]
 

@@ -116,7 +116,7 @@ class Sweep:
     def space(self) -> "dict[str, BaseDistribution]":
         """Where explore and search looked: fields of the learner. Empty without these stages."""
         # Takes most of a second.
-        from sweeps.engine.study.space import dimension
+        from sweeps.engine.study.dimension import dimension
 
         found: dict[str, BaseDistribution] = {}
         for stage in RANKED:

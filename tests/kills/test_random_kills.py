@@ -35,7 +35,7 @@ SEED = int(os.environ.get("SEED", "0"))
 def table(sweep: Sweep) -> dict:
     """All that the ledger says, without times."""
     finished = Ledger(STUDY, 0, sweep.storage / NAME).finished()
-    return {entry.place: (entry.run, timeless(entry.result)) for entry in finished}
+    return {entry.slot: (entry.run, timeless(entry.result)) for entry in finished}
 
 
 def mlflow_table(sweep: Sweep) -> dict:

@@ -42,7 +42,7 @@ def test_its_ledger_is_read(storage):
         path = storage / NAME / "checkpoints" / entry.key / "trainer.pt"
         assert checkpoint.load(path).config.key == entry.key
     again = Schedule(ledger, {"explore": 2}).next()
-    assert (again.place, again.run) == (interrupted.place, interrupted.run)
+    assert (again.slot, again.run) == (interrupted.slot, interrupted.run)
     other = study.changed(learner=study.learner.model_copy(update={"ridge": 0.5}))
     with pytest.raises(InputError, match=r"learner.ridge was 0\.01, is 0\.5"):
         Ledger(other, 0, storage / NAME, stages=("explore",), name=NAME)

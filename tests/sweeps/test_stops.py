@@ -62,7 +62,7 @@ def test_a_signal_has_trials_save_themselves_and_the_sweep_stops_in_good_order(s
     assert process.returncode == 128 + number, output
     assert time.monotonic() - begun < 30
     assert "Traceback" not in output
-    assert "of 4 done; the same command goes on" in output
+    assert "of 4 done; run the same command again to continue" in output
     assert [step % long.BETWEEN_VALIDATIONS > 0 for step in steps_done(sweep)] == [True]
     assert set(statuses(sweep, "long")) == {"KILLED"}
 
@@ -101,7 +101,7 @@ def test_a_part_of_ray_that_ends_is_one_line_within_seconds(sweep, name):
     assert time.monotonic() - begun < 30
     assert process.returncode == 1, output
     assert "no longer answers" in output.splitlines()[-1]
-    assert "the same command goes on" in output.splitlines()[-1]
+    assert "run the same command again to continue" in output.splitlines()[-1]
     assert len(output.splitlines()) == 2, output
     # Or RUNNING, where Ray did not let go of the driver: then the next start ends them.
     assert set(statuses(sweep, "long")) <= {"KILLED", "RUNNING"}

@@ -10,7 +10,8 @@ import pytest
 from mlflow import MlflowClient
 
 from memmeta.config import RunConfig
-from sweeps.engine.ledger.ledger import Ledger, only_one
+from sweeps.engine.ledger.ledger import Ledger
+from sweeps.engine.ledger.opening import only_one
 from sweeps.engine.stores.store import default_uri
 from sweeps.engine.study.design import sobol_point
 from sweeps.engine.study.outcome import TAGS
@@ -25,7 +26,7 @@ NAME = STUDY.sweep_name(seed=0)
 def table(sweep: Sweep) -> dict[tuple, dict]:
     """Place to key and result of the finished trials, without what differs from run to run."""
     finished = Ledger(STUDY, 0, sweep.storage / NAME).finished()
-    return {entry.place: (entry.run.key, timeless(entry.result)) for entry in finished}
+    return {entry.slot: (entry.run.key, timeless(entry.result)) for entry in finished}
 
 
 def timeless(result: dict) -> dict:
@@ -73,7 +74,7 @@ def test_mlflow_holds_a_run_a_trial_under_a_run_a_sweep(finished):
     client, children = runs(sweep, "trial")
     assert parent.info.status == "FINISHED"
     assert parent.data.metrics["trials"] == 4
-    ledger = {entry.place: entry for entry in Ledger(STUDY, 0, sweep.storage / NAME).finished()}
+    ledger = {entry.slot: entry for entry in Ledger(STUDY, 0, sweep.storage / NAME).finished()}
     assert [place[0] for place in ledger] == ["explore", "explore", "search", "confirm"]
     assert len(children) == 4
     for run in children:
@@ -186,7 +187,7 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(
     code, output = sweep.run("--tracking-uri", other_disk)
     assert code == 1, output
     assert output.count("No space left on device") <= 3
-    assert "the same command goes on" in output.splitlines()[-1]
+    assert "run the same command again to continue" in output.splitlines()[-1]
     assert "Traceback" not in output
     ballast.unlink()
     code, output = sweep.run("--tracking-uri", other_disk)

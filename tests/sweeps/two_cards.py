@@ -34,7 +34,7 @@ def described(node):
 
 
 if __name__ == "__main__":
-    placement._asked = described
+    placement._ask_node = described
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     for kind in CARDS:
         cluster.add_node(num_cpus=4, num_gpus=1, resources={f"accelerator_type:{kind}": 1})

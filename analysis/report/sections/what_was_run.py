@@ -9,8 +9,8 @@ from optuna.distributions import BaseDistribution, FloatDistribution, IntDistrib
 from analysis.records.trials import Sweep, Trial
 from analysis.report.page import Section, Table, cell
 from memmeta.config import RunConfig
+from sweeps.engine.study.dimension import described
 from sweeps.engine.study.outcome import Stage, Status
-from sweeps.engine.study.space import described
 
 _STAGES: tuple[Stage, ...] = get_args(Stage)
 _STATUSES: tuple[Status, ...] = get_args(Status)

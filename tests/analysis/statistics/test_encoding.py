@@ -14,7 +14,8 @@ from optuna.distributions import (
 
 from analysis.statistics.encoding import cube_features, encode, params, share, with_distances
 from memmeta.config import LearnerConfig
-from sweeps.engine.study.space import at, dimension
+from sweeps.engine.study.dimension import dimension
+from sweeps.engine.study.space import at
 from tests.analysis.made_up import trial
 
 BASE = LearnerConfig()

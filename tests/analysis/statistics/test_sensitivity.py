@@ -15,7 +15,8 @@ from analysis.statistics.sensitivity import THRESHOLD, Curve, Index, Sensitivity
 from analysis.statistics.surrogate import R2
 from memmeta.config import LearnerConfig
 from memmeta.metric import ACCURACY
-from sweeps.engine.study.space import at, dimension
+from sweeps.engine.study.dimension import dimension
+from sweeps.engine.study.space import at
 from tests.analysis.made_up import MIB, trial
 
 ACCURACY_RESPONSE = quality(ACCURACY)

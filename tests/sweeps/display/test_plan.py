@@ -16,6 +16,7 @@ from sweeps.engine.command_line import _command
 from sweeps.engine.display import plan
 from sweeps.engine.display.timing import timing
 from sweeps.engine.execution.placement import Device, Placement, Refusal
+from sweeps.engine.ledger.entry import Slot
 from tests.sweeps.tiny import STUDY
 
 GIB = 2**30
@@ -25,7 +26,7 @@ RUN = STUDY.run_config({}, seed=0)
 
 @pytest.mark.parametrize("budget", [None, 200 * GIB, 3 * GIB, GIB, GIB // 4])
 def test_a_config_that_does_not_fit_is_one_that_is_refused(budget):
-    refused = isinstance(Placement([CARD], 1, budget).place(RUN, ("explore", 0)), Refusal)
+    refused = isinstance(Placement([CARD], 1, budget).allocate(RUN, Slot("explore", 0)), Refusal)
     assert refused == (budget == GIB // 4)
     (line,) = plan._memory([predict_trial_memory(RUN)], CARD, budget, None)
     assert ("100 % of the configs do not fit" in line) == refused
@@ -54,7 +55,7 @@ def test_a_plan_is_timed_once_and_says_what_it_rests_on(data_root, tmp_path, mon
     assert first.exit_code == 0, first.output
     text = " ".join(first.output.split())
     assert "memory limit 200 B: none of these configs can meet it" in text
-    assert f"steps of 3 configs, at {datetime.now():%Y-%m-%d}" in text
+    assert f"steps of 3 configs, measured at {datetime.now():%Y-%m-%d}" in text
     assert provenance.hardware(torch.device("cpu")) in text
     monkeypatch.setattr("sweeps.engine.display.timing._measure", None)
     again = dry_run(tmp_path / "data", "--memory-limit", "200")

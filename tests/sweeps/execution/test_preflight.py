@@ -19,7 +19,7 @@ from rich.console import Console
 from memmeta import data
 from memmeta.errors import InputError
 from sweeps.engine.execution import cluster, preflight
-from sweeps.engine.execution.preflight import Question, check_nodes, guarded, marked, software
+from sweeps.engine.execution.preflight import DriverView, check_nodes, guarded, marked, software
 from sweeps.engine.execution.trainable import MetaTrainable
 from sweeps.engine.ledger.folder import SweepFolder
 from sweeps.engine.ledger.ledger import Ledger
@@ -47,9 +47,9 @@ def no_code(folder: Path) -> Path:
     return folder
 
 
-def question(marker: Path, data_root: Path, **changes) -> Question:
+def question(marker: Path, data_root: Path, **changes) -> DriverView:
     digest = data.load("glyphs", data_root).digest
-    asked = Question(software(), marker, "glyphs", digest, data_root)
+    asked = DriverView(software(), marker, "glyphs", digest, data_root)
     return asked._replace(**changes)
 
 
@@ -155,9 +155,9 @@ def test_a_node_with_storage_of_its_own_is_a_line(tmp_path, data_root, monkeypat
 def test_the_yaml_on_the_head_says_whether_gpus_are_to_come(types, come, tmp_path, monkeypatch):
     path = tmp_path / "ray_bootstrap_config.yaml"
     monkeypatch.setattr(cluster, "_BOOTSTRAP", path)
-    assert not cluster._types_with_gpus()
+    assert not cluster._can_start_gpus()
     path.write_text(f"available_node_types: {types}\n")
-    assert cluster._types_with_gpus() == come
+    assert cluster._can_start_gpus() == come
 
 
 def test_another_data_set_of_the_same_name_is_said(tmp_path, data_root):
@@ -229,7 +229,7 @@ def test_a_node_that_joins_later_is_asked_before_it_trains(nodes, tmp_path, data
                 assert said in result["message"]
 
 
-def _first_step(node: str, asked: Question):
+def _first_step(node: str, asked: DriverView):
     there = NodeAffinitySchedulingStrategy(node, soft=False)
     config = {
         "run": STUDY.run_config({}, seed=0).model_dump(),

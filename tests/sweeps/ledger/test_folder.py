@@ -10,14 +10,14 @@ from optuna.storages import JournalStorage
 
 from memmeta.system.stopping import STOP
 from sweeps.engine.ledger.folder import SweepFolder
-from sweeps.engine.ledger.journal import SteadyJournal
+from sweeps.engine.ledger.journal import ResilientJournal
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr("sweeps.engine.ledger.folder._POLL", 0.01)
+    monkeypatch.setattr("sweeps.engine.ledger.folder._POLL_SECONDS", 0.01)
     path = tmp_path / "mount" / "sweep"
     path.mkdir(parents=True)
     return SweepFolder.claimed(path)
@@ -60,25 +60,25 @@ def test_what_is_done_while_it_is_away_is_done_when_it_is_back(folder):
     said = []
     unmount(folder)
     threading.Timer(0.2, mount, [folder]).start()
-    assert folder.steadily(lambda: (folder.path / "driver").exists(), said.append)
+    assert folder.when_available(lambda: (folder.path / "driver").exists(), said.append)
     assert len(said) == 1
 
 
 def test_what_fails_for_another_reason_fails(folder):
     with pytest.raises(FileNotFoundError):
-        folder.steadily((folder.path / "missing").read_bytes)
+        folder.when_available((folder.path / "missing").read_bytes)
 
 
 def test_who_is_asked_to_stop_waits_no_longer(folder, monkeypatch):
     unmount(folder)
     monkeypatch.setattr(STOP, "number", 15)
     with pytest.raises(KeyboardInterrupt):
-        folder.steadily(lambda: None)
+        folder.when_available(lambda: None)
 
 
 def test_a_journal_that_goes_away_at_every_step_has_every_record_once(folder, monkeypatch):
     path = folder.path / "journal.log"
-    plain = SteadyJournal.__mro__[1].append_logs
+    plain = ResilientJournal.__mro__[1].append_logs
     failures = iter(range(10**6))
 
     def flaky(self, logs):
@@ -92,12 +92,12 @@ def test_a_journal_that_goes_away_at_every_step_has_every_record_once(folder, mo
         threading.Timer(0.02, mount, [folder]).start()
         raise OSError
 
-    monkeypatch.setattr(SteadyJournal.__mro__[1], "append_logs", flaky)
-    storage = JournalStorage(SteadyJournal(str(path), folder.steadily))
+    monkeypatch.setattr(ResilientJournal.__mro__[1], "append_logs", flaky)
+    storage = JournalStorage(ResilientJournal(str(path), folder.when_available))
     study = optuna.create_study(storage=storage, study_name="s")
     study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=3)
     monkeypatch.undo()
-    again = JournalStorage(SteadyJournal(str(path), lambda act: act()))
+    again = JournalStorage(ResilientJournal(str(path), lambda act: act()))
     (reopened,) = again.get_all_studies()
     values = [trial.values for trial in again.get_all_trials(reopened._study_id)]
     assert values == [trial.values for trial in study.trials]

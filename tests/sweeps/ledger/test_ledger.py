@@ -12,7 +12,8 @@ from optuna.distributions import FloatDistribution, IntDistribution
 
 from memmeta.config import DataConfig, LearnerConfig, TrainingConfig
 from memmeta.errors import InputError
-from sweeps.engine.ledger.ledger import Ledger, only_one
+from sweeps.engine.ledger.ledger import Ledger
+from sweeps.engine.ledger.opening import only_one
 from sweeps.engine.study import Study
 
 STUDY = Study(name="s", data=DataConfig(), training=TrainingConfig(iterations=10), trials=4)
@@ -131,22 +132,22 @@ def test_nothing_is_lost_and_nothing_runs_twice(events):
             interrupted = [e for e in ledger.entries() if e.status == "interrupted"]
             if event == "propose":
                 running.append(ledger.propose())
-                begun[running[-1].place] = running[-1].run
+                begun[running[-1].slot] = running[-1].run
             elif event == "resume" and interrupted:
                 entry = interrupted[0]
-                assert entry.place not in told
+                assert entry.slot not in told
                 running.append(ledger.begin("search", entry.index, entry.params, entry.run.seed))
             elif event == "report" and running:
                 ledger.report(running[0], result(0.4, status="running"))
             elif event == "tell" and running:
                 ticket = running.pop(0)
                 ledger.report(ticket, result(0.5))
-                told[ticket.place] = ticket.run
+                told[ticket.slot] = ticket.run
             elif event == "die":
                 ledger, running = open_ledger(folder), []
         entries = open_ledger(folder).entries()
-        assert {entry.place: entry.run for entry in entries} == begun
-        assert {entry.place: entry.run for entry in entries if entry.finished} == told
+        assert {entry.slot: entry.run for entry in entries} == begun
+        assert {entry.slot: entry.run for entry in entries if entry.finished} == told
 
 
 @settings(max_examples=40)
@@ -303,7 +304,7 @@ def test_what_was_refused_is_begun_again_where_it_fits(tmp_path):
     assert again.status == "interrupted"
     assert [entry.status for entry in others] == ["out_of_memory"] * 2
     ticket = ledger.begin("search", again.index, again.params, again.run.seed)
-    assert (ticket.run, ledger.entry(again.place).status) == (small.run, "running")
+    assert (ticket.run, ledger.entry(again.slot).status) == (small.run, "running")
     ledger.report(ticket, result(0.5))
     assert [entry.status for entry in open_ledger(tmp_path).finished()] == [
         "complete",

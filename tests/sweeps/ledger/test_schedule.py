@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memmeta.config import TrainingConfig
+from sweeps.engine.ledger.entry import Slot
 from sweeps.engine.ledger.ledger import Ledger
 from sweeps.engine.ledger.schedule import Schedule, quotas
 from sweeps.engine.study import design
@@ -41,12 +42,12 @@ def run_all(ledger, schedule, at_once=1):
         if ticket == "wait":
             finish(ledger, running.pop(0))
         else:
-            order.append(ticket.place)
+            order.append(ticket.slot)
             running.append(ticket)
 
 
 def table(ledger):
-    return {entry.place: (entry.run, entry.result) for entry in ledger.entries() if entry.finished}
+    return {entry.slot: (entry.run, entry.result) for entry in ledger.entries() if entry.finished}
 
 
 def count(ledger):
@@ -65,7 +66,7 @@ def test_the_budget_is_divided_and_nothing_of_it_is_lost():
 def test_stages_come_in_order_and_confirm_waits_for_all_others(tmp_path):
     ledger, schedule = open_sweep(tmp_path)
     order = run_all(ledger, schedule, at_once=3)
-    assert [stage for stage, _ in order] == ["explore"] * 6 + ["search"] * 3 + ["confirm"] * 3
+    assert [slot.stage for slot in order] == ["explore"] * 6 + ["search"] * 3 + ["confirm"] * 3
     assert schedule.finished
     best = max(ledger.entries("explore", "search"), key=lambda entry: accuracy(entry.run))
     confirmed = ledger.entries("confirm")
@@ -168,7 +169,7 @@ def test_each_cell_of_a_tuned_grid_has_its_best_values_and_fresh_seeds(tmp_path)
     ledger, schedule = open_sweep(tmp_path, TUNED, "grid")
     assert (schedule.total, schedule.lost_cells) == (12 + 8, 0)
     order = run_all(ledger, schedule, at_once=3)
-    assert [stage for stage, _ in order] == ["tune"] * 12 + ["grid"] * 8
+    assert [slot.stage for slot in order] == ["tune"] * 12 + ["grid"] * 8
     assert schedule.finished
     tried, cells = ledger.entries("tune"), ledger.entries("grid")
     assert {(e.run.seed, e.run.iterations) for e in tried} == {(0, 2)}
@@ -190,7 +191,7 @@ def test_a_tuned_grid_grows_and_tunes_only_what_is_new(tmp_path):
     # Those of the new cells; a third seed is known to be missing when these are tuned.
     assert (schedule.done(), schedule.total) == (12 + 8, 18 + 18)
     order = run_all(ledger, schedule)
-    assert Counter(stage for stage, _ in order) == {"tune": 6, "grid": 10}
+    assert Counter(slot.stage for slot in order) == {"tune": 6, "grid": 10}
     assert schedule.finished
 
 
@@ -223,7 +224,7 @@ def test_with_fewer_feasible_configs_there_is_less_to_confirm(tmp_path):
     ledger, schedule = open_sweep(tmp_path, trials=24)
     while schedule.done("explore", "search") < 18:
         ticket = schedule.next()
-        told = result(0.5) if ticket.place == ("explore", 3) else failure("diverged")
+        told = result(0.5) if ticket.slot == Slot("explore", 3) else failure("diverged")
         ledger.report(ticket, told)
     assert schedule.total == 18 + 3
     run_all(ledger, schedule)
@@ -235,12 +236,12 @@ def test_a_lost_trial_is_not_begun_twice_by_one_driver_and_holds_back_confirm(tm
     lost = schedule.next()
     ledger.release(lost)
     order = run_all(ledger, schedule)
-    assert lost.place not in order
-    assert Counter(stage for stage, _ in order) == {"explore": 5, "search": 3}
+    assert lost.slot not in order
+    assert Counter(slot.stage for slot in order) == {"explore": 5, "search": 3}
     assert not schedule.finished
     ledger, schedule = open_sweep(tmp_path)
     order = run_all(ledger, schedule)
-    assert order == [lost.place, ("confirm", 0), ("confirm", 1), ("confirm", 2)]
+    assert order == [lost.slot, Slot("confirm", 0), Slot("confirm", 1), Slot("confirm", 2)]
 
 
 @settings(max_examples=25)

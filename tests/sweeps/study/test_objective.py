@@ -1,4 +1,4 @@
-"""What a search optimises."""
+"""Objectives and constraints."""
 
 import optuna
 import pytest

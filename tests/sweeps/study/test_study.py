@@ -98,7 +98,7 @@ def test_a_study_in_yaml_equals_the_one_in_python(tmp_path):
     )
 
 
-def test_what_a_study_leaves_out_has_its_default(tmp_path):
+def test_omitted_fields_have_defaults(tmp_path):
     short = write(tmp_path, "{name: s, data: {}, training: {iterations: 10}}")
     assert read_study(short) == study()
     assert study().space == SPACE
@@ -108,12 +108,12 @@ def test_what_a_study_leaves_out_has_its_default(tmp_path):
 
 
 @pytest.mark.parametrize("objective", ["accuracy", ["accuracy"], ("accuracy",), None])
-def test_one_objective_can_be_said_in_several_ways(objective):
+def test_one_objective_can_be_written_in_several_ways(objective):
     assert study(objective=objective).objective == ("accuracy",)
 
 
 @pytest.mark.parametrize("objective", ["mse,memory", "mse, memory", ["mse", "memory"]])
-def test_two_objectives_can_be_said_in_several_ways(objective):
+def test_two_objectives_can_be_written_in_several_ways(objective):
     assert study(**SINUSOID, objective=objective).objective == ("mse", "memory")
 
 
@@ -133,7 +133,7 @@ def test_a_memory_limit_has_a_unit_or_is_in_bytes(text, limit):
         ({"seeds": 0}, "seeds: input should be greater than or equal to 1, got 0"),
         (
             {"sampler": "cma"},
-            "sampler: input should be 'tpe', 'gp', 'nsgaii' or 'random', got 'cma'",
+            "sampler: accepted are tpe, gp, nsgaii, random, got 'cma'",
         ),
         ({"training": {"iterations": 1, "tasks": 1}}, "training: give either iterations or tasks"),
         ({"objective": "mse"}, "objective: accepted are accuracy and accuracy,memory, got 'mse'"),
@@ -152,8 +152,8 @@ def test_a_memory_limit_has_a_unit_or_is_in_bytes(text, limit):
         ),
         (
             {"objective": "accuracy,memory", "asha": True},
-            "asha goes with one objective: with memory as a second one, trials that it stopped "
-            "early would sit on the Pareto front",
+            "asha goes with one objective: with memory as a second one, trials that were stopped "
+            "early would be on the Pareto front",
         ),
         ({"space": 3}, "space: input should be a valid dictionary, got 3"),
         (
@@ -202,19 +202,19 @@ def test_a_memory_limit_has_a_unit_or_is_in_bytes(text, limit):
         ),
         (
             {"tuned": {"inner_lr": [0.1]}},
-            "tuned needs a grid, for each combination of which it is done",
+            "tuned needs a grid: its fields are tuned for each combination",
         ),
         (
             {"grid": {"inner_lr": [0.1], "ridge": [0.1]}, "tuned": {"inner_lr": [1.0]}},
-            "either of grid or tuned has inner_lr",
+            "inner_lr: in both grid and tuned",
         ),
         (
             {"grid": {"cg_steps": [1, 5]}, "tuned": {"algorithm": ["anil", "memory_reduced"]}},
-            "tuned: algorithm decides what else applies, and belongs in the grid",
+            "tuned: other fields depend on algorithm, which belongs in the grid",
         ),
         (
             {"grid": {"ridge": [0.1]}, "tuning": TrainingConfig(tasks=5)},
-            "tuning is the budget of what is tuned, and nothing is",
+            "tuning is the budget of tuned fields, and there are none",
         ),
         (
             {"grid": {"algorithm": ["anil"]}, "tuned": {"chunk": [None, 25]}},
@@ -224,7 +224,7 @@ def test_a_memory_limit_has_a_unit_or_is_in_bytes(text, limit):
         ({"nmae": "x"}, "unknown key nmae"),
     ],
 )
-def test_what_is_not_accepted_is_said_in_a_line(changes, said):
+def test_an_invalid_study_is_refused_in_one_line(changes, said):
     with pytest.raises(InputError) as refusal:
         study().changed(**changes)
     assert refusal.value.message == f"study s: {said}"
@@ -303,7 +303,7 @@ def test_a_point_of_the_space_becomes_a_run():
     assert run.training == TrainingConfig(iterations=10)
 
 
-def test_a_point_whose_settings_do_not_go_together_is_refused():
+def test_a_point_with_contradictory_settings_is_refused():
     with pytest.raises(InputError, match="study s: learner: chunk is not for maml"):
         study().run_config({"algorithm": "maml", "chunk": 50}, seed=0)
 
@@ -318,13 +318,13 @@ STAGES = {
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_settings_of_a_stage_are_json_of_what_decides_its_trials(stage):
+def test_settings_of_a_stage_are_json_of_the_fields_that_determine_its_trials(stage):
     asked = study(memory_limit="1KiB", space={"norm": ["batch", "group"], **SPACE})
     settings = asked.settings(stage, 1)
     assert json.loads(json.dumps(settings)) == settings
     assert set(settings) == {"data", "learner", "training", "seed"} | STAGES[stage]
     assert (settings["learner"], settings["seed"]) == (LearnerConfig().model_dump(), 1)
-    # What they say is enough to make the study again.
+    # The settings are enough to rebuild the study.
     again = {name: value for name, value in settings.items() if name != "seed"}
     assert Study(name="s", **again).settings(stage, 1) == settings
 

@@ -53,6 +53,11 @@ def open_tracker(ledger, uri, tmp_path):
     return Tracker(ledger, NAME, uri, STUDY.name, tmp_path / "artifacts")
 
 
+def sent(tracker):
+    """The state of each trial in MLflow."""
+    return tracker._runs.sent if tracker._runs else {}
+
+
 def store(uri):
     """Name to status, status of the trial, and accuracies, of every trial's run."""
     client = MlflowClient(uri)
@@ -71,7 +76,7 @@ def store(uri):
 
 def begin(ledger, tracker, index):
     ticket = ledger.begin("explore", index, {"inner_lr": 0.1 + index}, 0)
-    tracker.send(ledger.entry(ticket.place))
+    tracker.send(ledger.entry(ticket.slot))
     return ticket
 
 
@@ -93,10 +98,10 @@ def test_what_a_killed_driver_did_not_send_is_sent_by_the_next(tmp_path):
     tracker = open_tracker(ledger, uri, tmp_path)
     for index in range(3):
         begin(ledger, tracker, index)
-    while tracker._waiting or len(tracker._sent) < 3:
+    while tracker._waiting or len(sent(tracker)) < 3:
         time.sleep(0.01)
     # From here on the driver is dead to MLflow, and then to the ledger.
-    tickets = list(ledger._live.values())
+    tickets = list(ledger._running.values())
     ledger.report(tickets[0], told([0.3, 0.4], "complete"))
     ledger.report(tickets[1], told([0.7]))
     assert {status for status, _, _ in store(uri).values()} == {"RUNNING"}
@@ -156,7 +161,7 @@ def test_metrics_of_an_outage_are_kept_and_sent_later(tmp_path, monkeypatch):
         tracker = open_tracker(ledger, server.address, tmp_path)
         first = begin(ledger, tracker, 0)
         tracker.send(ledger.report(first, told([0.3])))
-        while tracker._waiting or first.place not in tracker._sent:
+        while tracker._waiting or first.slot not in sent(tracker):
             time.sleep(0.01)
         server.kill()
         begun = time.monotonic()
@@ -176,12 +181,12 @@ def test_metrics_of_an_outage_are_kept_and_sent_later(tmp_path, monkeypatch):
 
 @pytest.mark.faults
 def test_a_server_that_stays_away_is_said_and_the_next_start_sends(tmp_path, monkeypatch):
-    monkeypatch.setattr(tracking, "_PATIENCE", 1.0)
+    monkeypatch.setattr(tracking, "_CLOSE_TIMEOUT", 1.0)
     ledger = open_ledger(tmp_path)
     with MlflowServer(tmp_path) as server:
         tracker = open_tracker(ledger, server.address, tmp_path)
         ticket = begin(ledger, tracker, 0)
-        while tracker._waiting or ticket.place not in tracker._sent:
+        while tracker._waiting or ticket.slot not in sent(tracker):
             time.sleep(0.01)
         server.kill()
         tracker.send(ledger.report(ticket, told([0.3], "complete")))
@@ -416,7 +421,7 @@ def test_a_store_that_is_locked_as_a_sweep_begins_is_waited_for(tmp_path, uri, m
 
 def test_a_store_that_stays_locked_is_said_and_the_next_start_sends(tmp_path, uri, monkeypatch):
     monkeypatch.setattr(tracking, "_LAST_PAUSE", 0.1)
-    monkeypatch.setattr(tracking, "_PATIENCE", 0.5)
+    monkeypatch.setattr(tracking, "_CLOSE_TIMEOUT", 0.5)
     with closing(sqlite3.connect(tmp_path / "shared/mlflow.db")) as other:
         other.execute("BEGIN EXCLUSIVE")
         unsent = drive(tmp_path / "ann", f"{uri}?timeout=0.01", 0.3)
@@ -443,10 +448,10 @@ def test_settings_of_stages_that_begin_later_are_told(tmp_path, uri):
     ledger = open_ledger(tmp_path)
     tracker = open_tracker(ledger, uri, tmp_path)
     begin(ledger, tracker, 0)
-    while tracker._waiting or not tracker._sent:
+    while tracker._waiting or not sent(tracker):
         time.sleep(0.01)
     ticket = ledger.begin("confirm", 0, {"inner_lr": 0.1}, 1)
-    tracker.send(ledger.entry(ticket.place))
+    tracker.send(ledger.entry(ticket.slot))
     tracker.close(ledger.entries(), True, {})
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name(STUDY.name)
