@@ -34,9 +34,6 @@ _ORDER: tuple[Status, ...] = (
     "failed",
 )
 
-# As `mlflow.utils.mlflow_tags` has it, which is slow to import.
-_PARENT_TAG = "mlflow.parentRunId"
-
 
 @dataclass(frozen=True)
 class Trial:
@@ -175,7 +172,7 @@ def read_sweep(uri: str, name: str) -> Sweep:
     parent = meant.pop()
     parent_id = parent.info.run_id
     children = find_runs(
-        uri, f"tags.`{TAGS.kind}` = 'trial' and tags.`{_PARENT_TAG}` = '{parent_id}'"
+        uri, f"tags.`{TAGS.kind}` = 'trial' and tags.`{TAGS.parent}` = '{parent_id}'"
     )
     return Sweep(
         study=_study(parent),
@@ -234,7 +231,7 @@ def _trial(run: "Run") -> Trial:
         seconds_per_step=metrics.get("seconds_per_step"),
         seconds=metrics.get("seconds"),
         run_id=run.info.run_id,
-        parent_run_id=tags[_PARENT_TAG],
+        parent_run_id=tags[TAGS.parent],
         commit=tags.get(TAGS.commit),
         hardware=tags.get(TAGS.hardware),
         threads=None if threads is None else int(threads),

@@ -25,7 +25,7 @@ class Options:
     ledger: str | None
     """Database URL for the record of the sweep; None: a journal in the storage folder."""
     max_concurrent: int | None
-    """Maximum number of trials that run at once; None: as many as fit."""
+    """Maximum number of trials that run at once; None: no limit besides resources."""
     cpus_per_trial: int
     """CPUs of a trial, which is also its number of threads."""
     memory_budget: int | None

@@ -1,4 +1,4 @@
-"""A study whose trials are long enough to be killed in, and end in seconds."""
+"""A study whose trials take seconds, long enough to be killed."""
 
 from optuna.distributions import FloatDistribution, IntDistribution
 

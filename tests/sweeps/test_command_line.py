@@ -1,4 +1,4 @@
-"""What the command line takes and refuses, before anything runs."""
+"""The command line: accepted and refused options, before anything runs."""
 
 import os
 import re
@@ -11,9 +11,10 @@ import pytest
 from click.testing import CliRunner
 
 from sweeps.engine.command_line import _command
+from sweeps.engine.display.summary import _commands
 from sweeps.engine.display.timing import Timing
 from sweeps.engine.options import Options
-from sweeps.engine.run import _folder, _further
+from sweeps.engine.run import _sweep_folder
 from sweeps.engine.stores.store import default_uri
 from tests import ROOT
 from tests.sweeps.tiny import STUDY
@@ -29,13 +30,13 @@ def invoke(*words, study=STUDY):
         (["--iterations", "1", "--tasks", "1"], "give either --iterations or --tasks"),
         (["--stage", "grid"], "there is no grid"),
         (["--grid", "inner_steps=1,5", "--stage", "explore"], "--grid is not for --stage explore"),
-        (["--grid", "inner_steps=1,5", "--trials", "4"], "a grid decides the number of trials"),
+        (["--grid", "inner_steps=1,5", "--trials", "4"], "determines the number of trials"),
         (["--grid", "inner_steps"], "inner_steps"),
         (["--tune", "inner_lr=0.1,1"], "tuned needs a grid"),
         (["--grid", "ridge=1", "--tune", "inner_lr"], "--tune 'inner_lr'"),
         (["--grid", "inner_stepss=1"], "inner_stepss"),
         (["--grid", "inner_steps=2020-13-45"], "FIELD=VALUE,VALUE,... is accepted"),
-        (["--stage", "confirm", "--fresh"], "--fresh begins a sweep"),
+        (["--stage", "confirm", "--fresh"], "--fresh starts a new sweep"),
         (["--grid", "ridge=1", "--grid", "ridge=2"], "--grid 'ridge=2': ridge is there twice"),
         (["--grid", "ridge=1", "--sampler", "gp"], "--sampler is not for --stage grid"),
         (["--grid", "ridge=1", "--memory-limit", "1GiB"], "--memory-limit is not for --stage grid"),
@@ -116,7 +117,7 @@ def test_a_plan_pays_for_every_cpu_of_a_trial(data_root, monkeypatch):
 
 def test_a_fresh_sweep_is_a_new_version_and_the_latest_goes_on(tmp_path):
     names = [
-        _folder(tmp_path, "s-9tasks-seed0", fresh).name
+        _sweep_folder(tmp_path, "s-9tasks-seed0", fresh).name
         for fresh in (False, False, True, False, True, False)
     ]
     expected = ["s-9tasks-seed0"] * 2 + ["s-9tasks-seed0-v2"] * 2 + ["s-9tasks-seed0-v3"] * 2
@@ -138,28 +139,28 @@ def test_a_study_in_yaml_has_the_same_options(data_root):
     assert done.stderr == "Error: nowhere.yaml: cannot be read (No such file or directory)\n"
 
 
-def further(storage, tracking_uri):
+def commands(storage, tracking_uri):
     options = Options(
         stage="all", data_root=storage, cache=None, seed=0, storage=storage, fresh=False,
         ledger=None,
         max_concurrent=None, cpus_per_trial=1, memory_budget=None, tracking_uri=tracking_uri,
         experiment="s",
     )  # fmt: skip
-    return list(_further(options, "s", ranked=True))
+    return list(_commands(options, "s", ranked=True))
 
 
 def test_what_is_printed_can_be_pasted_into_a_shell():
     storage = Path("/tmp/it's a $(x) #1 & 50% ?")
-    *_, shown = further(storage, default_uri(storage))
+    *_, shown = commands(storage, default_uri(storage))
     assert shlex.split(shown) == ["mlflow", "ui", "--backend-store-uri", default_uri(storage)]
-    for command in further(storage, default_uri(storage))[:2]:
+    for command in commands(storage, default_uri(storage))[:2]:
         assert shlex.split(command)[-2:] == ["--storage", str(storage)]
 
 
 def test_a_server_is_named_rather_than_served_again():
-    *commands, shown = further(Path("/s"), "http://ada:hunter2@host:5000")
+    *others, shown = commands(Path("/s"), "http://ada:hunter2@host:5000")
     assert shown == "http://host:5000"
-    assert all(command.endswith("--tracking-uri http://host:5000") for command in commands)
+    assert all(command.endswith("--tracking-uri http://host:5000") for command in others)
 
 
 def test_the_ledger_can_be_named_where_ps_does_not_show_it(tmp_path, data_root, monkeypatch):

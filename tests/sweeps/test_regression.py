@@ -1,4 +1,4 @@
-"""A whole sweep of regression, from the first trial to the training of the exported best."""
+"""A whole regression sweep, from the first trial to training the exported best config."""
 
 import json
 import re

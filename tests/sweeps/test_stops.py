@@ -1,4 +1,4 @@
-"""Sweeps that are asked to stop, or under which Ray or the storage goes away."""
+"""Sweeps that are asked to stop, or that lose Ray or their storage."""
 
 import os
 import shutil
@@ -55,7 +55,7 @@ def test_a_signal_has_trials_save_themselves_and_the_sweep_stops_in_good_order(s
     wait_for(lambda: checkpoints(sweep))
     begun = time.monotonic()
     if number == signal.SIGHUP:
-        os.killpg(process.pid, number)  # as a terminal does that is closed
+        os.killpg(process.pid, number)  # like a closed terminal
     else:
         process.send_signal(number)
     output, _ = process.communicate(timeout=60)
@@ -103,7 +103,7 @@ def test_a_part_of_ray_that_ends_is_one_line_within_seconds(sweep, name):
     assert "no longer answers" in output.splitlines()[-1]
     assert "run the same command again to continue" in output.splitlines()[-1]
     assert len(output.splitlines()) == 2, output
-    # Or RUNNING, where Ray did not let go of the driver: then the next start ends them.
+    # RUNNING if Ray did not let the driver exit; the next start ends these runs.
     assert set(statuses(sweep, "long")) <= {"KILLED", "RUNNING"}
 
 
@@ -158,7 +158,7 @@ def test_a_sweep_that_waits_for_its_storage_can_be_stopped(sweep):
 
 
 def test_a_temporary_folder_that_is_too_long_for_sockets_is_not_used(sweep, tmp_path):
-    """As schedulers make them for jobs."""
+    """Job schedulers create such folders."""
     folder = tmp_path / ("t" * 100)
     folder.mkdir()
     sweep.environment["TMPDIR"] = str(folder)

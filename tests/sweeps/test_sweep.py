@@ -10,6 +10,7 @@ import pytest
 from mlflow import MlflowClient
 
 from memmeta.config import RunConfig
+from sweeps.engine.ledger.entry import Slot
 from sweeps.engine.ledger.ledger import Ledger
 from sweeps.engine.ledger.opening import only_one
 from sweeps.engine.stores.store import default_uri
@@ -24,13 +25,13 @@ NAME = STUDY.sweep_name(seed=0)
 
 
 def table(sweep: Sweep) -> dict[tuple, dict]:
-    """Place to key and result of the finished trials, without what differs from run to run."""
+    """Slot to key and result of the finished trials, without values that differ between runs."""
     finished = Ledger(STUDY, 0, sweep.storage / NAME).finished()
     return {entry.slot: (entry.run.key, timeless(entry.result)) for entry in finished}
 
 
 def timeless(result: dict) -> dict:
-    # What is reserved follows from the size of a process, which is measured anew each time.
+    # The reserved memory depends on the measured size of the process.
     measured = ("seconds", "seconds_per_step", "reserved_memory_bytes")
     reports = [report | {"time": None} for report in result["reports"]]
     return result | {"reports": reports} | dict.fromkeys(measured)
@@ -75,11 +76,11 @@ def test_mlflow_holds_a_run_a_trial_under_a_run_a_sweep(finished):
     assert parent.info.status == "FINISHED"
     assert parent.data.metrics["trials"] == 4
     ledger = {entry.slot: entry for entry in Ledger(STUDY, 0, sweep.storage / NAME).finished()}
-    assert [place[0] for place in ledger] == ["explore", "explore", "search", "confirm"]
+    assert [slot.stage for slot in ledger] == ["explore", "explore", "search", "confirm"]
     assert len(children) == 4
     for run in children:
         tags, metrics = run.data.tags, run.data.metrics
-        entry = ledger[tags[TAGS.stage], int(tags[TAGS.index])]
+        entry = ledger[Slot(tags[TAGS.stage], int(tags[TAGS.index]))]
         assert (run.info.status, run.info.run_name) == ("FINISHED", entry.name)
         assert tags["mlflow.parentRunId"] == parent.info.run_id
         assert (tags[TAGS.key], tags[TAGS.status]) == (entry.run.key, "complete")
@@ -135,8 +136,8 @@ def test_after_a_killed_driver_the_same_command_ends_where_an_uninterrupted_one_
     code, output = sweep.run()
     assert code == 0, output
     ours, theirs = table(sweep), table(finished[0])
-    for place in theirs:
-        assert ours[place] == theirs[place]
+    for slot in theirs:
+        assert ours[slot] == theirs[slot]
     assert ours.keys() == theirs.keys()
     _, children = runs(sweep, "trial")
     assert [run.info.status for run in children] == ["FINISHED"] * 4

@@ -1,4 +1,4 @@
-"""A study of seconds, run by the tests as users run theirs."""
+"""A study that takes seconds, run like a user's study."""
 
 from optuna.distributions import FloatDistribution, IntDistribution
 

@@ -1,4 +1,4 @@
-"""A study of seconds, of regression."""
+"""A regression study that takes seconds."""
 
 from optuna.distributions import FloatDistribution
 

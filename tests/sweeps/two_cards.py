@@ -1,6 +1,6 @@
 """A study on a real Ray cluster whose nodes claim GPUs: a small card and a large one.
 
-Ray believes in the cards; what a node would say of its card is made up, as is the study.
+Ray is told that the cards exist. The descriptions of the cards are made up.
 """
 
 import os
@@ -22,14 +22,14 @@ STUDY = Study(
     data=DataConfig(name="glyphs", shots=1, queries=1, eval_queries=1),
     learner=LearnerConfig(filters=16, inner_steps=2, cg_steps=2),
     training=TrainingConfig(iterations=3, evaluations=1, val_tasks=4),
-    # On any card; on the large one alone; on none.
+    # The first three fit on any card, 200 on the large one only, and 6000 on none.
     grid={"task_batch": [2, 3, 4, 200, 6000]},
     seeds=1,
 )
 
 
 def described(node):
-    kind = placement._kind(node)
+    kind = placement._accelerator(node)
     return Device(kind, True, 1, CARDS[kind], 0, OVERHEAD, host_overhead=400 * MIB)
 
 

@@ -51,7 +51,7 @@ def show(
         study: the study.
         options: how it would run.
         dataset: the study's data set. A few training steps on it are timed.
-        price: price per hour of a GPU, or of a CPU if there is no GPU.
+        price: price per hour of a GPU, or of a CPU on machines without GPUs.
 
     Raises:
         InputError: this machine has too few CPUs for a trial, or all timed configs diverge.
@@ -129,7 +129,7 @@ class _TrialGroup:
     """Trials with the same budget."""
 
     title: str
-    """What one of them is called."""
+    """Name of one of them, such as `a trial`."""
     trials: int
     """Number of trials."""
     runs: Sequence[RunConfig]

@@ -36,7 +36,7 @@ _START_TIMEOUT = 30 * 60.0
 """Maximum time to wait for a machine, in seconds. A GPU usually starts within minutes."""
 
 _REMINDER_SECONDS = 60.0
-"""Interval between messages about what the sweep waits for."""
+"""Interval between messages while the sweep waits for machines."""
 
 _CONNECT_TIMEOUT = 10.0
 """Maximum time for connecting to a process of Ray, in seconds."""
@@ -154,7 +154,7 @@ def short_folder() -> str | None:
     Job schedulers often set a long path for temporary files.
 
     Raises:
-        OSError: there is no such folder.
+        OSError: no such folder was found.
     """
     chosen = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
     if len(os.fsencode(chosen)) + len(_SOCKET) <= _LONGEST_SOCKET:
@@ -178,7 +178,7 @@ class _ClusterMonitor:
     Ray itself waits for minutes and then aborts the process.
 
     Attributes:
-        lost: a message about what was lost; None while the cluster is alive.
+        lost: an error message if the cluster was lost; None while it is alive.
     """
 
     def __init__(self, where: str) -> None:

@@ -212,8 +212,8 @@ def _node(
         node: the node.
         problems: result of `reply_problems`.
         expected: data sets of the driver.
-        gpu_list: result of `list_gpus` on the node. Fetched only if there are no problems.
-        data_list: result of `loadable_data` on the node. Fetched only if there are no problems.
+        gpu_list: result of `list_gpus` on the node.
+        data_list: result of `loadable_data` on the node.
     """
     name = f"node {node['NodeManagerAddress']}"
     if problems:

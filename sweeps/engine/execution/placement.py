@@ -141,7 +141,7 @@ class Placement:
 
 
 def find_devices(cpus: int) -> list[Device]:
-    """The types of GPUs in the cluster, or RAM if there are no GPUs.
+    """The types of GPUs in the cluster, or RAM if it has none.
 
     One node of each type is asked for the details.
 
@@ -217,7 +217,7 @@ def share_for(size: int, device: Device) -> float:
 def _refusal(predicted: int, size: int, most: int) -> Refusal:
     message = (
         f"not started: needs {mib(size)} (predicted peak {mib(predicted)}, "
-        f"headroom and the process itself), and there are {mib(most)}"
+        f"headroom and the process itself), but only {mib(most)} are available"
     )
     return Refusal(
         {

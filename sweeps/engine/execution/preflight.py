@@ -108,7 +108,7 @@ def check_nodes(console: Console, view: DriverView, cpus: int) -> None:
 
     Args:
         console: prints that a check has started, since it may take a while.
-        view: what every node must have.
+        view: software, storage and data of the driver.
         cpus: CPUs of a trial.
 
     Raises:
@@ -159,7 +159,7 @@ def node_problems(view: DriverView, trains: bool = True) -> list[str]:
     """Problems of the node that runs this function.
 
     Args:
-        view: what the node must have.
+        view: software, storage and data of the driver.
         trains: whether the node will run trials, so that it needs the data.
     """
     problems = view_problems(view.software, view.marker)

@@ -94,7 +94,7 @@ class LedgerSearch(Unsaved, Searcher):
             self._notify(self._ledger.report(trial, twin.reported))
 
     def record(self, trial_id: str, report: dict[str, Any]) -> Entry:
-        """Record what a trial reported to Tune."""
+        """Record a report of a trial."""
         entry = self._ledger.report(self._running[trial_id], reported_result(report))
         self._notify(entry)
         return entry

@@ -234,7 +234,7 @@ def _metrics(trainer: MetaTrainer, index: int) -> dict[str, float]:
 
 
 def _validations(trainer: MetaTrainer) -> list[Validation]:
-    """All validations so far, including those that a lost driver did not receive."""
+    """All validations so far. A lost driver may not have received the earlier ones."""
     return [
         {"step": report.iteration, "time": report.time, "metrics": _metrics(trainer, index)}
         for index, report in enumerate(trainer.reports)

@@ -19,7 +19,7 @@ _EXPLORING: tuple[Stage, ...] = ("explore", "search")
 """Stages that draw new configs from the space. Each config runs once."""
 
 Choice = Literal["explore", "search", "confirm", "grid", "all"]
-"""What to run: a stage, or `all` for explore, search and confirm within one budget."""
+"""A stage, or `all` for explore, search and confirm within one budget."""
 
 PlannedTrial = tuple[dict[str, Any], int]
 """Params and training seed of a trial that is known before it starts."""

@@ -150,7 +150,7 @@ def explained(uri: str, what: str = "an MLflow store") -> Iterator[None]:
 
     Args:
         uri: the store.
-        what: what the store should be, for the message.
+        what: expected type of the store, for the message.
 
     Raises:
         InputError: the store failed.

@@ -1,4 +1,4 @@
-"""What a sweep is asked to do: the study, its search space and its objective."""
+"""The definition of a sweep: the study, its search space and its objective."""
 
 from sweeps.engine.study.study import Study
 

@@ -53,7 +53,7 @@ class Objective:
         """Sort items, best metric first. With two objectives, return only the Pareto front.
 
         Args:
-            items: what is ranked, such as trials.
+            items: the items to rank, such as trials.
             result: returns the result of an item.
         """
         costs = [(self._costs(result(item)), item) for item in items]

@@ -21,7 +21,7 @@ class Validation(TypedDict):
 
 
 class TrialResult(TypedDict):
-    """What is known about a trial. Results of older versions lack the keys that were added since.
+    """The state of a trial. Results of older versions lack the keys that were added since.
 
     A trial that was refused before it reached a worker has no `commit`, `hardware`, `threads`,
     `gpus`, `data_digest` and `notes`.

@@ -138,7 +138,7 @@ class SweepRuns:
 
         sequence = _next_sequence(find_runs(self._client, f"tags.`{TAGS.kind}` = 'sweep'"))
         now = int(1000 * time.time())
-        # MLflow shows the value of the highest step. Clocks of drivers differ, so time is no help.
+        # MLflow shows the value of the highest step. Times are unreliable, since clocks differ.
         metrics = [Metric(name, value, now, sequence) for name, value in summary.items()]
         self._client.log_batch(self._parent_id, metrics=metrics)
         self._client.set_tag(self._parent_id, _NOTE_TAG, self._note(settings))

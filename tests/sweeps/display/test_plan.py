@@ -1,4 +1,4 @@
-"""What the plan says, beside what a sweep does."""
+"""The plan of `--dry-run`, compared with real sweeps."""
 
 import shutil
 import subprocess
@@ -63,7 +63,7 @@ def test_a_plan_is_timed_once_and_says_what_it_rests_on(data_root, tmp_path, mon
 
 
 def test_times_that_cannot_be_remembered_are_measured(data_root, tmp_path):
-    """Where a folder should be there is a file, or in the file something else."""
+    """The cache file is damaged, or a file is in the place of its folder."""
     dataset = data.load("glyphs", data_root)
     (tmp_path / "file").write_text("")
     for content in ("", "[1]", "{"):
@@ -86,5 +86,5 @@ def test_a_task_takes_the_time_of_the_processor_whatever_else_runs(data_root, tm
         for other in others:
             other.kill()
             other.wait()
-    # By the clock it would be five times as much on two cores.
+    # Wall-clock time would be five times as much on two cores.
     assert beside.training < 2.5 * alone.training

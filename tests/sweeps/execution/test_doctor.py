@@ -20,7 +20,7 @@ from tests import ROOT
 
 
 def doctor(*options, address="local", python_path="") -> tuple[int, str]:
-    """Exit code, and the output with what was wrapped in one line again."""
+    """Exit code and output, in a terminal so wide that lines are not wrapped."""
     environment = {"RAY_ADDRESS": address, "PYTHONPATH": python_path, "COLUMNS": "400"}
     command = [sys.executable, "-m", "sweeps", "doctor", *map(str, options)]
     done = subprocess.run(
@@ -113,7 +113,7 @@ def test_a_cluster_is_looked_at_node_by_node(tmp_path, data_root):
     assert line(output, "tracking") == ("ok", f"{default_uri(tmp_path)}: can be read")
     assert line(output, "cluster") == ("ok", f"{address}: 2 nodes, 1 CPUs, 1 GPUs")
     assert output.count("same versions, code and storage") == 2, output
-    # No node has such a card: it is claimed.
+    # The node claims a GPU that does not exist.
     assert code == 1
     assert output.count("GPUs: none; Ray has 1 that PyTorch cannot use") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]

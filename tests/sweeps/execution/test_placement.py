@@ -1,4 +1,4 @@
-"""Shares of devices: the arithmetic, and a real Ray cluster that packs by it."""
+"""Shares of devices: the arithmetic, and trials on a real Ray cluster."""
 
 from pathlib import Path
 
@@ -66,7 +66,7 @@ def test_what_is_over_the_budget_is_refused_with_the_numbers():
     refusal = Placement([GPU], cpus=1, budget=800 * MIB).allocate(sized(64), Slot("explore", 0))
     assert isinstance(refusal, Refusal)
     assert refusal.result["status"] == "out_of_memory"
-    assert refusal.result["message"].endswith("and there are 800")
+    assert refusal.result["message"].endswith("but only 800 MiB are available")
     predicted = refusal.result["predicted_memory_bytes"]
     assert predicted == pytest.approx(predict_peak_memory(sized(64)), rel=0.01)
 

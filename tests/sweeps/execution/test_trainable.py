@@ -1,4 +1,4 @@
-"""The trainable by itself: what it makes of what it finds, and what it says of it."""
+"""The trainable without Ray: checkpoints, errors and results."""
 
 from functools import cache
 from pathlib import Path
@@ -28,7 +28,7 @@ def claimed(folder: Path) -> SweepFolder:
 
 
 def begun(data_root: Path, folder: Path, **learner: object) -> MetaTrainable:
-    # Ray would give it a folder and look for a cluster.
+    # The constructor would look for a cluster.
     trial = MetaTrainable.__new__(MetaTrainable)
     config = CONFIG | {"run": STUDY.run_config(learner, seed=0).model_dump()}
     trial.setup(config, data_root, claimed(folder))
@@ -43,7 +43,7 @@ def test_the_time_of_a_trial_is_that_of_all_its_lives(data_root, tmp_path, monke
     assert [each["step"] for each in (first, second, third)] == [2, 4, 6]
     assert first["seconds"] > 0
     assert third["seconds"] > second["seconds"] > 0
-    assert third["seconds"] > 1  # of a clock that goes by the second, saved with the second life
+    assert third["seconds"] > 1  # the fake clock of the second trainer counts seconds
 
 
 def test_a_long_step_goes_on_from_within(data_root, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""The folder of a sweep, and the journal in it, while the storage comes and goes."""
+"""The folder of a sweep and its journal, on storage that disappears and comes back."""
 
 import pickle
 import shutil
@@ -82,7 +82,7 @@ def test_a_journal_that_goes_away_at_every_step_has_every_record_once(folder, mo
     failures = iter(range(10**6))
 
     def flaky(self, logs):
-        """Every second time half of it is written, and the storage is away for a while."""
+        """Every second write is torn, and the storage disappears for a while."""
         if next(failures) % 2:
             plain(self, logs)
             return

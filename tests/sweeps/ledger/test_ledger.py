@@ -1,4 +1,4 @@
-"""The ledger on real journals and databases. A driver that dies is never heard of again."""
+"""The ledger on real journals and databases. A driver dies by never using its ledger again."""
 
 import os
 import tempfile
@@ -39,7 +39,7 @@ def failure(status):
 
 
 def begin(ledger, stage="explore"):
-    """The first trial of a stage: with it the stage's settings are recorded."""
+    """Start the first trial of a stage, which records the stage's settings."""
     return ledger.begin(stage, 0, {"inner_lr": 0.5}, seed=0)
 
 
@@ -72,7 +72,7 @@ def test_a_database_belongs_to_the_folder_whose_checkpoints_it_knows(tmp_path):
     open_ledger(ours, url=url, stages=("search",)).propose()
     with pytest.raises(InputError, match="the record of another folder than"):
         open_ledger(theirs, url=url)
-    # What was refused has taken nothing.
+    # The refused ledger has not changed the database.
     (open_,) = open_ledger(ours.rename(tmp_path / "moved"), url=url).entries()
     assert open_.status == "interrupted"
     assert open_ledger(theirs).entries() == []
@@ -153,7 +153,7 @@ def test_nothing_is_lost_and_nothing_runs_twice(events):
 @settings(max_examples=40)
 @given(st.data())
 def test_a_driver_killed_in_the_middle_of_any_write_loses_nothing(data):
-    """Every prefix of the journal, torn lines included, is one that a killed driver leaves."""
+    """A killed driver may leave any prefix of the journal, including torn lines."""
     with tempfile.TemporaryDirectory() as folder:
         ledger = open_ledger(folder)
         for accuracy in (0.3, 0.5):
@@ -191,9 +191,9 @@ def test_infeasible_trials_count_but_are_not_ranked(tmp_path):
 
 
 def test_the_sampler_learns_where_trials_diverge(tmp_path):
-    # Accuracy rises with inner_lr up to the border at 0.5, beyond which everything diverges. The
-    # best lies on the border, so trials fall on both sides of it; if failures were not told, the
-    # sampler would go back beyond it five times out of six.
+    # Accuracy increases with inner_lr up to 0.5, and all trials above 0.5 diverge. The optimum is
+    # on the border, so trials fall on both sides of it. Without the failures, the sampler would
+    # choose a value above 0.5 five times out of six.
     ledger = open_ledger(tmp_path, STUDY.changed(space={"inner_lr": FloatDistribution(0.1, 1.0)}))
     for _ in range(60):
         ticket = ledger.propose()
@@ -209,7 +209,7 @@ def test_trials_after_reopening_are_what_would_have_come_anyway(tmp_path):
     for folder, reopen in ((tmp_path / "a", False), (tmp_path / "b", True)):
         folder.mkdir()
         ledger, params = open_ledger(folder), []
-        for number in range(14):  # beyond TPE's random start
+        for number in range(14):  # more than TPE's random trials
             if reopen:
                 ledger = open_ledger(folder)
             ticket = ledger.propose()
@@ -232,7 +232,7 @@ def test_search_starts_from_the_points_of_explore(tmp_path):
         ticket = ledger.propose()
         near += abs(ticket.run.learner.inner_lr - 0.3) < 0.15
         ledger.report(ticket, result(1 - abs(ticket.run.learner.inner_lr - 0.3)))
-    assert near >= 7  # a third of the range would be 3 or 4
+    assert near >= 7  # 3 or 4 by chance
     ledger = open_ledger(tmp_path, study)
     assert len(ledger.finished("explore")) == 20
     assert len(ledger.finished("search")) == 10

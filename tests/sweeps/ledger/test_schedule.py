@@ -1,4 +1,4 @@
-"""Which trials a sweep runs, whatever happens to its drivers. Training is a formula here."""
+"""Schedules of sweeps, with a formula in place of training."""
 
 import tempfile
 from collections import Counter
@@ -23,7 +23,7 @@ def open_sweep(folder, study=STUDY, choice="all", trials=12):
 
 
 def accuracy(run):
-    """Of a training that never was: best near inner_lr 0.3, with a little noise of the seed."""
+    """Made-up accuracy: best near inner_lr 0.3, with a little noise from the seed."""
     noise = int(run.key, 16) % 100 / 1e4
     return 1 / (1 + abs(run.learner.inner_lr - 0.3)) + noise - 0.01
 
@@ -33,7 +33,7 @@ def finish(ledger, ticket):
 
 
 def run_all(ledger, schedule, at_once=1):
-    """Run what is left, `at_once` trials at a time; returns the trials in their order."""
+    """Run all remaining trials, `at_once` at a time. Returns their slots in order."""
     order, running = [], []
     while True:
         ticket = schedule.next() if len(running) < at_once else "wait"
@@ -188,7 +188,7 @@ def test_a_tuned_grid_grows_and_tunes_only_what_is_new(tmp_path):
     assert run_all(*open_sweep(tmp_path, TUNED, "grid")) == []
     wider = TUNED.changed(grid={**TUNED.grid, "inner_steps": [1, 5, 20]}, seeds=3)
     ledger, schedule = open_sweep(tmp_path, wider, "grid")
-    # Those of the new cells; a third seed is known to be missing when these are tuned.
+    # The total counts only cells that are tuned; the others get their seeds later.
     assert (schedule.done(), schedule.total) == (12 + 8, 18 + 18)
     order = run_all(ledger, schedule)
     assert Counter(slot.stage for slot in order) == {"tune": 6, "grid": 10}
@@ -247,7 +247,7 @@ def test_a_lost_trial_is_not_begun_twice_by_one_driver_and_holds_back_confirm(tm
 @settings(max_examples=25)
 @given(st.lists(st.integers(0, 6), max_size=12), st.sampled_from(["all", "grid"]))
 def test_a_sweep_whose_drivers_die_ends_where_an_uninterrupted_one_does(lives, choice):
-    """Each driver takes so many steps, a trial begun or ended, and is never heard of again."""
+    """Each driver starts or ends the given number of trials, and then dies."""
     asked = TUNED, choice
     with tempfile.TemporaryDirectory() as whole, tempfile.TemporaryDirectory() as torn:
         ledger, schedule = open_sweep(whole, *asked)

@@ -1,4 +1,4 @@
-"""Nothing that may be secret in an address is ever shown."""
+"""Secrets in addresses are never shown."""
 
 import pytest
 from hypothesis import given
@@ -11,7 +11,7 @@ from sweeps.engine.stores.store import explained
 
 SECRET = "hunter2"
 
-# Passwords with the secret between whatever else may be in one.
+# Passwords with the secret between other parts and special characters.
 PASSWORDS = st.lists(
     st.sampled_from([SECRET, *"/@:?&=# +%;{}'\"-", "%2F", "%40", "k=", "\\"]),
     min_size=1,
@@ -22,7 +22,7 @@ SCHEMES = st.sampled_from(["postgresql", "mysql+pymysql", "https", "mssql+pyodbc
 
 
 def shown(address):
-    """All forms in which an address may get onto a screen."""
+    """All texts in which an address may be shown."""
     yield masked(address)
     yield reason(ValueError(f"cannot connect to {address!r}, sorry"), address)
     with pytest.raises(InputError) as raised, explained(address):

@@ -1,4 +1,4 @@
-"""Where stores are, and that they are made once and opened wherever they are."""
+"""Creating and opening stores."""
 
 import shutil
 import subprocess
@@ -41,7 +41,7 @@ def test_a_killed_maker_of_the_database_leaves_none(tmp_path):
 
 @pytest.mark.slow
 def test_of_many_that_make_a_database_at_once_none_replaces_anothers(tmp_path):
-    """Each writes as soon as there is one, and the slower ones have begun before that."""
+    """The slower threads start before the database exists. All write to it at once."""
     uri = default_uri(tmp_path)
 
     def make(name):

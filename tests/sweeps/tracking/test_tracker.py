@@ -1,4 +1,4 @@
-"""What MLflow is told, through servers that die and drivers that are killed."""
+"""The tracker, with servers that die and drivers that are killed."""
 
 import json
 import shutil
@@ -27,7 +27,7 @@ def no_workers_to_wait_for(monkeypatch):
 
 
 def told(values, status="running", step=0):
-    """What a trial says that was validated so often, with these accuracies."""
+    """The result of a trial after validations with these accuracies."""
     reports = [
         {"step": 10 * number, "time": 1000.0 + number, "metrics": {"val_accuracy": value}}
         for number, value in enumerate(values, 1)
@@ -59,7 +59,7 @@ def sent(tracker):
 
 
 def store(uri):
-    """Name to status, status of the trial, and accuracies, of every trial's run."""
+    """Name to run status, trial status and accuracies, for every trial."""
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name(STUDY.name)
     runs = client.search_runs([experiment.experiment_id], f"tags.`{TAGS.kind}` = 'trial'")
@@ -100,7 +100,7 @@ def test_what_a_killed_driver_did_not_send_is_sent_by_the_next(tmp_path):
         begin(ledger, tracker, index)
     while tracker._waiting or len(sent(tracker)) < 3:
         time.sleep(0.01)
-    # From here on the driver is dead to MLflow, and then to the ledger.
+    # From here on the driver no longer writes to MLflow, and then not to the ledger either.
     tickets = list(ledger._running.values())
     ledger.report(tickets[0], told([0.3, 0.4], "complete"))
     ledger.report(tickets[1], told([0.7]))
@@ -123,7 +123,7 @@ def test_writing_twice_leaves_what_writing_once_leaves(tmp_path):
     tracker.send(ledger.report(ticket, told([0.3, 0.4], "complete")))
     tracker.close(ledger.entries(), True, {})
     once = store(uri)
-    # As if the driver had been killed before it took note of what it had written.
+    # The state after a driver was killed between writing a trial and its tags.
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name(STUDY.name)
     (run,) = client.search_runs([experiment.experiment_id], f"tags.`{TAGS.kind}` = 'trial'")
@@ -168,7 +168,7 @@ def test_metrics_of_an_outage_are_kept_and_sent_later(tmp_path, monkeypatch):
         tracker.send(ledger.report(first, told([0.3, 0.4])))
         second = begin(ledger, tracker, 1)
         tracker.send(ledger.report(second, told([0.6], "complete")))
-        assert time.monotonic() - begun < 1  # the sweep does not wait for it
+        assert time.monotonic() - begun < 1  # the sweep does not wait
         time.sleep(3)
         server.start()
         tracker.send(ledger.report(first, told([0.3, 0.4, 0.5], "complete")))
@@ -217,9 +217,9 @@ def uri(tmp_path, empty_store):
 
 
 def drive(folder, uri, *accuracies, time=1000.0, finished=True):
-    """Go on with the sweep in a folder: a trial each for the accuracies, all with equal settings.
+    """Continue the sweep in a folder with one trial per accuracy, all with equal settings.
 
-    Returns whatever could not be sent.
+    Returns the result of `Tracker.close`.
     """
     folder.mkdir(exist_ok=True, parents=True)
     ledger = open_ledger(folder)
@@ -233,7 +233,7 @@ def drive(folder, uri, *accuracies, time=1000.0, finished=True):
 
 
 def sweeps(uri):
-    """Name to accuracies of all trials, of every sweep; no two trials of one have a name."""
+    """Name to accuracies of all trials, for every sweep. Names of trials must be unique."""
     client = MlflowClient(uri)
     ids = [experiment.experiment_id for experiment in client.search_experiments()]
     found = {}
@@ -249,7 +249,7 @@ def sweeps(uri):
 
 
 def forget_identities(uri, *folders):
-    """Make records those of a version that knew sweeps by their names."""
+    """Turn records into those of a version that identified sweeps by their names."""
     client = MlflowClient(uri)
     (experiment,) = [e for e in client.search_experiments() if e.name == STUDY.name]
     for run in client.search_runs([experiment.experiment_id]):
@@ -282,7 +282,7 @@ def test_records_without_identity_are_adopted_by_their_sweep(tmp_path, uri, fini
 
 
 def test_records_without_identity_are_not_adopted_by_a_namesake(tmp_path, uri):
-    """Not even one with equal settings that has more trials."""
+    """Not even if it has equal settings and more trials."""
     ann, ben = tmp_path / "ann", tmp_path / "ben"
     drive(ann, uri, 0.1)
     forget_identities(uri, ann)
@@ -305,7 +305,7 @@ def test_a_copy_that_goes_its_own_way_has_a_run_of_its_own(tmp_path, uri):
 
 @pytest.mark.parametrize("parent", ["new/artifacts", "elsewhere/artifacts"])
 def test_files_of_older_storages_move_with_them_and_those_of_others_stay(tmp_path, uri, parent):
-    """Older versions did not say that the files of an experiment are in the storage."""
+    """Older versions did not record that the artifacts of an experiment are in the storage."""
     client = MlflowClient(uri)
     place = (tmp_path / parent).as_uri()
     run = client.create_run(client.create_experiment("e", place))
@@ -351,7 +351,7 @@ def test_a_sweep_whose_run_was_deleted_for_good_takes_its_trials_back(tmp_path, 
     experiment = client.get_experiment_by_name(STUDY.name)
     (run,) = client.search_runs([experiment.experiment_id], f"tags.`{TAGS.kind}` = 'sweep'")
     client.delete_run(run.info.run_id)
-    # As `mlflow gc` does, which takes seconds to start.
+    # Like `mlflow gc`, which takes seconds to start.
     client._tracking_client.store._hard_delete_run(run.info.run_id)
     drive(ann, uri, 0.2)
     assert sweeps(uri) == {NAME: [0.1, 0.2]}
