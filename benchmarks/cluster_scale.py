@@ -28,7 +28,7 @@ from memmeta.config import DataConfig, LearnerConfig, TrainingConfig
 from memmeta.system import provenance
 from memmeta.training import MetaTrainer
 from shared import MIB, out_option
-from sweeps.engine.study import Study
+from sweeps.engine.study.study import Study
 
 STUDY = Study(
     name="scale",

@@ -127,7 +127,7 @@ def live_through(process: subprocess.Popen, chance: random.Random, kills: list[s
         ("--trials", "12", "--max-concurrent", "1"),
     ],
 )
-def test_a_sweep_killed_at_random_moments_ends_as_an_uninterrupted_one(
+def test_a_sweep_killed_at_random_moments_ends_like_an_uninterrupted_one(
     options, tmp_path, data_root
 ):
     whole = Sweep(tmp_path / "whole", data_root)

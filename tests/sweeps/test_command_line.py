@@ -49,14 +49,14 @@ def invoke(*words, study=STUDY):
         (["--price-per-hour", "inf"], "inf is not a finite number"),
     ],
 )
-def test_bad_input_is_said_and_exit_code_2(options, said):
+def test_invalid_options_are_reported_with_exit_code_2(options, said):
     result = invoke(*options)
     assert result.exit_code == 2
     assert said in result.output.replace("\n", " ")
     assert "Traceback" not in result.output
 
 
-def test_what_is_tuned_in_a_grid_is_for_no_other_stage():
+def test_tune_is_refused_for_other_stages():
     study = STUDY.changed(grid={"cg_steps": [1]})
     result = invoke("--tune", "inner_lr=0.1,1", "--stage", "all", study=study)
     assert (result.exit_code, "--tune is not for --stage all" in result.output) == (2, True)
@@ -70,7 +70,7 @@ def test_what_is_tuned_in_a_grid_is_for_no_other_stage():
         ({"eval_queries": 10_000}, "glyphs, split val: "),
     ],
 )
-def test_tasks_that_the_data_cannot_give_are_refused_before_anything_is_made(
+def test_impossible_tasks_are_refused_before_files_are_created(
     tmp_path, data_root, words, shape, said
 ):
     study = STUDY.changed(data=STUDY.data.model_copy(update=shape))
@@ -81,19 +81,19 @@ def test_tasks_that_the_data_cannot_give_are_refused_before_anything_is_made(
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="macOS has no such names")
-def test_a_storage_whose_name_is_no_utf_8_is_refused_in_one_line(tmp_path, data_root):
+def test_a_storage_path_that_is_not_utf_8_is_refused_in_one_line(tmp_path, data_root):
     storage = tmp_path / os.fsdecode(b"caf\xe9")
     result = invoke("--storage", storage, "--data-root", data_root)
     assert (result.exit_code, "the path is not UTF-8" in result.output) == (2, True)
 
 
-def test_a_plan_for_more_cpus_than_there_are_is_refused(data_root, monkeypatch):
+def test_a_plan_with_too_many_cpus_is_refused(data_root, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "local")
     result = invoke("--dry-run", "--cpus-per-trial", "1000", "--data-root", data_root)
     assert (result.exit_code, "1000: this machine has" in result.output) == (2, True)
 
 
-def test_a_plan_is_timed_on_a_config_that_trains(data_root, monkeypatch):
+def test_a_plan_is_timed_on_configs_that_do_not_diverge(data_root, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "local")
     study = STUDY.changed(grid={"inner_lr": [1e30, 0.1]}, seeds=1)
     result = invoke("--dry-run", "--data-root", data_root, study=study)
@@ -103,7 +103,7 @@ def test_a_plan_is_timed_on_a_config_that_trains(data_root, monkeypatch):
     assert (result.exit_code, "all of 1 configs" in result.output) == (2, True)
 
 
-def test_a_plan_pays_for_every_cpu_of_a_trial(data_root, monkeypatch):
+def test_the_price_counts_every_cpu_of_a_trial(data_root, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "local")
     monkeypatch.setattr("sweeps.engine.display.plan.timing", lambda *_: Timing(3600.0, 0.0, 0.0))
     monkeypatch.setattr("os.cpu_count", lambda: 8)
@@ -115,7 +115,7 @@ def test_a_plan_pays_for_every_cpu_of_a_trial(data_root, monkeypatch):
     assert float(price) == 2 * tasks
 
 
-def test_a_fresh_sweep_is_a_new_version_and_the_latest_goes_on(tmp_path):
+def test_fresh_starts_a_new_version_and_the_latest_version_continues(tmp_path):
     names = [
         _sweep_folder(tmp_path, "s-9tasks-seed0", fresh).name
         for fresh in (False, False, True, False, True, False)
@@ -149,7 +149,7 @@ def commands(storage, tracking_uri):
     return list(_commands(options, "s", ranked=True))
 
 
-def test_what_is_printed_can_be_pasted_into_a_shell():
+def test_printed_commands_can_be_pasted_into_a_shell():
     storage = Path("/tmp/it's a $(x) #1 & 50% ?")
     *_, shown = commands(storage, default_uri(storage))
     assert shlex.split(shown) == ["mlflow", "ui", "--backend-store-uri", default_uri(storage)]
@@ -157,13 +157,13 @@ def test_what_is_printed_can_be_pasted_into_a_shell():
         assert shlex.split(command)[-2:] == ["--storage", str(storage)]
 
 
-def test_a_server_is_named_rather_than_served_again():
+def test_the_summary_names_a_tracking_server():
     *others, shown = commands(Path("/s"), "http://ada:hunter2@host:5000")
     assert shown == "http://host:5000"
     assert all(command.endswith("--tracking-uri http://host:5000") for command in others)
 
 
-def test_the_ledger_can_be_named_where_ps_does_not_show_it(tmp_path, data_root, monkeypatch):
+def test_the_ledger_url_can_be_in_the_environment(tmp_path, data_root, monkeypatch):
     monkeypatch.setenv("MEMMETA_LEDGER", "nonsense+x://ada:hunter2/3@host/db?pwd=hunter2")
     result = invoke("--storage", tmp_path, "--data-root", data_root)
     assert result.exit_code == 2

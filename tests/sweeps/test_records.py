@@ -31,7 +31,7 @@ def storage(tmp_path) -> Path:
     return folder
 
 
-def test_its_ledger_is_read(storage):
+def test_an_old_ledger_is_read(storage):
     study = read_study(RECORDS / "study.yaml")
     ledger = Ledger(study, 0, storage / NAME, stages=("explore",), name=NAME)
     complete, interrupted = ledger.entries()
@@ -48,7 +48,7 @@ def test_its_ledger_is_read(storage):
         Ledger(other, 0, storage / NAME, stages=("explore",), name=NAME)
 
 
-def test_its_runs_in_mlflow_stay_its_own(storage, monkeypatch):
+def test_an_old_sweep_keeps_its_runs_in_mlflow(storage, monkeypatch):
     """They have no identity of their sweep, and their artifact folder is elsewhere."""
     monkeypatch.setattr(tracking, "_HEAD_START", 0.0)
     study, uri = read_study(RECORDS / "study.yaml"), default_uri(storage)
@@ -67,7 +67,7 @@ def test_its_runs_in_mlflow_stay_its_own(storage, monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_same_command_finishes_it(sweep, storage):
+def test_the_same_command_finishes_an_old_sweep(sweep, storage):
     sweep.storage = storage
     script = storage / "study.py"
     script.write_text(
@@ -93,7 +93,7 @@ def test_the_same_command_finishes_it(sweep, storage):
     assert {run.info.status for run in runs} == {"FINISHED"}
 
 
-def test_a_field_that_is_younger_than_a_sweep_keeps_what_it_meant(storage, monkeypatch):
+def test_a_field_added_after_a_sweep_keeps_the_old_behaviour(storage, monkeypatch):
     """Pretend that `ridge` was added later, with a default that differs from the old behaviour."""
     study = read_study(RECORDS / "study.yaml")
     journal = storage / NAME / "journal.log"

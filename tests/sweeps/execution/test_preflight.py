@@ -75,7 +75,7 @@ def nodes(tmp_path_factory):
 
 @pytest.mark.faults
 @pytest.mark.usefixtures("nodes")
-def test_every_node_with_which_something_is_wrong_is_a_line(tmp_path, data_root):
+def test_every_node_with_problems_is_one_line(tmp_path, data_root):
     console = Console(quiet=True)
     with marked(tmp_path) as marker, pytest.raises(InputError) as raised:
         check_nodes(console, driver_view(marker, data_root), cpus=1)
@@ -90,7 +90,7 @@ def test_every_node_with_which_something_is_wrong_is_a_line(tmp_path, data_root)
 
 
 @pytest.mark.faults
-def test_data_is_asked_of_the_nodes_that_run_trials(nodes, tmp_path, data_root, monkeypatch):
+def test_data_is_checked_on_the_nodes_that_run_trials(nodes, tmp_path, data_root, monkeypatch):
     sound = [n for n in cluster.alive_nodes() if n["NodeID"] in (nodes["head"], nodes["good"])]
     assert len(sound) == 2
     monkeypatch.setattr(preflight, "alive_nodes", lambda: sound)
@@ -107,7 +107,7 @@ def test_data_is_asked_of_the_nodes_that_run_trials(nodes, tmp_path, data_root, 
 
 @pytest.mark.faults
 @pytest.mark.usefixtures("nodes")
-def test_a_node_with_storage_of_its_own_is_a_line(tmp_path, data_root, monkeypatch):
+def test_a_node_without_shared_storage_is_reported(tmp_path, data_root, monkeypatch):
     if subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode:
         pytest.skip("only root can give a node a file system of its own")
     storage = tmp_path / "storage"
@@ -160,13 +160,13 @@ def test_the_yaml_on_the_head_tells_whether_gpus_can_start(types, has_gpus, tmp_
     assert cluster._can_start_gpus() == has_gpus
 
 
-def test_another_data_set_of_the_same_name_is_said(tmp_path, data_root):
+def test_another_data_set_of_the_same_name_is_reported(tmp_path, data_root):
     view = driver_view(tmp_path, data_root, digest="0")
     assert preflight._data_problems(view) == [f"{data_root}: another glyphs than the driver's"]
 
 
 @pytest.mark.faults
-def test_a_sweep_waits_for_a_machine_and_says_so(sweep):
+def test_a_sweep_waits_for_a_machine_and_reports_it(sweep):
     code, output = sweep.run(script=LATE_NODE)
     assert code == 0, output
     assert "waiting for a machine with 1 CPU: the cluster starts machines" in output
@@ -176,7 +176,7 @@ def test_a_sweep_waits_for_a_machine_and_says_so(sweep):
 
 
 @pytest.mark.faults
-def test_nothing_runs_where_the_code_is_another(sweep, tmp_path):
+def test_nothing_runs_on_a_node_with_other_code(sweep, tmp_path):
     sweep.environment["LATE_PYTHONPATH"] = str(other_code(tmp_path / "other"))
     code, output = sweep.run(script=LATE_NODE)
     assert code == 2, output
@@ -200,7 +200,7 @@ def test_ctrl_c_ends_the_waiting(sweep):
 
 
 @pytest.mark.faults
-def test_a_machine_that_is_too_small_is_said_at_once(sweep):
+def test_a_machine_with_too_few_cpus_is_reported_at_once(sweep):
     code, output = sweep.run("--cpus-per-trial", "1000")
     assert code == 2, output
     assert "--cpus-per-trial 1000: this machine has" in output
@@ -211,7 +211,7 @@ def test_a_machine_that_is_too_small_is_said_at_once(sweep):
 
 
 @pytest.mark.faults
-def test_a_node_that_joins_later_is_asked_before_it_trains(nodes, tmp_path, data_root):
+def test_a_node_that_joins_later_is_checked_before_it_trains(nodes, tmp_path, data_root):
     folder = tmp_path / "sweep"
     folder.mkdir()
     with marked(folder) as marker:

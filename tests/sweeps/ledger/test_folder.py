@@ -32,7 +32,7 @@ def mount(folder):
     (folder.path.parents[1] / "away").rename(folder.path.parent)
 
 
-def test_a_worker_knows_the_folder_until_another_driver_has_it(folder):
+def test_a_worker_recognises_the_folder_until_another_driver_claims_it(folder):
     workers = pickle.loads(pickle.dumps(folder))
     assert workers.is_here()
     assert not workers.asks_to_save()
@@ -45,7 +45,7 @@ def test_a_worker_knows_the_folder_until_another_driver_has_it(folder):
 
 
 @pytest.mark.parametrize("in_its_place", [False, True])
-def test_an_empty_folder_in_its_place_is_not_it(folder, in_its_place):
+def test_an_empty_folder_in_its_place_is_not_recognised(folder, in_its_place):
     unmount(folder)
     if in_its_place:
         folder.path.mkdir(parents=True)
@@ -56,7 +56,7 @@ def test_an_empty_folder_in_its_place_is_not_it(folder, in_its_place):
     assert folder.is_here()
 
 
-def test_what_is_done_while_it_is_away_is_done_when_it_is_back(folder):
+def test_an_action_waits_until_the_folder_is_back(folder):
     said = []
     unmount(folder)
     threading.Timer(0.2, mount, [folder]).start()
@@ -64,19 +64,19 @@ def test_what_is_done_while_it_is_away_is_done_when_it_is_back(folder):
     assert len(said) == 1
 
 
-def test_what_fails_for_another_reason_fails(folder):
+def test_other_errors_are_raised(folder):
     with pytest.raises(FileNotFoundError):
         folder.when_available((folder.path / "missing").read_bytes)
 
 
-def test_who_is_asked_to_stop_waits_no_longer(folder, monkeypatch):
+def test_a_process_that_should_stop_does_not_wait(folder, monkeypatch):
     unmount(folder)
     monkeypatch.setattr(STOP, "number", 15)
     with pytest.raises(KeyboardInterrupt):
         folder.when_available(lambda: None)
 
 
-def test_a_journal_that_goes_away_at_every_step_has_every_record_once(folder, monkeypatch):
+def test_a_journal_on_unreliable_storage_has_every_record_once(folder, monkeypatch):
     path = folder.path / "journal.log"
     plain = ResilientJournal.__mro__[1].append_logs
     failures = iter(range(10**6))

@@ -41,14 +41,14 @@ dimensions = st.one_of(
 
 
 @given(dimensions)
-def test_a_dimension_written_as_yaml_is_read_as_the_same(named):
+def test_dimensions_survive_a_round_trip_through_yaml(named):
     name, distribution = named
     text = yaml.safe_dump(described(distribution))
     assert dimension(name, yaml.safe_load(text)) == distribution
     assert dimension(name, distribution) == distribution
 
 
-def test_values_are_those_that_the_field_holds():
+def test_values_have_the_type_of_the_field():
     # YAML parses 1e-3, which has no decimal point, as text.
     assert dimension("ridge", {"low": "1e-3", "high": 1}) == FloatDistribution(1e-3, 1.0)
     assert choices("ridge", ["1e-3", 1]) == [0.001, 1.0]
@@ -96,6 +96,6 @@ def test_a_dimension_that_the_field_does_not_accept_is_refused(name, value, said
         ("chunk", {"low": 50, "high": 50 * 10**30, "step": 50}),
     ],
 )
-def test_a_range_beyond_what_numbers_hold_is_refused(name, value):
+def test_a_range_beyond_the_limits_of_numbers_is_refused(name, value):
     with pytest.raises(ValueError, match=r"values|integers up to"):
         dimension(name, value)

@@ -123,7 +123,7 @@ def test_every_integer_of_a_log_range_has_the_share_of_its_unit_interval(low, mo
 
 
 @given(st.floats(1e-6, 1e3), st.floats(1, 1e6), st.booleans())
-def test_no_point_lies_outside_its_range(low, factor, log):
+def test_no_value_is_outside_its_range(low, factor, log):
     d = {"inner_lr": FloatDistribution(low, low * factor, log=log)}
     for share in (0.0, math.nextafter(1, 0)):
         value = space.at([share], d, LearnerConfig())["inner_lr"]
@@ -270,7 +270,7 @@ def evenly(distribution):
         ({"task_pool": {"low": 8, "high": 10**9}}, {}, None),
     ],
 )
-def test_configs_of_a_space_are_counted_without_listing_a_large_one(given_space, base, configs):
+def test_large_spaces_are_not_enumerated(given_space, base, configs):
     dimensions = {name: dimension(name, value) for name, value in given_space.items()}
     begun = time.process_time()
     found = space.all_params(dimensions, LearnerConfig(**base), most=10_000)

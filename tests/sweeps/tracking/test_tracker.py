@@ -92,7 +92,7 @@ def test_a_trial_is_written_report_by_report(tmp_path):
     assert store(uri) == {"explore 000": ("FINISHED", "complete", [0.3, 0.4, 0.5])}
 
 
-def test_what_a_killed_driver_did_not_send_is_sent_by_the_next(tmp_path):
+def test_unsent_trials_of_a_killed_driver_are_sent_by_the_next(tmp_path):
     uri = default_uri(tmp_path)
     ledger = open_ledger(tmp_path)
     tracker = open_tracker(ledger, uri, tmp_path)
@@ -115,7 +115,7 @@ def test_what_a_killed_driver_did_not_send_is_sent_by_the_next(tmp_path):
     }
 
 
-def test_writing_twice_leaves_what_writing_once_leaves(tmp_path):
+def test_writing_twice_has_no_further_effect(tmp_path):
     uri = default_uri(tmp_path)
     ledger = open_ledger(tmp_path)
     tracker = open_tracker(ledger, uri, tmp_path)
@@ -134,7 +134,7 @@ def test_writing_twice_leaves_what_writing_once_leaves(tmp_path):
     assert store(uri) == once
 
 
-def test_a_trial_that_ends_well_says_nothing_of_how_it_failed_before(tmp_path):
+def test_the_message_of_an_earlier_failure_is_removed(tmp_path):
     uri = default_uri(tmp_path)
     ledger = open_ledger(tmp_path)
     tracker = open_tracker(ledger, uri, tmp_path)
@@ -154,7 +154,7 @@ def test_a_trial_that_ends_well_says_nothing_of_how_it_failed_before(tmp_path):
 
 
 @pytest.mark.faults
-def test_metrics_of_an_outage_are_kept_and_sent_later(tmp_path, monkeypatch):
+def test_metrics_are_kept_during_an_outage_and_sent_later(tmp_path, monkeypatch):
     monkeypatch.setattr(tracking, "_LONGEST_PAUSE", 0.5)
     ledger = open_ledger(tmp_path)
     with MlflowServer(tmp_path) as server:
@@ -180,7 +180,7 @@ def test_metrics_of_an_outage_are_kept_and_sent_later(tmp_path, monkeypatch):
 
 
 @pytest.mark.faults
-def test_a_server_that_stays_away_is_said_and_the_next_start_sends(tmp_path, monkeypatch):
+def test_an_unavailable_server_is_reported_and_the_next_start_sends_the_rest(tmp_path, monkeypatch):
     monkeypatch.setattr(tracking, "_CLOSE_TIMEOUT", 1.0)
     ledger = open_ledger(tmp_path)
     with MlflowServer(tmp_path) as server:
@@ -200,7 +200,7 @@ def test_a_server_that_stays_away_is_said_and_the_next_start_sends(tmp_path, mon
         assert store(server.address) == {"explore 000": ("FINISHED", "complete", [0.3])}
 
 
-def test_a_store_that_cannot_be_opened_is_said_when_it_is_closed(tmp_path):
+def test_a_store_that_cannot_be_opened_is_reported_by_close(tmp_path):
     ledger = open_ledger(tmp_path)
     tracker = open_tracker(ledger, "nonsense://x", tmp_path)
     with pytest.raises(InputError, match="cannot be opened as an MLflow store"):
@@ -292,7 +292,7 @@ def test_records_without_identity_are_not_adopted_by_a_namesake(tmp_path, uri):
     assert sweeps(uri) == {NAME: [0.1, 0.3], f"{NAME}#2": [0.1, 0.2]}
 
 
-def test_a_copy_that_goes_its_own_way_has_a_run_of_its_own(tmp_path, uri):
+def test_a_copy_of_a_folder_that_diverges_gets_its_own_run(tmp_path, uri):
     ann, copy = tmp_path / "ann", tmp_path / "copy"
     drive(ann, uri, 0.1)
     shutil.copytree(ann, copy)
@@ -304,7 +304,7 @@ def test_a_copy_that_goes_its_own_way_has_a_run_of_its_own(tmp_path, uri):
 
 
 @pytest.mark.parametrize("parent", ["new/artifacts", "elsewhere/artifacts"])
-def test_files_of_older_storages_move_with_them_and_those_of_others_stay(tmp_path, uri, parent):
+def test_artifacts_of_older_storages_move_with_them_and_others_stay(tmp_path, uri, parent):
     """Older versions did not record that the artifacts of an experiment are in the storage."""
     client = MlflowClient(uri)
     place = (tmp_path / parent).as_uri()
@@ -329,7 +329,7 @@ def test_a_trial_whose_run_was_deleted_is_written_again(tmp_path, uri):
     assert sweeps(uri) == {NAME: [0.1, 0.2, 0.3]}
 
 
-def test_a_sweep_whose_run_was_deleted_names_two_ways_out(tmp_path, uri):
+def test_a_deleted_sweep_run_is_reported_with_two_solutions(tmp_path, uri):
     ann = tmp_path / "ann"
     drive(ann, uri, 0.1)
     client = MlflowClient(uri)
@@ -344,7 +344,7 @@ def test_a_sweep_whose_run_was_deleted_names_two_ways_out(tmp_path, uri):
     assert sweeps(uri) == {NAME: [0.1, 0.2]}
 
 
-def test_a_sweep_whose_run_was_deleted_for_good_takes_its_trials_back(tmp_path, uri):
+def test_a_sweep_whose_run_was_deleted_permanently_adopts_its_trials(tmp_path, uri):
     ann = tmp_path / "ann"
     drive(ann, uri, 0.1)
     client = MlflowClient(uri)
@@ -369,7 +369,7 @@ def test_a_sweep_all_of_whose_runs_were_deleted_is_written_again(tmp_path, uri):
     assert sweeps(uri) == {NAME: [0.1, 0.2]}
 
 
-def test_an_experiment_that_was_deleted_names_two_ways_out(tmp_path, uri):
+def test_a_deleted_experiment_is_reported_with_two_solutions(tmp_path, uri):
     ann = tmp_path / "ann"
     drive(ann, uri, 0.1)
     client = MlflowClient(uri)
@@ -387,7 +387,7 @@ def test_an_experiment_that_was_deleted_names_two_ways_out(tmp_path, uri):
     assert sweeps(uri) == {NAME: [0.1, 0.2, 0.3]}
 
 
-def test_of_two_that_make_an_experiment_at_once_both_use_it(tmp_path, uri, monkeypatch):
+def test_sweeps_that_create_an_experiment_at_once_share_it(tmp_path, uri, monkeypatch):
     look = MlflowClient.get_experiment_by_name
 
     def look_just_before_another_makes_it(client, name):
@@ -401,7 +401,7 @@ def test_of_two_that_make_an_experiment_at_once_both_use_it(tmp_path, uri, monke
     assert sweeps(uri) == {NAME: [0.1]}
 
 
-def test_a_store_that_is_locked_as_a_sweep_begins_is_waited_for(tmp_path, uri, monkeypatch):
+def test_the_tracker_waits_for_a_store_that_is_locked_at_the_start(tmp_path, uri, monkeypatch):
     monkeypatch.setattr(tracking, "_LAST_PAUSE", 0.1)
     uri += "?timeout=0.01"  # the time for which SQLite itself waits
     ledger = open_ledger(tmp_path)
@@ -419,7 +419,9 @@ def test_a_store_that_is_locked_as_a_sweep_begins_is_waited_for(tmp_path, uri, m
     assert sweeps(uri) == {NAME: [0.3]}
 
 
-def test_a_store_that_stays_locked_is_said_and_the_next_start_sends(tmp_path, uri, monkeypatch):
+def test_a_store_that_stays_locked_is_reported_and_the_next_start_sends_the_rest(
+    tmp_path, uri, monkeypatch
+):
     monkeypatch.setattr(tracking, "_LAST_PAUSE", 0.1)
     monkeypatch.setattr(tracking, "_CLOSE_TIMEOUT", 0.5)
     with closing(sqlite3.connect(tmp_path / "shared/mlflow.db")) as other:
@@ -432,7 +434,7 @@ def test_a_store_that_stays_locked_is_said_and_the_next_start_sends(tmp_path, ur
     assert sweeps(uri) == {NAME: [0.3]}
 
 
-def test_the_latest_summary_counts_whatever_the_clock_says(tmp_path, uri, monkeypatch):
+def test_the_latest_summary_is_shown_even_if_clocks_differ(tmp_path, uri, monkeypatch):
     ann = tmp_path / "ann"
     drive(ann, uri, 0.1)
     now = time.time
@@ -444,7 +446,7 @@ def test_the_latest_summary_counts_whatever_the_clock_says(tmp_path, uri, monkey
     assert run.data.metrics["trials"] == 2
 
 
-def test_settings_of_stages_that_begin_later_are_told(tmp_path, uri):
+def test_settings_of_later_stages_are_sent(tmp_path, uri):
     ledger = open_ledger(tmp_path)
     tracker = open_tracker(ledger, uri, tmp_path)
     begin(ledger, tracker, 0)
