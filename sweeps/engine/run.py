@@ -67,7 +67,7 @@ def sweep(console: Console, study: Study, options: Options, dataset: Dataset) ->
     """
     path = _sweep_folder(options.storage, study.sweep_name(options.seed), options.fresh)
     with _storage_errors_in_one_line(path), only_one(path):
-        wanted = quotas(study, options.stage, study.trials)
+        stage_quotas = quotas(study, options.stage, study.trials)
         try:
             folder = SweepFolder.claimed(path)
         except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
@@ -77,12 +77,12 @@ def sweep(console: Console, study: Study, options: Options, dataset: Dataset) ->
             options.seed,
             path,
             url=options.ledger,
-            stages=tuple(wanted),
+            stages=tuple(stage_quotas),
             name=path.name,
             when_available=partial(folder.when_available, say=partial(_print_plain, console)),
         )
         ledger.check_data(dataset.digest)
-        schedule = Schedule(ledger, wanted)
+        schedule = Schedule(ledger, stage_quotas)
         _print_start(console, path.name, ledger, schedule)
         if not schedule.total and not schedule.exhausted:
             raise InputError(f"{path.name}: no complete trial of explore or search to confirm")
@@ -96,7 +96,7 @@ def sweep(console: Console, study: Study, options: Options, dataset: Dataset) ->
         )
         bug = None
         try:
-            if not schedule.finished or any(e.refused for e in ledger.entries(*wanted)):
+            if not schedule.finished or any(e.refused for e in ledger.entries(*stage_quotas)):
                 bug = _run(console, options, dataset, ledger, schedule, tracker, folder)
         finally:
             ledger.release_all()

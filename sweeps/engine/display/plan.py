@@ -56,13 +56,13 @@ def show(
     Raises:
         InputError: this machine has too few CPUs for a trial, or all timed configs diverge.
     """
-    wanted = quotas(study, options.stage, study.trials)
-    trials = sum(wanted.values())
+    stage_quotas = quotas(study, options.stage, study.trials)
+    trials = sum(stage_quotas.values())
     name = study.sweep_name(options.seed)
     console.print(f"[bold]{name}[/]: {trials} trials on {study.data.name}")
-    console.print(_dimensions(study, wanted))
-    console.print("stages: " + ", ".join(f"{stage} {n}" for stage, n in wanted.items()))
-    groups = _groups(study, options.seed, wanted)
+    console.print(_dimensions(study, stage_quotas))
+    console.print("stages: " + ", ".join(f"{stage} {n}" for stage, n in stage_quotas.items()))
+    groups = _groups(study, options.seed, stage_quotas)
     for group in groups:
         console.print(group.described)
     runs = [run for group in groups for run in group.runs]
@@ -81,7 +81,7 @@ def show(
         for seconds in zip(*((t.training, t.validation) for t in timings), strict=True)
     )
     validated = sum(group.trials * group.validation_tasks for group in groups)
-    validated += wanted.get("confirm", 0) * study.training.test_tasks
+    validated += stage_quotas.get("confirm", 0) * study.training.test_tasks
     trained = sum(group.trials * group.tasks for group in groups)
     hours = (trained * train + validated * validate) / 3600
     unit = "GPU" if device.gpu else "CPU"
@@ -101,9 +101,9 @@ def show(
         console.print(f"price: {hours * mean_share * price:.2f} at {price:g} per {unit} hour")
 
 
-def _dimensions(study: Study, wanted: Quotas) -> Table:
+def _dimensions(study: Study, stage_quotas: Quotas) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    if "grid" in wanted:
+    if "grid" in stage_quotas:
         for heading in ("every combination of", ""):
             table.add_column(heading)
         for name, values in study.grid.items():
@@ -158,21 +158,21 @@ class _TrialGroup:
         )
 
 
-def _groups(study: Study, seed: int, wanted: Quotas) -> list[_TrialGroup]:
+def _groups(study: Study, seed: int, stage_quotas: Quotas) -> list[_TrialGroup]:
     """Group the trials of the sweep by their budget."""
-    if "grid" not in wanted:
+    if "grid" not in stage_quotas:
         points = (design.sobol_point(study, seed, index) for index in range(_SAMPLES))
         runs = [study.run_config(params, seed) for params in points]
-        return [_TrialGroup("a trial", sum(wanted.values()), runs)]
+        return [_TrialGroup("a trial", sum(stage_quotas.values()), runs)]
     cells = design.grid_cells(study)
     # The best params of a cell are not known yet, so use the first ones.
     firsts = [study.run_config(cell[0], seed, "grid") for cell in cells]
-    if "tune" not in wanted:
-        return [_TrialGroup("a trial", wanted["grid"], firsts)]
+    if "tune" not in stage_quotas:
+        return [_TrialGroup("a trial", stage_quotas["grid"], firsts)]
     attempts = [study.run_config(params, seed, "tune") for cell in cells for params in cell]
     return [
-        _TrialGroup("a trial that tunes", wanted["tune"], attempts),
-        _TrialGroup("a trial of the tuned grid", wanted["grid"], firsts),
+        _TrialGroup("a trial that tunes", stage_quotas["tune"], attempts),
+        _TrialGroup("a trial of the tuned grid", stage_quotas["grid"], firsts),
     ]
 
 

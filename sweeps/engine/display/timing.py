@@ -48,16 +48,16 @@ def timing(run: RunConfig, dataset: Dataset, device: torch.device, cache: Path) 
         device: the device to measure on. The number of threads is that of this process.
         cache: JSON file with earlier results. It is not updated if it cannot be written.
     """
-    known = _read_cache(cache)
+    cached = _read_cache(cache)
     key = _key(run, dataset, device)
-    if key not in known:
+    if key not in cached:
         try:
-            known[key] = _measure(MetaTrainer(run, dataset, device))
+            cached[key] = _measure(MetaTrainer(run, dataset, device))
         except DivergedError:
-            known[key] = None
+            cached[key] = None
         with suppress(OSError), files.whole(cache) as file:
-            file.write(json.dumps(known).encode())
-    value = known[key]
+            file.write(json.dumps(cached).encode())
+    value = cached[key]
     return None if value is None else Timing(*value)
 
 
@@ -97,7 +97,7 @@ def _key(run: RunConfig, dataset: Dataset, device: torch.device) -> str:
 def _read_cache(cache: Path) -> dict[str, Timing | None]:
     # A file that is missing or damaged counts as empty.
     with suppress(OSError, ValueError):
-        known = json.loads(cache.read_text(encoding="utf-8"))
-        if isinstance(known, dict):
-            return known
+        cached = json.loads(cache.read_text(encoding="utf-8"))
+        if isinstance(cached, dict):
+            return cached
     return {}

@@ -180,9 +180,9 @@ class Schedule:
         if stage == "grid":
             first = seed + 1 if study.tuned else seed
             seeds = range(first, first + study.seeds)
-            return [(params, own) for own in seeds for params in self._best_of_cells()]
+            return [(params, fresh) for fresh in seeds for params in self._best_of_cells()]
         seeds = range(seed + 1, seed + 1 + study.seeds)
-        return [(params, own) for params in self._best_params() for own in seeds]
+        return [(params, fresh) for params in self._best_params() for fresh in seeds]
 
     def _best_params(self) -> list[dict[str, Any]]:
         """Params of the best configs of explore and search, without duplicates."""
@@ -197,8 +197,8 @@ class Schedule:
         if not self._ledger.study.tuned:
             return [params for (params,) in self._grid]
         complete = [e for e in self._ledger.finished("tune") if e.status == "complete"]
-        attempts = ([e for e in complete if e.params in cell] for cell in self._grid)
-        return [min(own, key=self._cost).params for own in attempts if own]
+        cells = ([e for e in complete if e.params in cell] for cell in self._grid)
+        return [min(entries, key=self._cost).params for entries in cells if entries]
 
     def _cost(self, entry: Entry) -> float:
         metric = self._ledger.objective.metric

@@ -496,3 +496,27 @@ def test_conditional_dimensions_are_proposed_only_where_they_apply(tmp_path):
     for entry in open_ledger(tmp_path, study).entries():
         reduced = entry.run.learner.algorithm == "memory_reduced"
         assert ("cg_steps" in entry.params) == reduced
+
+
+def test_a_twin_is_a_running_trial_or_a_finished_one_of_the_same_stage(tmp_path):
+    ledger = open_ledger(tmp_path)
+    explored = begin(ledger, "explore")
+    confirming = begin(ledger, "confirm")
+    assert ledger.twin(confirming).slot == explored.slot
+    ledger.report(explored, result(0.5))
+    assert ledger.twin(confirming) is None
+    again = ledger.begin("explore", 1, {"inner_lr": 0.5}, seed=0)
+    assert ledger.twin(again).slot == explored.slot
+    assert ledger.twin(ledger.begin("explore", 2, {"inner_lr": 0.6}, seed=0)) is None
+    ledger = open_ledger(tmp_path)
+    again = ledger.begin("explore", 1, {"inner_lr": 0.5}, seed=0)
+    assert ledger.twin(again).slot == explored.slot
+
+
+def test_the_ranking_is_up_to_date_after_each_result(tmp_path):
+    ledger = open_ledger(tmp_path)
+    for accuracy in (0.5, 0.7, 0.6, 0.7):
+        ledger.report(ledger.propose(), result(accuracy))
+        ranked = [entry.slot for entry in ledger.ranking()]
+        assert ranked == [entry.slot for entry in open_ledger(tmp_path).ranking()]
+    assert [slot.index for slot in ranked] == [1, 3, 2, 0]

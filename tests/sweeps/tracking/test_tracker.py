@@ -419,9 +419,7 @@ def test_the_tracker_waits_for_a_store_that_is_locked_at_the_start(tmp_path, uri
     assert sweeps(uri) == {NAME: [0.3]}
 
 
-def test_a_store_that_stays_locked_is_reported_and_the_next_start_sends_the_rest(
-    tmp_path, uri, monkeypatch
-):
+def test_a_store_that_stays_locked_is_reported_and_sent_to_later(tmp_path, uri, monkeypatch):
     monkeypatch.setattr(tracking, "_LAST_PAUSE", 0.1)
     monkeypatch.setattr(tracking, "_CLOSE_TIMEOUT", 0.5)
     with closing(sqlite3.connect(tmp_path / "shared/mlflow.db")) as other:
