@@ -24,6 +24,7 @@ from memmeta.command_line import (
 from memmeta.errors import InputError
 from memmeta.system.sizes import Size
 from sweeps.engine.stores.masking import masked
+from sweeps.engine.stores.options import storage_option
 from sweeps.engine.stores.store import default_uri
 
 
@@ -36,15 +37,7 @@ def _store_options(command: Callable[..., Any]) -> Callable[..., Any]:
             show_envvar=True,
             help="MLflow store or server, instead of mlflow.db in the storage folder.",
         ),
-        click.option(
-            "--storage",
-            type=click.Path(path_type=Path),
-            default=Path("runs"),
-            show_default=True,
-            envvar="MEMMETA_STORAGE",
-            show_envvar=True,
-            help="Storage folder of the sweep, which contains mlflow.db.",
-        ),
+        storage_option,
     ):
         command = decorate(command)
     return command

@@ -81,7 +81,7 @@ def drive(data_root: Path, storage: Path, nodes: int, trials: int) -> dict[str, 
     from sweeps.engine.command_line import _command
     from sweeps.engine.execution import placement
     from sweeps.engine.ledger.ledger import Ledger
-    from sweeps.engine.tracking.tracker import Tracker
+    from sweeps.engine.tracking.runs import SweepRuns
 
     spent: list[tuple[float, float]] = []  # wall and CPU time at the end of every trial
     paused: list[float] = []
@@ -124,7 +124,7 @@ def drive(data_root: Path, storage: Path, nodes: int, trials: int) -> dict[str, 
         del node
         return placement.Device(None, True, 1, 8000 * MIB, 1.0, 100 * MIB, 256 * MIB)
 
-    original_report, original_sync = Ledger.report, Tracker._sync
+    original_report, original_sync = Ledger.report, SweepRuns.sync
 
     def reported(self: Ledger, *arguments: Any) -> Any:
         entry = original_report(self, *arguments)
@@ -137,13 +137,13 @@ def drive(data_root: Path, storage: Path, nodes: int, trials: int) -> dict[str, 
                 print(f"{len(spent)} trials, {seconds:.0f} s", file=sys.__stdout__, flush=True)
         return entry
 
-    def synced(self: Tracker, *arguments: Any, **options: Any) -> None:
+    def synced(self: SweepRuns, *arguments: Any, **options: Any) -> None:
         at = time.perf_counter()
         original_sync(self, *arguments, **options)
         writes.append(time.perf_counter() - at)
 
-    Ledger.report, Tracker._sync = reported, synced  # type: ignore[method-assign]
-    run.MetaTrainable, placement._asked = Pausing, described  # type: ignore[misc]
+    Ledger.report, SweepRuns.sync = reported, synced  # type: ignore[method-assign]
+    run.MetaTrainable, placement._ask_node = Pausing, described  # type: ignore[misc]
     checks: list[float] = []
     check = run.check_nodes
 

@@ -27,8 +27,8 @@ from memmeta.config import (
     parse,
 )
 from memmeta.errors import InputError, cannot_read, shown
+from sweeps.engine.study.dimension import Grid, Space
 from sweeps.engine.study.outcome import Stage
-from sweeps.engine.study.space import Grid, Space
 
 _FACTS = [field.name for field in dataclasses.fields(Trial) if field.name != "config"]
 

@@ -1,7 +1,8 @@
 """The trials of a sweep as typed records, the input of every analysis."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast, get_args
 
@@ -11,7 +12,7 @@ from memmeta.config import RunConfig, completed, parse
 from memmeta.errors import InputError
 from memmeta.metric import Metric
 from sweeps.engine.stores.masking import masked
-from sweeps.engine.study.outcome import INFEASIBLE, TAGS, Stage, Status
+from sweeps.engine.study.outcome import INFEASIBLE, TAGS, Stage, Status, sequence
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -114,7 +115,7 @@ class Sweep:
     def space(self) -> "dict[str, BaseDistribution]":
         """The search space of explore and search, by learner field; empty without these stages."""
         # Imports Optuna, which takes most of a second.
-        from sweeps.engine.study.space import dimension
+        from sweeps.engine.study.dimension import dimension
 
         space: dict[str, BaseDistribution] = {}
         for stage in RANKED:
@@ -175,11 +176,13 @@ def read_sweep(uri: str, name: str) -> Sweep:
     children = find_runs(
         uri, f"tags.`{TAGS.kind}` = 'trial' and tags.`{TAGS.parent}` = '{parent_id}'"
     )
+    with _changed_tags_in_one_line(parent):
+        settings = json.loads(parent.data.tags[TAGS.settings])
     return Sweep(
         study=_study(parent),
         name=_sweep(parent),
         trials=ordered(map(_trial, children)),
-        settings=json.loads(parent.data.tags[TAGS.settings]),
+        settings=settings,
         alternatives=tuple(_label(run, sweeps) for run in matches),
     )
 
@@ -190,7 +193,7 @@ def _last_ran(sweep: "Run") -> tuple[int, float, int]:
     Sweeps of older versions have no sequence number. They come first, ordered by their clocks.
     """
     ended = float("inf") if sweep.info.end_time is None else sweep.info.end_time
-    return int(sweep.data.tags.get(TAGS.sequence, 0)), ended, sweep.info.start_time
+    return sequence(sweep.data.tags), ended, sweep.info.start_time
 
 
 def ordered(trials: Iterable[Trial]) -> tuple[Trial, ...]:
@@ -205,7 +208,24 @@ def _sort_key(trial: Trial) -> tuple[float, ...]:
     return 0, _ORDER.index(trial.status), trial.config.data.metric.order(trial.value), *position
 
 
+@contextmanager
+def _changed_tags_in_one_line(run: "Run") -> Iterator[None]:
+    """Name the run if somebody removed or changed one of its tags."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{run.info.run_name} (MLflow run {run.info.run_id}): a tag of memmeta was changed "
+            f"({error}). Delete the run in MLflow, and run the sweep again, which writes it again"
+        ) from None
+
+
 def _trial(run: "Run") -> Trial:
+    with _changed_tags_in_one_line(run):
+        return _as_trial(run)
+
+
+def _as_trial(run: "Run") -> Trial:
     tags, metrics = run.data.tags, run.data.metrics
     name = run.info.run_name
     source = f"{name} (MLflow run {run.info.run_id})"

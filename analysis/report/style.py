@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
+from sweeps.engine.study.dimension import described
 from sweeps.engine.study.outcome import Stage
-from sweeps.engine.study.space import described
 
 # The palette of Okabe and Ito, distinguishable for colour-blind readers.
 BLUE, SKY, GREEN, ORANGE, RED, PURPLE = (

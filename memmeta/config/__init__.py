@@ -11,6 +11,7 @@ from memmeta.config.records import (
     check_version,
     completed,
     names,
+    renamed,
     renewed,
     values_before,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "described",
     "names",
     "parse",
+    "renamed",
     "renewed",
     "values_before",
 ]

@@ -85,6 +85,11 @@ def renewed(model: type[Config], values: Mapping[str, Any]) -> dict[str, Any]:
     return new
 
 
+def renamed(model: type[Config]) -> dict[str, tuple[str, Renamed]]:
+    """The old names of the fields of `model`, each with the present name and its mark."""
+    return {mark.old: (name, mark) for name, mark in _marks(model, Renamed)}
+
+
 def names(model: type[Config]) -> list[str]:
     """The names under which records have the fields of `model`, including old names."""
     return [*model.model_fields, *(mark.old for _, mark in _marks(model, Renamed))]

@@ -40,6 +40,8 @@ class HeadKind:
     """Whether it is a linear layer on fixed features, so that closed forms apply."""
     takes_last_block: bool = False
     """Whether the backbone's last block is adapted too."""
+    has_width: bool = False
+    """Whether `LearnerConfig.head_width` counts."""
 
     def build(self, inputs: int, outputs: int, width: int) -> "nn.Module":
         """New top layers: prepared features [n, inputs] to scores [n, outputs]."""
@@ -62,7 +64,7 @@ HEADS: Registry[HeadKind] = Registry(
     "head",
     {
         "linear": HeadKind(_LINEAR, linear=True),
-        "mlp": HeadKind(Place("memmeta.networks.heads:mlp_top")),
+        "mlp": HeadKind(Place("memmeta.networks.heads:mlp_top"), has_width=True),
         "last_block": HeadKind(_LINEAR, takes_last_block=True),
     },
 )

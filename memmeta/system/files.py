@@ -43,6 +43,11 @@ def atomic_write(path: Path, below: Path | None = None) -> Iterator[BinaryIO]:
         partial.unlink(missing_ok=True)
 
 
+def resolved(path: Path) -> Path:
+    """The absolute path without symbolic links. Unlike `Path.resolve` it accepts loops of links."""
+    return Path(os.path.realpath(path))
+
+
 def check_writable(path: Path) -> None:
     """Check that `atomic_write` can write `path`. Creates missing parent folders.
 

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from memmeta.config import DataConfig, LearnerConfig, RunConfig, TrainingConfig
-from sweeps.engine.ledger.ledger import Entry, Ledger
-from sweeps.engine.study import Study
+from sweeps.engine.ledger.entry import Entry
+from sweeps.engine.ledger.ledger import Ledger
 from sweeps.engine.study.outcome import Stage, Status
+from sweeps.engine.study.study import Study
 from sweeps.engine.tracking.tracker import Tracker
 
 TRAINING = TrainingConfig(iterations=60, val_tasks=50)
@@ -86,7 +87,7 @@ class Driver:
     ) -> None:
         """Begin a trial, and have it report these results."""
         ticket = self._ledger.begin(stage, index, params, seed)
-        self._tell(self._ledger.entry(ticket.place))
+        self._tell(self._ledger.entry(ticket.slot))
         for reported in results:
             self._tell(self._ledger.report(ticket, reported))
 

@@ -10,8 +10,8 @@ from analysis.formatting import mebibytes, short
 from analysis.records.trials import Sweep, Trial
 from analysis.report.page import Section, Table
 from memmeta.config import RunConfig
+from sweeps.engine.study.dimension import described
 from sweeps.engine.study.outcome import Stage, Status
-from sweeps.engine.study.space import described
 
 _STAGES: tuple[Stage, ...] = get_args(Stage)
 _STATUSES: tuple[Status, ...] = get_args(Status)

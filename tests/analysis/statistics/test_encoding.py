@@ -20,7 +20,8 @@ from analysis.statistics.encoding import (
     with_loop_distances,
 )
 from memmeta.config import LearnerConfig
-from sweeps.engine.study.space import at, dimension
+from sweeps.engine.study.dimension import dimension
+from sweeps.engine.study.space import at
 from tests.analysis.made_up import trial
 
 BASE = LearnerConfig()

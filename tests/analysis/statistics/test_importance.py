@@ -13,7 +13,8 @@ from analysis.statistics.importance import importances
 from analysis.statistics.responses import PEAK_MEMORY, Response, quality
 from memmeta.config import LearnerConfig
 from memmeta.metric import ACCURACY, MSE
-from sweeps.engine.study.space import at, dimension
+from sweeps.engine.study.dimension import dimension
+from sweeps.engine.study.space import at
 from tests.analysis.made_up import MIB, trial
 
 RATES = {"low": 1e-3, "high": 1.0, "log": True}

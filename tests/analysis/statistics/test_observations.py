@@ -9,7 +9,7 @@ from analysis.statistics.encoding import space_size
 from analysis.statistics.observations import observations
 from analysis.statistics.responses import STEP_TIME, quality
 from memmeta.metric import ACCURACY
-from sweeps.engine.study.space import dimension
+from sweeps.engine.study.dimension import dimension
 from tests.analysis.made_up import trial
 
 SPACE = {

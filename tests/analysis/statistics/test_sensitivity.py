@@ -17,7 +17,8 @@ from analysis.statistics.sensitivity import THRESHOLD, Sensitivity, analyse
 from analysis.statistics.sobol import Index
 from memmeta.config import LearnerConfig
 from memmeta.metric import ACCURACY
-from sweeps.engine.study.space import at, dimension
+from sweeps.engine.study.dimension import dimension
+from sweeps.engine.study.space import at
 from tests.analysis.made_up import MIB, trial
 
 ACCURACY_RESPONSE = quality(ACCURACY)
