@@ -18,7 +18,7 @@ PACKAGE = Path(memmeta.__file__).parent
 def commit(copy: Path) -> str:
     """What a new process says whose code is in `copy`."""
     return subprocess.run(
-        [sys.executable, "-c", "from memmeta import provenance; print(provenance.commit())"],
+        [sys.executable, "-c", "from memmeta.system import provenance; print(provenance.commit())"],
         cwd=copy,
         env=os.environ | {"PYTHONPATH": str(copy)},
         check=True,
