@@ -51,9 +51,9 @@ clean:  ## delete the environment and the caches, but no results
 	$(INSTALL) -e '.[dev]'
 	touch .venv/.installed $@
 
-.venv/.installed-docs: .venv/.installed-dev
+.venv/.installed-docs: .venv/bin/python pyproject.toml cluster/constraints.txt
 	$(INSTALL) -e '.[dev,docs]'
-	touch $@
+	touch .venv/.installed .venv/.installed-dev $@
 
 # The extra packages of a host. In a folder of their own, because they make every start of Ray slower.
 # Compiled, because several hosts start at once.
