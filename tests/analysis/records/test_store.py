@@ -1,4 +1,4 @@
-"""Reports go to the storage where a sweep is now."""
+"""Uploaded reports go to the current location of the storage."""
 
 import shutil
 from pathlib import Path
@@ -23,7 +23,7 @@ def made(tmp_path: Path, storage: Path) -> Path:
 
 
 def add(storage: Path, name: str) -> set[str]:
-    """Add a report to the sweep in a storage. Returns all files of reports that are in there."""
+    """Upload a report to the sweep in a storage, and return all report files in the storage."""
     page = storage / name
     page.write_text(name)
     uri = default_uri(storage)
@@ -33,7 +33,7 @@ def add(storage: Path, name: str) -> set[str]:
 
 @pytest.mark.parametrize("move", [shutil.copytree, shutil.move])
 @pytest.mark.parametrize("driver", [False, True])
-def test_they_follow_a_storage_that_is_moved_or_copied(
+def test_reports_follow_a_moved_or_copied_storage(
     made: Path, tmp_path: Path, move: "type[shutil.move]", driver: bool
 ) -> None:
     assert add(made, "first.html") == {"first.html"}
