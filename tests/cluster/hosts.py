@@ -31,7 +31,7 @@ _SBIN = {**os.environ, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
 
 
 def missing() -> str | None:
-    """What this machine lacks for running hosts; None if nothing."""
+    """The requirement for running hosts that this machine lacks, or None."""
     if os.geteuid() != 0:
         return "hosts in network namespaces need root"
     absent = [name for name in _PROGRAMS if not shutil.which(name, path=_SBIN["PATH"])]

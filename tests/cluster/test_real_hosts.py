@@ -73,7 +73,7 @@ class Lab:
         return self.start(*SUBMIT)
 
     def under_way(self, host: Host) -> list[str]:
-        """Names such as `explore-001` of the trials on a machine, from the folders of their workers."""
+        """The trials on a machine, such as `explore-001`, from the folders of their workers."""
         names = []
         for worker in host.processes("ray::", ".train"):
             with suppress(psutil.Error):  # it has ended

@@ -175,8 +175,8 @@ def test_the_chance_difference_has_nominal_coverage() -> None:
 
 
 def test_a_confirmed_config_is_predicted_from_its_seeds() -> None:
-    # Three seeds, two degrees of freedom: 4.3027. Sums of squares: 0.0026 for one config, 0.0002 for
-    # the other, divided by three.
+    # Three seeds, two degrees of freedom: 4.3027. Sums of squares: 0.0026 for one config, 0.0002
+    # for the other, divided by three.
     half = 4.3027 * math.sqrt(0.0028 / 3) * math.sqrt(1 + 1 / 3)
     found = predict_fresh_seed(TRIALS[0], sweep(TRIALS))
     assert found is not None

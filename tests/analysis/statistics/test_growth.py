@@ -59,7 +59,7 @@ def test_tuned_fields_are_not_controlled_for() -> None:
 def design(rng: np.random.Generator, count: int = 30) -> list[Trial]:
     """Explore trials that differ in all settings, one of them a choice."""
     batches, ridges = rng.integers(2, 33, count), 10 ** rng.uniform(-4, 0, count)
-    # Wide enough for a logarithm, whatever the other values are.
+    # Wide enough for a logarithm for all other values.
     batches[:2], ridges[:2] = (2, 32), (1e-4, 1.0)
     return [
         trial(
@@ -87,7 +87,7 @@ def field(trials: list[Trial], name: str) -> np.ndarray:
 
 
 def fitted(steps: np.ndarray, logs: np.ndarray, controls: np.ndarray) -> list[float]:
-    """Growth over the whole range with its 95 % and 90 % intervals, fitting all parameters jointly."""
+    """Growth over the range with its 95 % and 90 % intervals, by a joint fit of all parameters."""
     x = (steps - steps.min()) / np.ptp(steps)
 
     def model(_: object, s: float, *coefficients: float) -> np.ndarray:

@@ -56,7 +56,7 @@ def test_ped_anova_respects_the_direction_of_the_metric() -> None:
 
 def test_fanova_sees_a_logarithmic_range_in_logarithms() -> None:
     def value(of: dict[str, Any]) -> float:
-        # Covers two thirds of inner_lr's decades but a tenth of its range, and half of outer_lr's decades.
+        # Two thirds of inner_lr's decades, a tenth of its range, and half of outer_lr's decades.
         return float(of["inner_lr"] < 0.1) + float(of["outer_lr"] > 10**-1.5)
 
     found = values(explore(value, SPACE), SPACE, quality(ACCURACY))["fANOVA"]
