@@ -8,7 +8,7 @@ import pytest
 from analysis.records.store import attach
 from analysis.records.trials import read_sweep
 from sweeps.engine.stores.store import default_uri
-from tests.analysis.stand_ins import begin_mixed, driven, go_on_with_mixed
+from tests.analysis.stand_ins import begin_mixed, continue_mixed, driven
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_reports_follow_a_moved_or_copied_storage(
     left = sorted(made.rglob("*"))
     if driver:  # which opens the store, too
         with driven(moved / "mixed", "mixed", 7, default_uri(moved), "new one") as going_on:
-            go_on_with_mixed(going_on)
+            continue_mixed(going_on)
     assert add(moved, "second.html") == {"first.html", "second.html"}
     assert sorted(made.rglob("*")) == left
     assert len(read_sweep(default_uri(moved), "mixed-60steps-seed7").trials) == 16
