@@ -1,4 +1,4 @@
-"""What docs/results.md stands on: the tables of trials and the best configs in this repository."""
+"""The data of docs/results.md: the tables of trials and the best configs in the repository."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def test_committed_trials_can_be_reported_again() -> None:
 @pytest.mark.parametrize(
     "path", sorted((ROOT / "configs/best").glob("*.yaml")), ids=lambda path: path.stem
 )
-def test_committed_best_configs_say_what_can_be_verified(path: Path) -> None:
+def test_committed_best_configs_can_be_verified(path: Path) -> None:
     claim = read_claim(path, rank=1)
     assert claim.config.data.name == path.stem
     assert claim.config.training.test_tasks >= 1000

@@ -38,7 +38,7 @@ Write = Callable[..., Path]
 
 @pytest.fixture(scope="module")
 def measured(data_root: Path) -> dict[str, Any]:
-    """What the tiny run gives with seed 3, the first that is fresh, and where."""
+    """Results and hardware of the tiny run with seed 3, its first fresh seed."""
     configure_process(threads=1)
     trainer = MetaTrainer(
         RunConfig.model_validate(TINY | {"seed": 3}), data.load("glyphs", data_root), "cpu"
@@ -55,7 +55,7 @@ def measured(data_root: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def write(measured: dict[str, Any], tmp_path: Path) -> Write:
-    """Writes an exported file of the tiny run; all that it says holds, unless told otherwise."""
+    """A function that writes an exported file of the tiny run. Without changes, its claim holds."""
 
     def exported(
         *,
@@ -102,7 +102,7 @@ def invoke(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return run
 
 
-def test_a_run_that_gives_what_is_stated_is_verified(
+def test_a_run_with_the_stated_results_is_verified(
     write: Write, invoke: Callable[..., Result], measured: dict[str, Any], tmp_path: Path
 ) -> None:
     result = invoke(write())
@@ -129,7 +129,7 @@ def test_an_interval_that_excludes_the_run_is_refuted(
     assert "peak memory" not in line
 
 
-def test_a_wrong_peak_is_refuted_to_the_byte(
+def test_on_the_same_hardware_the_peak_must_be_equal(
     write: Write, invoke: Callable[..., Result], measured: dict[str, Any]
 ) -> None:
     result = invoke(write(results={"peak_memory_bytes": measured["peak"] - 1}))
@@ -139,7 +139,7 @@ def test_a_wrong_peak_is_refuted_to_the_byte(
 
 
 @pytest.mark.parametrize(("off", "code"), [(0.009, 0), (0.012, 1)])
-def test_on_other_hardware_a_peak_may_be_off_by_a_hundredth(
+def test_on_other_hardware_the_peak_may_differ_by_one_per_cent(
     write: Write,
     invoke: Callable[..., Result],
     measured: dict[str, Any],
@@ -152,7 +152,7 @@ def test_on_other_hardware_a_peak_may_be_off_by_a_hundredth(
     assert "(other hardware: within 1 %)" in result.stdout
 
 
-def test_other_data_are_a_failure_and_nothing_is_trained(
+def test_other_data_are_refused_before_training(
     write: Write, invoke: Callable[..., Result]
 ) -> None:
     result = invoke(write(data_digest="9e1d" * 16))
@@ -185,7 +185,7 @@ def test_divergence_is_a_failure(write: Write, invoke: Callable[..., Result]) ->
         ({}, ["--device", "warp"], "--device warp"),
     ],
 )
-def test_what_cannot_be_verified_is_one_line_and_code_two(
+def test_a_claim_that_cannot_be_verified_is_an_input_error(
     write: Write,
     data_root: Path,
     changes: dict[str, Any],
@@ -199,7 +199,7 @@ def test_what_cannot_be_verified_is_one_line_and_code_two(
     assert said in line
 
 
-def test_a_plain_config_states_nothing(tmp_path: Path, invoke: Callable[..., Result]) -> None:
+def test_a_plain_config_has_no_claim(tmp_path: Path, invoke: Callable[..., Result]) -> None:
     path = tmp_path / "plain.yaml"
     path.write_text(yaml.safe_dump(TINY))
     result = invoke(path)
@@ -207,7 +207,7 @@ def test_a_plain_config_states_nothing(tmp_path: Path, invoke: Callable[..., Res
     assert "no results to verify" in result.stderr
 
 
-def test_the_fresh_seed_comes_after_all_that_were_used(write: Write) -> None:
+def test_the_fresh_seed_is_one_above_all_used_ones(write: Write) -> None:
     claim = read_claim(write(), 1)
     assert claim.used_seeds == {0, 1, 2}
     assert with_fresh_seed(claim, None) == claim.config.model_copy(update={"seed": 3})
@@ -241,9 +241,7 @@ def test_a_peak_holds_if_it_is_near(stated: int, per_mille: int, rest: int) -> N
 @pytest.mark.parametrize(
     ("number", "said"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")]
 )
-def test_a_signal_ends_it_in_one_line(
-    write: Write, data_root: Path, number: int, said: str
-) -> None:
+def test_a_signal_prints_one_line(write: Write, data_root: Path, number: int, said: str) -> None:
     training = TINY["training"] | {"iterations": 10**6}
     path = write(config=TINY | {"training": training})
     process = subprocess.Popen(

@@ -20,7 +20,7 @@ CONFIGS = st.tuples(st.sampled_from(["memory_reduced", "anil"]), st.integers(1, 
 
 
 @given(st.lists(st.tuples(CONFIGS, st.floats(0.1, 10)), max_size=12))
-def test_a_config_is_observed_once_with_the_mean_of_its_trials(
+def test_a_repeated_config_is_observed_once_with_its_mean(
     tries: list[tuple[tuple[str, int], float]],
 ) -> None:
     trials = [
@@ -30,7 +30,7 @@ def test_a_config_is_observed_once_with_the_mean_of_its_trials(
     ]  # fmt: skip
     by_config = defaultdict(list)
     for (algorithm, steps), value in tries:
-        # Anil has no conjugate-gradient steps.
+        # ANIL has no conjugate-gradient steps.
         by_config[algorithm, steps if algorithm == "memory_reduced" else None].append(value)
     times = {
         (of.params["algorithm"], of.params.get("cg_steps")): of.value
@@ -44,7 +44,7 @@ def test_a_config_is_observed_once_with_the_mean_of_its_trials(
         assert times[config] == pytest.approx(math.prod(own) ** (1 / len(own)))
 
 
-def test_only_trials_of_explore_that_ended_well_are_observed() -> None:
+def test_only_complete_trials_of_explore_are_observed() -> None:
     trials = [
         trial("search", 0, 0.5),
         trial("explore", 0, 0.7, status="pruned"),
@@ -53,7 +53,7 @@ def test_only_trials_of_explore_that_ended_well_are_observed() -> None:
     assert observations(trials, SPACE, quality(ACCURACY)) == ()
 
 
-def test_a_space_has_as_many_configs_as_its_dimensions_have_values() -> None:
+def test_the_size_of_a_space_is_the_product_of_its_values() -> None:
     assert space_size(SPACE) == 6
     assert (
         space_size({"task_batch": dimension("task_batch", {"low": 4, "high": 16, "step": 4})}) == 4

@@ -1,4 +1,4 @@
-"""A part of the space, and the trials in it."""
+"""Regions of the space, and the trials in them."""
 
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
@@ -28,7 +28,7 @@ def test_ranges_become_narrower_and_keep_their_scale() -> None:
     assert narrow(SPACE, {}) == SPACE
 
 
-def test_trials_at_the_ends_are_inside_and_what_does_not_apply_is_not_outside() -> None:
+def test_a_region_includes_its_ends_and_absent_dimensions() -> None:
     learners = [
         {"inner_lr": 0.029},
         {"inner_lr": 0.03},
@@ -61,7 +61,7 @@ def test_trials_at_the_ends_are_inside_and_what_does_not_apply_is_not_outside() 
         (["cg_steps=1,2.5"], "cg_steps takes integers"),
     ],
 )
-def test_what_is_no_part_of_the_space_is_refused_in_a_line(texts: list[str], said: str) -> None:
+def test_an_invalid_region_is_refused(texts: list[str], said: str) -> None:
     with pytest.raises(InputError) as refusal:
         narrow(SPACE, parse_region(texts))
     assert said in refusal.value.message
