@@ -138,7 +138,7 @@ def test_a_sweep_survives_a_lost_machine_and_a_lost_driver_and_comes_home(lab):
 
 
 def assert_an_edit_reaches_all(lab: Lab) -> None:
-    """By the two commands of `cluster/README.md`."""
+    """By the two commands of `docs/how-to/cluster.md`."""
     files = [host.home / "src/sweeps/glyphs.py" for host in (lab.head, lab.worker)]
     for file in files:
         file.write_text("as it was before")
