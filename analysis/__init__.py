@@ -1,1 +1,1 @@
-"""What finished trials say: reads them from MLflow. Knows nothing of Ray."""
+"""Analysis of finished sweeps. Reads trials from MLflow or CSV and does not depend on Ray."""

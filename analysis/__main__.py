@@ -1,4 +1,4 @@
-"""Command line: trials, reports, the best configs as a file, and that file put to the test."""
+"""Command line of the analysis: `python -m analysis COMMAND`."""
 
 import json
 import shlex
@@ -10,8 +10,8 @@ from typing import Any
 import click
 from rich.console import Console
 
-from analysis.progress import progress
-from analysis.records import table
+from analysis.display import trial_list
+from analysis.display.progress import progress
 from analysis.records.store import attach
 from analysis.records.trials import Sweep, read_sweep
 from memmeta.command_line import (
@@ -24,80 +24,77 @@ from memmeta.command_line import (
 from memmeta.errors import InputError
 from memmeta.system.sizes import Size
 from sweeps.engine.stores.masking import masked
+from sweeps.engine.stores.options import storage_option
 from sweeps.engine.stores.store import default_uri
 
 
-def _of_store(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Where the results are."""
+def _store_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say where the results are."""
     for decorate in (
         click.option(
             "--tracking-uri",
             envvar="MLFLOW_TRACKING_URI",
             show_envvar=True,
-            help="MLflow store or server, instead of the folder's.",
+            help="MLflow store or server, instead of mlflow.db in the storage folder.",
         ),
-        click.option(
-            "--storage",
-            type=click.Path(path_type=Path),
-            default=Path("runs"),
-            show_default=True,
-            envvar="MEMMETA_STORAGE",
-            show_envvar=True,
-            help="Folder of the sweep, with its mlflow.db.",
-        ),
+        storage_option,
     ):
         command = decorate(command)
     return command
 
 
-def _of_study(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What every command about one study takes: the study, and where its results are."""
-    return click.argument("study")(_of_store(command))
+def _study_argument(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the argument STUDY and the options that say where its results are."""
+    return click.argument("study")(_store_options(command))
 
 
 _as_json = click.option(
-    "--json", "as_json", is_flag=True, help="A list of flat objects, for machines."
+    "--json", "as_json", is_flag=True, help="Print a JSON list of flat objects."
 )
 
 
 @click.group()
 def main() -> None:
-    """Look at the results of sweeps, compare them, and put what they say to the test.
+    """Show, compare, report, export and verify the results of sweeps.
 
-    STUDY names a study, for the sweep of it that ran last (cifar_fs), or one sweep in full
-    (cifar_fs-60steps-seed0).
+    STUDY is the name of a study (cifar_fs), which selects its most recent sweep, or the full name
+    of a sweep (cifar_fs-60steps-seed0).
     """
 
 
 @main.command()
-@_of_study
+@_study_argument
 @_as_json
 def trials(study: str, storage: Path, tracking_uri: str | None, as_json: bool) -> None:
     """List all trials of STUDY.
 
-    Those of stages explore and search come first, from the best on. Those of confirm, with fresh
-    seeds, of tune and of grid follow: nothing ranks them.
+    Trials of stages explore and search come first, from best to worst. Trials of confirm (fresh
+    seeds), tune and grid follow and have no rank.
     """
     sweep = _read(study, storage, tracking_uri)
     if as_json:
-        click.echo(json.dumps(table.rows(sweep), indent=1))
+        click.echo(json.dumps(trial_list.rows(sweep), indent=1))
     else:
-        table.show(Console(highlight=False, markup=False, emoji=False), sweep)
+        trial_list.show(Console(highlight=False, markup=False, emoji=False), sweep)
 
 
 @main.command()
-@_of_study
+@_study_argument
 @click.option(
-    "--top", type=click.IntRange(min=1), help="How many configs at most; default: 3, or the front."
+    "--top",
+    type=click.IntRange(min=1),
+    help="Maximum number of configs. Default: 3; with --pareto: the whole front.",
 )
-@click.option("--max-memory", type=Size(), help="Only trials with a peak within it: 200MiB.")
-@click.option("--pareto", is_flag=True, help="The Pareto front of the metric and peak memory.")
+@click.option(
+    "--max-memory", type=Size(), help="Only trials with at most this peak memory, such as 200MiB."
+)
+@click.option("--pareto", is_flag=True, help="Only the Pareto front of metric and peak memory.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
     default=Path("best.yaml"),
     show_default=True,
-    help="The file, .yaml or .json; one that exists is replaced.",
+    help="Output file, .yaml or .json; an existing file is replaced.",
 )
 def export(
     study: str,
@@ -108,11 +105,11 @@ def export(
     pareto: bool,
     out: Path,
 ) -> None:
-    """Write the best configs of STUDY to a file that `python -m memmeta train` takes.
+    """Write the best configs of STUDY to a file for `python -m memmeta train`.
 
-    They are chosen among those of stages explore and search, and stand in the file from the best
-    on. It says what they gave, what fresh seeds of stage confirm gave for them, and what one more
-    is expected to give, which `verify` puts to the test.
+    The configs are selected from stages explore and search, and sorted from best to worst. The
+    file contains their results, the results for fresh seeds of stage confirm, and a prediction
+    for one more seed, which `verify` tests.
     """
     from analysis import export as exporting
 
@@ -122,25 +119,25 @@ def export(
         top = exporting.TOP
     selection = exporting.Selection(top, max_memory, pareto)
     best = exporting.best_runs(sweep, selection)
-    place = _place(storage, tracking_uri)
-    command = ["export", sweep.name, *selection.options, "--out", str(out), *place]
+    store = _store_arguments(storage, tracking_uri)
+    command = ["export", sweep.name, *selection.options, "--out", str(out), *store]
     exporting.write(best, sweep, selection, out, ["python", "-m", "analysis", *command])
     if top and len(best.runs) < top:
-        only = f"only {len(best.runs)} different configs of explore and search"
-        which = "".join(f", {condition}," for condition in selection.conditions)
-        click.echo(f"complete trials{which} of {sweep.name}: {only}", err=True)
+        conditions = "".join(f", {condition}," for condition in selection.conditions)
+        count = f"only {len(best.runs)} different configs of explore and search"
+        click.echo(f"complete trials{conditions} of {sweep.name}: {count}", err=True)
     click.echo(f"wrote {out}; train the best: python -m memmeta train {out}")
 
 
 @main.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--rank", default=1, show_default=True, help="Which run of the file.")
+@click.option("--rank", default=1, show_default=True, help="Rank of the run in the file.")
 @data_root_option
 @cache_option
 @device_option
 @threads_option
 @click.option(
-    "--seed", type=click.IntRange(min=0), help="Of the training; default: one after all before."
+    "--seed", type=click.IntRange(min=0), help="Training seed. Default: one above all seeds used."
 )
 def verify(
     file: Path,
@@ -151,18 +148,19 @@ def verify(
     threads: int | None,
     seed: int | None,
 ) -> None:
-    """Put a run of FILE to the test.
+    """Verify a run of FILE, which `export` wrote, with a fresh training seed.
 
-    FILE is what `export` wrote. The run is trained with a fresh seed, and what FILE says holds if
-    the metric is in the stated 95 % interval and the peak memory is the stated one: to the byte on
-    the same hardware, else within 1 %. Exit code 0 if it holds, 1 if not, 2 for bad input, 130 if
-    stopped by Ctrl-C, 143 by SIGTERM.
+    The run is trained again. Its results are verified if the metric lies within the stated 95 %
+    prediction interval and the peak memory equals the stated one: exactly on the same hardware,
+    within 1 % on other hardware.
+
+    Exit codes: 0 if verified, 1 if not, 2 for bad input, 130 if stopped by Ctrl-C, 143 by SIGTERM.
     """
-    # PyTorch takes seconds.
+    # Imports PyTorch, which takes seconds.
     from analysis import verify as verifying
 
     claim = verifying.read_claim(file, rank)
-    complaints = verifying.verify(
+    deviations = verifying.verify(
         claim,
         Console(highlight=False),
         data_root=data_root,
@@ -171,13 +169,13 @@ def verify(
         threads=threads,
         seed=seed,
     )
-    if complaints:
-        raise click.ClickException(f"not verified: {'; '.join(complaints)}")
+    if deviations:
+        raise click.ClickException(f"not verified: {'; '.join(deviations)}")
     click.echo("verified")
 
 
 @main.command()
-@_of_store
+@_store_options
 @click.argument("studies", nargs=-1, required=True, metavar="STUDY...")
 @_as_json
 def compare(
@@ -185,16 +183,16 @@ def compare(
 ) -> None:
     """Compare studies side by side.
 
-    A row for each STUDY and each algorithm in it: what the best trial of explore and search gave,
-    what fresh seeds of stage confirm say, memory and time. What else the sweeps differ in is said:
-    data, learner, budget, memory limit and machine.
+    Prints one row per STUDY and algorithm: result of the best trial of explore and search, result
+    with fresh seeds of stage confirm, memory and time. Names the conditions in which the sweeps
+    differ: data, learner, budget, memory limit and hardware.
     """
-    from analysis.report import compare as comparing
+    from analysis import compare as comparing
 
     sweeps = [_read(study, storage, tracking_uri) for study in studies]
     rows = comparing.rows(sweeps)
     differences = comparing.differences(sweeps)
-    # A terminal's lines are wrapped by Rich; what stands beside JSON is for standard error.
+    # With --json, the differences go to standard error, unwrapped.
     console = Console(stderr=as_json, highlight=False, markup=False, emoji=False)
     if as_json:
         click.echo(json.dumps([asdict(row) for row in rows], indent=1))
@@ -205,33 +203,33 @@ def compare(
 
 
 @main.command()
-@_of_store
+@_store_options
 @click.argument("study", required=False)
 @click.option(
     "--trials-csv",
     type=click.Path(path_type=Path),
-    help="Instead of STUDY: trials.csv of an earlier report.",
+    help="Read trials.csv of an earlier report instead of STUDY.",
 )
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
     default=Path("report"),
     show_default=True,
-    help="Folder; files of the same names are replaced, all others stay.",
+    help="Output folder; files of the same name are replaced.",
 )
 @click.option(
     "--reference-memory",
     type=Size(),
     default="1GiB",
     show_default=True,
-    help="Where the hypervolume ends: the same for all sweeps that are to be compared.",
+    help="Memory of the hypervolume's reference; use the same for all sweeps that you compare.",
 )
 @click.option(
     "--within",
     multiple=True,
     metavar="NAME=LOW,HIGH",
-    help="Sensitivity in a part of the space only, such as below a step size from which runs "
-    "break down; once for each NAME.",
+    help="Analyse sensitivity only in this range of NAME, such as below the step size from which "
+    "runs diverge. Can be repeated for other names.",
 )
 def report(
     study: str | None,
@@ -242,41 +240,41 @@ def report(
     reference_memory: int,
     within: tuple[str, ...],
 ) -> None:
-    """Write a report of STUDY: a page with its figures, their data, and all trials as a table.
+    """Write a report of STUDY: an HTML page, its figures with their data, and all trials as CSV.
 
-    The page, report.html, stands by itself. It is added to the sweep's run in MLflow, too.
+    The page, report.html, is self-contained. It is also uploaded to the sweep's run in MLflow.
     """
-    # It fits models and draws, for which it needs what takes seconds to import.
+    # These import scikit-learn, statsmodels and Matplotlib, which takes seconds.
     from analysis.records.trial_table import read_trials
-    from analysis.report import report as reporting
-    from analysis.statistics.part import parse_within
+    from analysis.report.build import build_report, write_report
+    from analysis.statistics.region import parse_region
 
     if (study is None) == (trials_csv is None):
         raise click.UsageError("give either STUDY or --trials-csv")
     if trials_csv:
-        sweep, asked = read_trials(trials_csv), ["--trials-csv", str(trials_csv)]
+        sweep, source = read_trials(trials_csv), ["--trials-csv", str(trials_csv)]
     else:
         assert study is not None
         sweep = _read(study, storage, tracking_uri)
-        asked = [sweep.name, *_place(storage, tracking_uri)]
+        source = [sweep.name, *_store_arguments(storage, tracking_uri)]
     options = ["--reference-memory", str(reference_memory)]
     options += [word for text in within for word in ("--within", text)]
-    command = shlex.join(["python", "-m", "analysis", "report", *asked, *options])
+    command = shlex.join(["python", "-m", "analysis", "report", *source, *options])
     with progress(sweep.name) as begin:
-        page = reporting.build(sweep, reference_memory, command, parse_within(within), begin)
+        page = build_report(sweep, reference_memory, command, parse_region(within), begin)
         begin("Drawing")
-        written = reporting.write(page, sweep, out)
+        written = write_report(page, sweep, out)
     if not trials_csv:
         uri = tracking_uri or default_uri(storage)
         try:
             attach(uri, sweep.trials[0].parent_run_id, out, written)
         except InputError as error:
-            click.echo(f"not added to the sweep's run: {error.message}", err=True)
+            click.echo(f"not uploaded to the sweep's run: {error.message}", err=True)
     click.echo(f"wrote {out / 'report.html'}")
 
 
-def _place(storage: Path, tracking_uri: str | None) -> list[str]:
-    """The options that say where the results are."""
+def _store_arguments(storage: Path, tracking_uri: str | None) -> list[str]:
+    """The store options of the command line, with passwords masked."""
     if tracking_uri:
         return ["--tracking-uri", masked(tracking_uri)]
     return ["--storage", str(storage)]
@@ -285,9 +283,12 @@ def _place(storage: Path, tracking_uri: str | None) -> list[str]:
 def _read(study: str, storage: Path, tracking_uri: str | None) -> Sweep:
     with progress(f"Reading {study}"):
         sweep = read_sweep(tracking_uri or default_uri(storage), study)
-    if sweep.others:
-        others = ", ".join(sweep.others)
-        click.echo(f"{study}: this is {sweep.name}; name another in full: {others}", err=True)
+    if sweep.alternatives:
+        alternatives = ", ".join(sweep.alternatives)
+        click.echo(
+            f"{study}: using {sweep.name}; to select another, give its full name: {alternatives}",
+            err=True,
+        )
     return sweep
 
 

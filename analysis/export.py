@@ -1,4 +1,4 @@
-"""The best configs of a study as a file that `memmeta train` takes."""
+"""Export the best configs of a study as a file for `memmeta train`."""
 
 import json
 import shlex
@@ -9,35 +9,36 @@ from pathlib import Path
 
 import yaml
 
+from analysis.formatting import mebibytes
+from analysis.output import write_file
 from analysis.records.trials import RANKED, Sweep, Trial
-from analysis.statistics.confirmed import confirmed, fresh_seed_interval, without_seed
+from analysis.statistics.confirmed import confirmed_configs, predict_fresh_seed, without_seed
 from analysis.statistics.pareto import front
 from memmeta.config import RECORD_VERSION, RunConfig, parse
 from memmeta.errors import InputError
 from memmeta.exported import Confirmed, Export, ExportedRun
-from memmeta.system import files
 
 TOP = 3
-"""How many are exported unless more is said."""
+"""Default number of exported configs."""
 
 SUFFIXES = (".yaml", ".yml", ".json")
-"""Accepted suffixes of the file. The last one means JSON, the others YAML."""
+"""Accepted suffixes of the output file; `.json` selects JSON, the others YAML."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which of the complete trials of explore and search are exported, the best first."""
+    """Selection from the complete trials of explore and search, from best to worst."""
 
     top: int | None = None
-    """How many at most; None: all."""
+    """Maximum number of configs; None for all."""
     max_memory: int | None = None
-    """Only those whose peak memory was measured and is within so many bytes."""
+    """Upper bound on the measured peak memory in bytes; None for no bound."""
     pareto: bool = False
-    """Only the Pareto front of the metric and peak memory."""
+    """Whether to select only the Pareto front of metric and peak memory."""
 
     @property
     def conditions(self) -> list[str]:
-        """What a trial has to be besides good."""
+        """The conditions on trials in words."""
         limit = self.max_memory
         return [
             *(["on the Pareto front with peak memory"] if self.pareto else []),
@@ -46,7 +47,7 @@ class Selection:
 
     @property
     def options(self) -> list[str]:
-        """The same on the command line."""
+        """The selection as command-line options."""
         return [
             *([] if self.top is None else ["--top", str(self.top)]),
             *([] if self.max_memory is None else ["--max-memory", str(self.max_memory)]),
@@ -55,65 +56,59 @@ class Selection:
 
 
 def best_runs(sweep: Sweep, selection: Selection) -> Export:
-    """The selected trials of a sweep, or all if there are fewer; each config once.
+    """The selected configs of a sweep with their results; each config appears once.
 
     Raises:
-        InputError: there are none.
+        InputError: no trial meets the selection.
     """
-    candidates = sweep.of(*RANKED)
+    candidates = sweep.trials_in(*RANKED)
     if not candidates:
-        others = _counted(trial.stage for trial in sweep.trials)
+        others = _counts(trial.stage for trial in sweep.trials)
         raise InputError(f"{sweep.name}: no explore or search trials to export ({others})")
-    if not sweep.complete:
-        others = _counted(trial.status.replace("_", " ") for trial in candidates)
+    if not sweep.ranking:
+        others = _counts(trial.status.replace("_", " ") for trial in candidates)
         raise InputError(f"{sweep.name}: no complete explore or search trial to export ({others})")
     runs = [_exported(trial, sweep) for trial in _selected(sweep, selection)]
     return Export(version=RECORD_VERSION, study=sweep.study, runs=runs)
 
 
 def check_suffix(path: Path) -> None:
-    """Refuse a file whose name does not say which format it is to have.
+    """Refuse an output file whose name does not determine its format.
 
     Raises:
-        InputError: its suffix is none of `SUFFIXES`.
+        InputError: the suffix is not in `SUFFIXES`.
     """
     if path.suffix.lower() not in SUFFIXES:
-        raise InputError(f"--out {path}: a name that ends in {', '.join(SUFFIXES)} is accepted")
+        raise InputError(f"--out {path}: the name must end in {', '.join(SUFFIXES)}")
 
 
 def write(
     export: Export, sweep: Sweep, selection: Selection, path: Path, command: list[str]
 ) -> None:
-    """Write `export` to `path`, whole or not at all.
+    """Write `export` to `path`, either completely or not at all.
 
     Args:
-        export: what to write.
-        sweep: its sweep, named in the file.
-        selection: how the runs were chosen, stated in the file.
-        path: the file; one that exists is replaced.
-        command: the command line that asked for it, stated in the file.
+        export: the configs with their results.
+        sweep: the sweep that they are from, named in the file.
+        selection: how they were selected, stated in the file.
+        path: output file; an existing file is replaced.
+        command: the command line of the export, stated in the file.
 
     Raises:
-        InputError: the file cannot be written, or `check_suffix` refuses its name.
+        InputError: the file cannot be written, or its suffix is not in `SUFFIXES`.
     """
     check_suffix(path)
     metric = export.runs[0].config.data.metric.title
     about = [
-        f"The best {len(export.runs)} of the configs of {len(sweep.of(*RANKED))} explore and "
-        f"search trials of {sweep.name},",
+        f"The best {len(export.runs)} of the configs of {len(sweep.trials_in(*RANKED))} explore "
+        f"and search trials of {sweep.name},",
         f"by {metric} on the validation tasks.",
         *(f"Only trials {condition}." for condition in selection.conditions),
         f"Written by: {shlex.join(command)}",
         f"Train one:  python -m memmeta train {shlex.quote(path.name)} --rank 1",
     ]
     content = (_json if path.suffix.lower() == ".json" else _yaml)(export, about)
-    if path.is_dir():
-        raise InputError(f"{path}: cannot be written (a folder)")
-    try:
-        with files.whole(path) as file:
-            file.write(content.encode())
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+    write_file(path, content.encode())
 
 
 def _json(export: Export, about: list[str]) -> str:
@@ -128,14 +123,14 @@ def _yaml(export: Export, about: list[str]) -> str:
 
 
 def _selected(sweep: Sweep, selection: Selection) -> list[Trial]:
-    trials = sweep.complete
+    trials = sweep.ranking
     if selection.max_memory is not None:
         trials = _within(sweep, selection.max_memory)
     if selection.pareto:
-        # By increasing memory, and so from the worst metric on.
+        # A front is sorted by increasing memory, that is from worst to best metric.
         trials = front(trials)[::-1]
     if not trials:
-        raise InputError(f"{sweep.name}: no trial to export whose peak memory was measured")
+        raise InputError(f"{sweep.name}: no trial to export has a measured peak memory")
     best_of_each: dict[RunConfig, Trial] = {}
     for trial in trials:
         best_of_each.setdefault(without_seed(trial), trial)
@@ -143,25 +138,25 @@ def _selected(sweep: Sweep, selection: Selection) -> list[Trial]:
 
 
 def _within(sweep: Sweep, limit: int) -> tuple[Trial, ...]:
-    """The ranking without trials that may hold more than `limit` bytes."""
-    peaks = [t.peak_memory_bytes for t in sweep.complete if t.peak_memory_bytes is not None]
+    """The ranked trials whose measured peak memory is at most `limit` bytes."""
+    peaks = [t.peak_memory_bytes for t in sweep.ranking if t.peak_memory_bytes is not None]
     if peaks and limit < min(peaks):
         raise InputError(
             f"{sweep.name}: no complete explore or search trial within {_size(limit)} of peak "
-            f"memory, the smallest is {_size(min(peaks))}"
+            f"memory; the smallest is {_size(min(peaks))}"
         )
     return tuple(
         trial
-        for trial in sweep.complete
+        for trial in sweep.ranking
         if trial.peak_memory_bytes is not None and trial.peak_memory_bytes <= limit
     )
 
 
 def _size(count: int) -> str:
-    return f"{count:,} bytes ({count / 2**20:.1f} MiB)"
+    return f"{count:,} bytes ({mebibytes(count)} MiB)"
 
 
-def _counted(words: Iterable[str]) -> str:
+def _counts(words: Iterable[str]) -> str:
     counts = Counter(words)
     return ", ".join(f"{number} {word}" for word, number in counts.items()) or "no trials"
 
@@ -178,7 +173,7 @@ def _exported(trial: Trial, sweep: Sweep) -> ExportedRun:
                 "peak_memory_bytes": trial.peak_memory_bytes,
                 "seconds_per_step": trial.seconds_per_step,
                 "confirmed": _confirmed(trial, sweep),
-                "fresh_seed": fresh_seed_interval(trial, sweep),
+                "fresh_seed": predict_fresh_seed(trial, sweep),
             },
             "provenance": {
                 "commit": trial.commit,
@@ -194,8 +189,8 @@ def _exported(trial: Trial, sweep: Sweep) -> ExportedRun:
 
 
 def _confirmed(trial: Trial, sweep: Sweep) -> Confirmed | None:
-    """What fresh seeds gave for the config of a trial of the ranking."""
-    for config in confirmed(sweep):
+    """The results of stage confirm for a trial's config; None if it was not confirmed."""
+    for config in confirmed_configs(sweep):
         if config.confirms(trial):
             return Confirmed(seeds=list(config.seeds), val=config.val.value, test=config.test.value)
     return None

@@ -1,14 +1,15 @@
-"""A run of an exported file, trained anew: whether it gives what the file says it gives."""
+"""Verify a run of an exported file: train it with a fresh seed and compare with its claim."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
+from analysis.formatting import mebibytes
 from memmeta import data
 from memmeta.command_line import chosen_device, train_to_end
 from memmeta.config import RunConfig, parse
-from memmeta.data import Dataset
+from memmeta.data.dataset import Dataset
 from memmeta.errors import InputError
 from memmeta.exported import FreshSeed, Provenance, read_run
 from memmeta.metric import Metric
@@ -19,27 +20,27 @@ from memmeta.training import DivergedError, MetaTrainer
 
 @dataclass(frozen=True)
 class Claim:
-    """What a file says of a run, nothing missing."""
+    """The results that a file states for a run, with everything needed to verify them."""
 
     config: RunConfig
-    """The run."""
+    """Config of the run."""
     fresh_seed: FreshSeed
-    """What a training seed that nobody has used is to give."""
+    """Predicted result for an unused training seed."""
     peak_memory_bytes: int
     """Peak memory of a training step."""
     seconds_per_step: float | None
     """Mean wall time of an outer step; None if it was not measured."""
     used_seeds: frozenset[int]
-    """Training seeds that the claim stands on."""
+    """Training seeds that the claim is based on."""
     provenance: Provenance
-    """Where it comes from."""
+    """Code, hardware and data of the stated results."""
 
 
 def read_claim(path: Path, rank: int) -> Claim:
-    """The claim of the run at `rank` in an exported file.
+    """Read the claim for the run at `rank` in an exported file.
 
     Raises:
-        InputError: there is no such run, or the file does not say enough of it.
+        InputError: the file has no such run, or lacks results to verify.
     """
     run = read_run(path, rank)
     results, source = run.results, f"{path}, rank {rank}"
@@ -47,8 +48,8 @@ def read_claim(path: Path, rank: int) -> Claim:
         raise InputError(f"{source}: no results to verify; python -m analysis export writes them")
     if results.fresh_seed is None:
         raise InputError(
-            f"{source}: does not say what a fresh seed gives; the sweep needs stage confirm, with "
-            "two seeds or more, and then python -m analysis export"
+            f"{source}: has no prediction for a fresh seed; run stage confirm of the sweep with at "
+            "least two seeds, then python -m analysis export"
         )
     if results.peak_memory_bytes is None or run.config.iterations < 2:
         raise InputError(f"{source}: a run of one step has no peak memory to verify")
@@ -74,133 +75,132 @@ def verify(
     threads: int | None,
     seed: int | None,
 ) -> list[str]:
-    """Train the run with a fresh seed and print what it gives beside what is stated.
+    """Train the run with a fresh seed and print its results next to the stated ones.
 
-    The time of a step is printed and not judged.
+    The time of a step is printed but not verified.
 
     Args:
-        claim: what is verified.
-        console: where to print.
+        claim: the claim to verify.
+        console: console for the output.
         data_root: folder with the data sets.
-        cache: folder of their caches; None: in the data root.
-        device: PyTorch device; by default a GPU if there is one.
-        threads: CPU threads; those of the run by default.
-        seed: the training seed; by default one more than the largest that the claim stands on.
+        cache: folder of their caches; None for the data root.
+        device: PyTorch device; None for a GPU if there is one.
+        threads: number of CPU threads; None for that of the run.
+        seed: training seed; None for one above the largest seed that the claim is based on.
 
     Returns:
-        What does not hold and by how much, none if all does.
+        The deviations from the claim; empty if it is verified.
 
     Raises:
-        InputError: the seed is not a fresh one; there are no such data or no such device.
+        InputError: the seed was used before, or the data or the device do not exist.
     """
     config = with_fresh_seed(claim, seed)
     configure_process(threads or claim.provenance.threads)
     dataset = data.load(config.data.name, data_root, cache)
     if dataset.digest != claim.provenance.data_digest:
         return [_other_data(claim, dataset)]
-    place = chosen_device(device)
-    console.print(f"fresh seed {config.seed}, {config.iterations} outer steps on {place}")
-    trainer = MetaTrainer(config, dataset, place)
+    torch_device = chosen_device(device)
+    console.print(f"fresh seed {config.seed}, {config.iterations} outer steps on {torch_device}")
+    trainer = MetaTrainer(config, dataset, torch_device)
     try:
         train_to_end(trainer, console)
     except DivergedError as error:
         return [f"{error} with seed {config.seed}"]
-    return _judge(claim, trainer, console)
+    return _compare(claim, trainer, console)
 
 
 def with_fresh_seed(claim: Claim, seed: int | None) -> RunConfig:
-    """The run with `seed`, by default one more than the largest that the claim stands on.
+    """The config with `seed`; None for one above the largest seed that the claim is based on.
 
     Raises:
-        InputError: the claim stands on that seed, or it is none.
+        InputError: the claim is based on that seed, or it is not a valid seed.
     """
     if seed in claim.used_seeds:
         used = ", ".join(map(str, sorted(claim.used_seeds)))
-        raise InputError(f"--seed {seed}: not a fresh one, what is stated stands on {used}")
+        raise InputError(f"--seed {seed}: not a fresh seed; the stated results are based on {used}")
     fresh = max(claim.used_seeds) + 1 if seed is None else seed
     return parse(RunConfig, claim.config.model_dump() | {"seed": fresh}, "command line")
 
 
-def value_complaint(metric: Metric, stated: FreshSeed, value: float) -> str | None:
-    """By how much a value misses the stated interval; None if it is inside, ends included."""
+def metric_deviation(metric: Metric, stated: FreshSeed, value: float) -> str | None:
+    """How far a value lies outside the stated interval; None if it lies inside."""
     if stated.low <= value <= stated.high:
         return None
     side, end = ("below", stated.low) if value < stated.low else ("above", stated.high)
-    scale, unit = (100, " points") if metric.unit else (1, "")
+    unit = " points" if metric.unit else ""
     return (
-        f"{metric.title} {metric.alone(value)} is {scale * abs(value - end):.2g}{unit} {side} "
-        f"the stated {_range(metric, stated)}"
+        f"{metric.title} {metric.alone(value)} is {metric.scale * abs(value - end):.2g}{unit} "
+        f"{side} the stated {_range(metric, stated)}"
     )
 
 
-def memory_complaint(stated: int, peak: int, same_hardware: bool) -> str | None:
-    """By how much a peak differs from the stated one; None if it does not.
+def memory_deviation(stated: int, peak: int, same_hardware: bool) -> str | None:
+    """How much a peak differs from the stated one; None if the difference is accepted.
 
     Args:
-        stated: bytes.
-        peak: bytes.
-        same_hardware: whether they have to be equal; else they may differ by 1 %, for allocators
-            and kernels round sizes in their own ways.
+        stated: stated peak in bytes.
+        peak: measured peak in bytes.
+        same_hardware: whether the peaks must be equal. On other hardware they may differ by 1 %,
+            since allocators and kernels round sizes differently.
     """
-    off = abs(peak - stated)
-    if off == 0 or (not same_hardware and 100 * off <= stated):
+    difference = abs(peak - stated)
+    if difference == 0 or (not same_hardware and 100 * difference <= stated):
         return None
     direction = "more" if peak > stated else "less"
     return (
-        f"peak memory is {off:,} B ({off / stated:.2%}) {direction} than the stated {stated:,} B "
-        f"({_rule(same_hardware)})"
+        f"peak memory is {difference:,} B ({difference / stated:.2%}) {direction} than the stated "
+        f"{stated:,} B ({_rule(same_hardware)})"
     )
 
 
-def _judge(claim: Claim, trainer: MetaTrainer, console: Console) -> list[str]:
-    """Print what was measured beside what is stated, and return what does not hold."""
+def _compare(claim: Claim, trainer: MetaTrainer, console: Console) -> list[str]:
+    """Print measured next to stated results and return the deviations."""
     metric, stated = claim.config.data.metric, claim.fresh_seed
     value, peak = trainer.reports[-1].val.value, trainer.peak_memory
-    assert peak is not None  # There were two steps.
+    assert peak is not None  # a claim has at least two steps
     difference = provenance.expected_difference(claim.provenance.hardware, trainer.device)
     same = difference is None
     if difference:
-        console.print(f"a difference in the last digits is to be expected: {difference}")
-    off_value = value_complaint(metric, stated, value)
-    off_memory = memory_complaint(claim.peak_memory_bytes, peak, same)
-    for name, measured, said, verdict in (
-        (metric.title, metric.alone(value), _range(metric, stated), _verdict(off_value)),
+        console.print(f"the last digits may differ: {difference}")
+    metric_problem = metric_deviation(metric, stated, value)
+    memory_problem = memory_deviation(claim.peak_memory_bytes, peak, same)
+    for name, measured, expected, verdict in (
+        (metric.title, metric.alone(value), _range(metric, stated), _verdict(metric_problem)),
         (
             "peak memory",
-            _mebibytes(peak),
-            _mebibytes(claim.peak_memory_bytes),
-            f"{_verdict(off_memory)} ({_rule(same)})",
+            f"{mebibytes(peak)} MiB",
+            f"{mebibytes(claim.peak_memory_bytes)} MiB",
+            f"{_verdict(memory_problem)} ({_rule(same)})",
         ),
         (
             "step",
             _seconds(trainer.seconds_per_step),
             _seconds(claim.seconds_per_step),
-            "not judged",
+            "not verified",
         ),
     ):
-        console.print(f"{name + ':':<13}{measured}, stated {said}: {verdict}", soft_wrap=True)
-    return [complaint for complaint in (off_value, off_memory) if complaint]
+        console.print(f"{name + ':':<13}{measured}, stated {expected}: {verdict}", soft_wrap=True)
+    return [problem for problem in (metric_problem, memory_problem) if problem]
 
 
 def _other_data(claim: Claim, dataset: Dataset) -> str:
     name, stated = claim.config.data.name, claim.provenance.data_digest
-    return f"{name} is other data than stated, SHA-256 {dataset.digest[:12]}, not {stated[:12]}"
+    return (
+        f"{name} differs from the stated data: SHA-256 {dataset.digest[:12]} instead of "
+        f"{stated[:12]}"
+    )
 
 
 def _rule(same_hardware: bool) -> str:
     return "same hardware: to the byte" if same_hardware else "other hardware: within 1 %"
 
 
-def _verdict(complaint: str | None) -> str:
-    return "does not hold" if complaint else "holds"
+def _verdict(problem: str | None) -> str:
+    return "does not hold" if problem else "holds"
 
 
 def _range(metric: Metric, stated: FreshSeed) -> str:
     return f"{metric.alone(stated.low)} to {metric.alone(stated.high)}"
-
-
-def _mebibytes(size: int) -> str:
-    return f"{size / 2**20:.1f} MiB"
 
 
 def _seconds(seconds: float | None) -> str:

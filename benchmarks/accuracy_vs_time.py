@@ -2,7 +2,7 @@
 
     python benchmarks/accuracy_vs_time.py --data-root data --minutes 10
 
-writes docs/accuracy_vs_time.md, its figure, and all points of it as a CSV file.
+writes docs/accuracy_vs_time.md, its figure, and the points of the figure as a CSV file.
 """
 
 import time
@@ -18,26 +18,28 @@ import numpy as np
 import torch
 from rich.progress import Progress, TaskID
 
+from analysis.formatting import MIB
 from analysis.records.csv_text import csv_text
+from analysis.report.style import SERIES
 from memmeta import data
 from memmeta.command_line import data_root_option
 from memmeta.config import RunConfig, parse
-from memmeta.data import Dataset
+from memmeta.data.dataset import Dataset
 from memmeta.system import provenance
 from memmeta.system.runtime import configure_process
 from memmeta.training import Evaluation, MetaTrainer
-from shared import COLOURS, MIB, out_option
+from shared import out_option
 from sweeps.engine.study.seeds import over_seeds
 
 OWN = "memory_reduced"
 LEARNERS = {
     OWN: {"algorithm": "memory_reduced"},
-    "ANIL, cached": {"algorithm": "anil", "kind": "cached"},
-    "ANIL, naive": {"algorithm": "anil", "kind": "naive"},
+    "ANIL, cached": {"algorithm": "anil"},
+    "ANIL, naive": {"algorithm": "anil", "feature_reuse": False},
 }
 MARKERS = ("o", "s", "^")
 VALIDATIONS = 10
-WARM_UP_STEPS = 3  # the first allocates, and the other two are measured for memory
+WARM_UP_STEPS = 3  # the first allocates; the other two are measured for memory
 
 TEXT = """\
 # Accuracy against training time
@@ -77,41 +79,41 @@ All points of the figure are in [accuracy_vs_time.csv](accuracy_vs_time.csv).
 
 
 class Point(NamedTuple):
-    """A validation."""
+    """One validation."""
 
     seconds: float
-    """Training time up to it."""
+    """Training time before it."""
     steps: int
-    """Outer steps in that time."""
+    """Outer steps before it."""
     val: Evaluation
 
 
 class Curve(NamedTuple):
-    """One training."""
+    """One training run."""
 
     run: RunConfig
     points: list[Point]
     peak: int
-    """Bytes of a step, the same with every seed."""
+    """Peak memory of a step in bytes, the same for every seed."""
 
     @property
     def accuracy(self) -> float:
-        """At the end, in per cent."""
+        """Final validation accuracy in per cent."""
         return 100 * self.points[-1].val.value
 
     @property
     def steps(self) -> int:
-        """On the clock."""
+        """Timed outer steps."""
         return self.points[-1].steps
 
     @property
     def seconds_per_step(self) -> float:
-        """Mean over the steps on the clock."""
+        """Mean time of a timed step."""
         return self.points[-1].seconds / self.steps
 
 
 Curves = dict[tuple[int, str], list[Curve]]
-"""By K and method: a curve for each seed, in the same order everywhere."""
+"""Curves by K and method, one per seed, with the seeds in the same order everywhere."""
 
 
 def train(
@@ -120,9 +122,9 @@ def train(
     """Train for `seconds`; return the validations, and the peak memory of a step in bytes.
 
     Args:
-        run: what to train; its budget plays no part.
-        dataset: the data that it names.
-        seconds: training time. The step in which it is over is the last one.
+        run: the run to train; its budget is ignored.
+        dataset: its data set.
+        seconds: training time. The step that exceeds it is the last one.
         on_time: called after every step with the training time so far.
     """
     trainer = MetaTrainer(run, dataset, "cpu")
@@ -142,14 +144,14 @@ def train(
 
 
 def draw(curves: Curves, path: Path) -> None:
-    """The figure: a panel for each K."""
+    """Draw the figure, with one panel per K."""
     values = sorted({k for k, _ in curves})
     figure, panels = plt.subplots(
         1, len(values), figsize=(4.5 * len(values), 4), sharey=True, squeeze=False,
         layout="constrained",
     )  # fmt: skip
     for axes, k in zip(panels[0], values, strict=True):
-        for method, colour, marker in zip(LEARNERS, COLOURS, MARKERS, strict=True):
+        for method, colour, marker in zip(LEARNERS, SERIES, MARKERS, strict=False):
             points = [curve.points for curve in curves[k, method]]
             seconds = np.mean([[point.seconds for point in seed] for seed in points], axis=0)
             accuracy = 100 * np.array([[point.val.value for point in seed] for seed in points])
@@ -168,11 +170,11 @@ def draw(curves: Curves, path: Path) -> None:
 
 
 def write_points(curves: Curves, path: Path) -> None:
-    """All validations of all seeds."""
+    """Write the validations of all curves as CSV."""
     rows = (
         {
             "algorithm": run.learner.algorithm,
-            "kind": run.learner.kind,
+            "feature_reuse": run.learner.feature_reuse,
             "inner_steps": run.learner.inner_steps,
             "seed": run.seed,
             "seconds": round(point.seconds, 3),
@@ -188,7 +190,7 @@ def write_points(curves: Curves, path: Path) -> None:
 
 
 def row(k: int, method: str, group: Sequence[Curve]) -> str:
-    """A line of the table, of the curves of all seeds."""
+    """Row of the table for one K and method, from the curves of all seeds."""
     mean, interval = over_seeds([curve.accuracy for curve in group])
     steps = median(curve.steps for curve in group)
     seconds = median(curve.seconds_per_step for curve in group)
@@ -199,7 +201,7 @@ def row(k: int, method: str, group: Sequence[Curve]) -> str:
 
 
 def reading(k: int, curves: Curves) -> str:
-    """The result at one K in words."""
+    """The comparison at one K in words."""
     own = curves[k, OWN]
     sentences = []
     for other in list(LEARNERS)[1:]:
@@ -218,7 +220,7 @@ def reading(k: int, curves: Curves) -> str:
 @data_root_option
 @click.option(
     "--minutes", type=click.FloatRange(min=0, min_open=True), default=10.0, show_default=True,
-    help="Of training in all, divided evenly among curves and seeds; validation comes on top.",
+    help="Total training time, divided evenly among curves and seeds; excludes validation.",
 )  # fmt: skip
 @click.option("--inner-steps", "-k", type=click.IntRange(min=0), multiple=True, default=(5, 20),
               show_default=True)  # fmt: skip
@@ -236,13 +238,13 @@ def main(
     seed: tuple[int, ...],
     out: Path,
 ) -> None:
-    """Train, draw and write."""
+    """Measure validation accuracy against training time, and write the results page."""
     values, seeds = sorted(set(inner_steps)), sorted(set(seed))
     if len(seeds) < 2:
-        raise click.UsageError("one seed says nothing of others: give --seed twice or more")
+        raise click.UsageError("give --seed at least twice: intervals over seeds need two")
     threads = configure_process(threads)
     dataset = data.load("cifar_fs", data_root)
-    commit = provenance.commit()  # before the files below make the tree dirty
+    commit = provenance.commit()  # before the output makes the work tree dirty
     out.mkdir(parents=True, exist_ok=True)
     curves: Curves = {(k, method): [] for k in values for method in LEARNERS}
     seconds = 60 * minutes / (len(curves) * len(seeds))
@@ -283,7 +285,7 @@ def main(
 
 
 def configured(method: str, k: int, val_tasks: int, seed: int) -> RunConfig:
-    """One training; how long it lasts is up to the clock."""
+    """Config of one curve; its number of steps is determined by the clock, not by the config."""
     values = {
         "data": {"name": "cifar_fs"},
         "learner": {**LEARNERS[method], "inner_steps": k},

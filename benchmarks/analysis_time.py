@@ -1,8 +1,8 @@
-"""What `analysis` takes on sweeps of many trials.
+"""Time and memory of the analysis commands on sweeps with many trials.
 
     python benchmarks/analysis_time.py
 
-makes stores of sweeps whose trials trained nothing, runs the commands on them, and writes
+creates stores of sweeps with simulated trials, runs the commands on them, and writes
 docs/analysis_time.md.
 """
 
@@ -19,14 +19,16 @@ from typing import Any
 import click
 import torch
 
+from analysis.formatting import MIB
 from memmeta.config import DataConfig, TrainingConfig
 from memmeta.system import provenance
-from shared import MIB, out_option
+from shared import out_option
 from sweeps.engine.ledger.ledger import Ledger
 from sweeps.engine.ledger.schedule import quotas
 from sweeps.engine.stores.store import default_uri
-from sweeps.engine.study import Study, design
+from sweeps.engine.study import design
 from sweeps.engine.study.outcome import Stage
+from sweeps.engine.study.study import Study
 from sweeps.engine.tracking.tracker import Tracker
 
 STUDY = Study(
@@ -43,14 +45,14 @@ COMMANDS = {
 }
 
 TEXT = """\
-# What analysis takes on sweeps of many trials
+# Time and memory of the analysis of many trials
 
 `{command}` on {hardware}, commit {commit}.
 
 Sweeps of stages explore, search and confirm in the default space of six dimensions, as the engine
-writes them to MLflow on SQLite. Their trials trained nothing: accuracy is a smooth function of
-where the inner loop gets to, with noise; one in twenty diverged. Seconds of CPU of the whole
-command, from the start of Python to its end, and its peak resident set.
+writes them to MLflow on SQLite. The trials are simulated: accuracy is a smooth function of how far
+the inner loop moves, with noise, and one trial in twenty diverges. CPU time, wall time and peak
+resident set are those of the whole command, from the start of Python to its end.
 
 | trials | command | CPU | wall time | peak resident set |
 |---|---|---|---|---|
@@ -59,27 +61,27 @@ command, from the start of Python to its end, and its peak resident set.
 
 
 def make_store(folder: Path, trials: int) -> None:
-    """Write what a sweep of so many trials leaves in MLflow."""
+    """Write the MLflow store of a sweep with this number of trials."""
     name = STUDY.sweep_name(0)
     (folder / name).mkdir()
     ledger = Ledger(STUDY, 0, folder / name)
     tracker = Tracker(ledger, name, default_uri(folder), STUDY.name, folder / "artifacts")
     best = design.sobol_point(STUDY, 0, 0)
-    place = 0
+    point = 0
     for stage, quota in quotas(STUDY, "all", trials).items():
         for index in range(quota):
-            params = best if stage == "confirm" else design.sobol_point(STUDY, 0, place)
+            params = best if stage == "confirm" else design.sobol_point(STUDY, 0, point)
             seed = 1 + index if stage == "confirm" else 0
             ticket = ledger.begin(stage, index, params, seed)
-            tracker.send(ledger.report(ticket, made_up(stage, place, params)))
-            place += 1
+            tracker.send(ledger.report(ticket, simulated(stage, point, params)))
+            point += 1
     problem = tracker.close(ledger.entries(), True, {})
     assert problem is None, problem
 
 
-def made_up(stage: Stage, place: int, params: dict[str, Any]) -> dict[str, Any]:
-    """What a trial would have reported."""
-    chance = random.Random(place)
+def simulated(stage: Stage, point: int, params: dict[str, Any]) -> dict[str, Any]:
+    """The result of a simulated trial."""
+    chance = random.Random(point)
     moved = math.log(params["inner_lr"] * params["inner_steps"])
     accuracy = 0.3 + 0.4 * math.exp(-(((moved - 1) / 2) ** 2)) + chance.gauss(0, 0.02)
     reports = [
@@ -107,7 +109,7 @@ def made_up(stage: Stage, place: int, params: dict[str, Any]) -> dict[str, Any]:
 
 
 def measure(folder: Path, words: list[str]) -> tuple[float, float, float]:
-    """Seconds of CPU, seconds of wall time, and MiB of memory that a command takes."""
+    """CPU seconds, wall seconds and peak resident set in MiB of a command."""
     command = [sys.executable, "-m", "analysis", *words]
     environment = os.environ | {"MEMMETA_STORAGE": "."}
     environment["PYTHONPATH"] = str(Path(__file__).parents[1])
@@ -122,12 +124,12 @@ def measure(folder: Path, words: list[str]) -> tuple[float, float, float]:
 @click.command()
 @click.option(
     "--trials", type=click.IntRange(min=12), multiple=True, default=(125, 500, 2000),
-    show_default=True, help="Of a sweep; once for each sweep.",
+    show_default=True, help="Number of trials of a sweep; can be repeated.",
 )  # fmt: skip
 @out_option
 def main(trials: tuple[int, ...], out: Path) -> None:
-    """Make the stores, run the commands and write the table."""
-    commit = provenance.commit()  # before the files below make the tree dirty
+    """Create the stores, run the commands and write the results page."""
+    commit = provenance.commit()  # before the output makes the work tree dirty
     rows = []
     for number in trials:
         with tempfile.TemporaryDirectory() as name:

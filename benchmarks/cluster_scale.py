@@ -1,10 +1,10 @@
-"""What the driver of a sweep has to do on a cluster of many GPUs, by simulation.
+"""Load of the driver of a sweep on many GPUs, in a simulation.
 
     python benchmarks/cluster_scale.py
 
-starts a Ray cluster of 16 nodes on this machine, each of which claims a GPU, and runs a sweep of
-256 trials there whose training is a pause. Ledger, search, placement, Ray Tune and MLflow are
-those of every sweep. Writes docs/cluster_scale.md; takes some eight minutes.
+starts a Ray cluster of 16 nodes on this machine, each with a simulated GPU, and runs a sweep of 256
+trials that pause instead of training. Ledger, search, placement, Ray Tune and MLflow are the real
+ones. Writes docs/cluster_scale.md; takes about eight minutes.
 """
 
 import json
@@ -22,12 +22,13 @@ from typing import Any
 import click
 import torch
 
+from analysis.formatting import MIB
 from memmeta import checkpoint, data
 from memmeta.command_line import data_root_option, run_command
 from memmeta.config import DataConfig, LearnerConfig, TrainingConfig
 from memmeta.system import provenance
 from memmeta.training import MetaTrainer
-from shared import MIB, out_option
+from shared import out_option
 from sweeps.engine.study import Study
 
 STUDY = Study(
@@ -38,7 +39,7 @@ STUDY = Study(
 )
 
 PAUSE = 5.0
-"""Seconds of a trial from one validation to the next, on average: from half to one and a half."""
+"""Mean seconds between validations of a trial; drawn between 0.5 and 1.5 times this value."""
 
 TEXT = """\
 # The driver of a sweep on many GPUs
@@ -73,24 +74,24 @@ dedicated head. CPU seconds are those of the driver, including its threads for M
 
 
 def drive(data_root: Path, storage: Path, nodes: int, trials: int) -> dict[str, Any]:
-    """Run the sweep in this process, on the cluster that it is told of, and measure it."""
+    """Run the sweep in this process, on the cluster at RAY_ADDRESS, and measure it."""
     from click.testing import CliRunner
 
     from sweeps.engine import run
     from sweeps.engine.command_line import _command
     from sweeps.engine.execution import placement
     from sweeps.engine.ledger.ledger import Ledger
-    from sweeps.engine.tracking.tracker import Tracker
+    from sweeps.engine.tracking.runs import SweepRuns
 
-    spent: list[tuple[float, float]] = []  # wall and CPU, at the end of every trial
+    spent: list[tuple[float, float]] = []  # wall and CPU time at the end of every trial
     paused: list[float] = []
     writes: list[float] = []
 
     class Pausing(run.MetaTrainable):
-        """Pauses, and makes its results up."""
+        """Pauses instead of training, and returns simulated results."""
 
         def step(self) -> dict[str, Any]:
-            """A validation later."""
+            """Advance to the next validation."""
             pause = PAUSE * random.uniform(0.5, 1.5)
             time.sleep(pause)
             self.seconds += pause
@@ -119,30 +120,30 @@ def drive(data_root: Path, storage: Path, nodes: int, trials: int) -> dict[str, 
             return {"step": step, "time": time.time(), "metrics": metrics}
 
     def described(node: dict[str, Any]) -> placement.Device:
-        # Room for one trial, so that each has a GPU.
+        # Memory for one trial only, so that every trial gets its own GPU.
         del node
         return placement.Device(None, True, 1, 8000 * MIB, 1.0, 100 * MIB, 256 * MIB)
 
-    report, sync = Ledger.report, Tracker._sync
+    original_report, original_sync = Ledger.report, SweepRuns.sync
 
     def reported(self: Ledger, *arguments: Any) -> Any:
-        entry = report(self, *arguments)
+        entry = original_report(self, *arguments)
         if entry.finished:
             spent.append((time.perf_counter(), time.process_time()))
             paused.append(entry.result["seconds"])
             if len(spent) % 16 == 0:
                 seconds = time.perf_counter() - begun
-                # What the sweep prints is kept from the screen.
+                # The output of the sweep itself is captured.
                 print(f"{len(spent)} trials, {seconds:.0f} s", file=sys.__stdout__, flush=True)
         return entry
 
-    def synced(self: Tracker, *arguments: Any, **options: Any) -> None:
+    def synced(self: SweepRuns, *arguments: Any, **options: Any) -> None:
         at = time.perf_counter()
-        sync(self, *arguments, **options)
+        original_sync(self, *arguments, **options)
         writes.append(time.perf_counter() - at)
 
-    Ledger.report, Tracker._sync = reported, synced  # type: ignore[method-assign]
-    run.MetaTrainable, placement._asked = Pausing, described  # type: ignore[misc]
+    Ledger.report, SweepRuns.sync = reported, synced  # type: ignore[method-assign]
+    run.MetaTrainable, placement._ask_node = Pausing, described  # type: ignore[misc]
     checks: list[float] = []
     check = run.check_nodes
 
@@ -180,7 +181,7 @@ def drive(data_root: Path, storage: Path, nodes: int, trials: int) -> dict[str, 
 
 
 def on_cluster(nodes: int, data_root: Path, trials: int) -> dict[str, Any]:
-    """What `drive` measures, in a process of its own beside a cluster that is started here."""
+    """Start a cluster, run `drive` in another process, and return its measurements."""
     from ray.cluster_utils import Cluster
 
     size = {"object_store_memory": 80 * MIB}
@@ -217,11 +218,11 @@ def on_cluster(nodes: int, data_root: Path, trials: int) -> dict[str, Any]:
 
 
 def checkpoint_size(backbone: str, filters: int, data_root: Path) -> float:
-    """MiB of what a trial leaves at each validation."""
+    """Size in MiB of the checkpoint that a trial writes at each validation."""
     learner = LearnerConfig.model_validate({"backbone": backbone, "filters": filters})
     run = STUDY.model_copy(update={"learner": learner}).run_config({}, seed=0)
     trainer = MetaTrainer(run, data.load(STUDY.data.name, data_root), torch.device("cpu"))
-    trainer.step()  # makes the optimiser's state
+    trainer.step()  # creates the optimiser's state
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trainer.pt"
         checkpoint.save(path, trainer)
@@ -232,17 +233,17 @@ def checkpoint_size(backbone: str, filters: int, data_root: Path) -> float:
 @data_root_option
 @click.option("--nodes", type=click.IntRange(min=1), default=16, show_default=True)
 @click.option("--trials", type=click.IntRange(min=4), default=STUDY.trials, show_default=True,
-              help="Their first and last quarters are compared.")  # fmt: skip
+              help="Number of trials; the first and the last quarter are compared.")  # fmt: skip
 @out_option
 @click.option("--storage", type=click.Path(path_type=Path), hidden=True)
 def main(data_root: Path, nodes: int, trials: int, out: Path, storage: Path | None) -> None:
-    """Measure, and write the table."""
+    """Measure the driver, and write the results page."""
     data_root = data_root.resolve()
     if storage:
         measured = drive(data_root, storage, nodes, trials)
         (storage / "measured.json").write_text(json.dumps(measured))
         return
-    commit = provenance.commit()  # before the file below makes the tree dirty
+    commit = provenance.commit()  # before the output makes the work tree dirty
     data.prepare(STUDY.data.name, data_root)
     filters = {"conv4": 32, "resnet12": 64}
     sizes = {name: checkpoint_size(name, size, data_root) for name, size in filters.items()}

@@ -1,8 +1,8 @@
-"""Subroutine 1 on quadratics of known spectrum: its error after N iterations beside the bound.
+"""Error of Subroutine 1 after N iterations on quadratics of known spectrum, against the bound.
 
     python benchmarks/conjugate_gradient.py
 
-writes docs/conjugate_gradient.md and its figure. The bound is the textbook's,
+writes docs/conjugate_gradient.md and its figure. The bound is the standard one,
 ||v_N - v||_H <= 2 ((sqrt(kappa) - 1) / (sqrt(kappa) + 1))^N ||v||_H.
 """
 
@@ -13,9 +13,10 @@ import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
 
+from analysis.report.style import SERIES
 from memmeta.algorithms.conjugate_gradient import conjugate_gradient
 from memmeta.system import provenance
-from shared import COLOURS, out_option
+from shared import out_option
 
 KAPPAS = (10, 100, 1000)
 SIZE = 128
@@ -46,7 +47,7 @@ has κ of at most about 200 at phi = 0.
 
 
 def errors(kappa: float, seed: int) -> Tensor:
-    """Relative error in the norm of H for each number of steps and problem: [steps, problems]."""
+    """Relative error in the norm of H by number of steps and problem: [steps, problems]."""
     generator = torch.Generator().manual_seed(seed)
     shape = (PROBLEMS, SIZE, SIZE)
     q = torch.linalg.qr(torch.randn(shape, generator=generator, dtype=torch.float64)).Q
@@ -66,28 +67,28 @@ def errors(kappa: float, seed: int) -> Tensor:
 
 
 def bound(kappa: float) -> Tensor:
-    """The textbook's bound for each number of steps: [steps]."""
+    """The standard bound by number of steps: [steps]."""
     rate = (kappa**0.5 - 1) / (kappa**0.5 + 1)
     return 2 * rate ** torch.tensor(list(STEPS), dtype=torch.float64)
 
 
 def largest_excess(kappa: float, values: Tensor) -> float:
-    """The largest error / bound, at the numbers of steps where rounding plays no part."""
+    """The largest ratio of error to bound, over the steps at which rounding is negligible."""
     limit = bound(kappa)
-    seen = limit > ROUNDING
-    return (values.max(1).values[seen] / limit[seen]).max().item()
+    compared = limit > ROUNDING
+    return (values.max(1).values[compared] / limit[compared]).max().item()
 
 
 def first_below(values: Tensor, threshold: float) -> str:
-    """The first number of steps whose value is at most `threshold`."""
+    """The smallest number of steps with a value of at most `threshold`."""
     below = (values <= threshold).nonzero()
     return str(below[0].item()) if len(below) else f"> {STEPS[-1]}"
 
 
 def draw(results: dict[int, Tensor], path: Path) -> None:
-    """The figure."""
+    """Draw the figure."""
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-    for (kappa, values), colour in zip(results.items(), COLOURS, strict=True):
+    for (kappa, values), colour in zip(results.items(), SERIES, strict=False):
         low, high = values.min(1).values, values.max(1).values
         axes.fill_between(STEPS, low, high, color=colour, alpha=0.25, linewidth=0)
         axes.plot(STEPS, values.median(1).values, color=colour, label=f"κ = {kappa}")
@@ -107,8 +108,8 @@ def draw(results: dict[int, Tensor], path: Path) -> None:
 @out_option
 @click.option("--seed", default=0, show_default=True)
 def main(out: Path, seed: int) -> None:
-    """Measure, draw and write."""
-    commit = provenance.commit()  # before the files below make the tree dirty
+    """Measure the errors, and write the results page."""
+    commit = provenance.commit()  # before the output makes the work tree dirty
     out.mkdir(parents=True, exist_ok=True)
     results = {kappa: errors(kappa, seed) for kappa in KAPPAS}
     draw(results, out / "conjugate_gradient.png")

@@ -15,13 +15,14 @@ import click
 import torch
 from rich.progress import track
 
+from analysis.formatting import MIB
 from analysis.records.csv_text import csv_text
 from memmeta.command_line import chosen_device, run_command
 from memmeta.config import DataConfig, LearnerConfig
 from memmeta.memory import table as memory_table
 from memmeta.memory.table import Row
 from memmeta.system import provenance
-from shared import MIB, out_option
+from shared import out_option
 
 STEPS = (1, 5, 10, 15, 20)
 CHUNK = 25
@@ -37,7 +38,7 @@ class Setting(NamedTuple):
     size: int
     filters: int
     paper: dict[str, tuple[float, float, float, float]]
-    """Its published peaks in MB at K = 5, 10, 15, 20."""
+    """Published peaks in MB at K = 5, 10, 15 and 20."""
 
 
 SETTINGS = (
@@ -110,7 +111,7 @@ Published, MB (the paper's own baselines, which recompute features):
 
 
 def measure(setting: Setting, norm: str, chunk: int, device: torch.device | None) -> list[Row]:
-    """All methods in one setting."""
+    """Peaks of all methods in one setting."""
     learner = LearnerConfig.model_validate(
         {"filters": setting.filters, "task_batch": 1, "norm": norm}
     )
@@ -120,7 +121,7 @@ def measure(setting: Setting, norm: str, chunk: int, device: torch.device | None
 
 
 def section(setting: Setting, rows: Sequence[Row], group: Sequence[Row]) -> str:
-    """The table of one setting beside the published one."""
+    """The results of one setting, with the published table."""
     small, anil = by_method(group)[chunked(SMALL_CHUNK)], by_method(group)["anil, cached"]
     lines = [
         f"| {method} | {' | '.join(f'{peaks[k] / MIB:.1f}' for k in STEPS)} |"
@@ -144,18 +145,18 @@ def section(setting: Setting, rows: Sequence[Row], group: Sequence[Row]) -> str:
 
 
 def chunked(size: int) -> str:
-    """What `Row.method` calls Algorithm 1 with chunks."""
+    """The name that `Row.method` has for Algorithm 1 with chunks."""
     return f"memory_reduced, {size} images at a time"
 
 
 def verdict(setting: Setting, rows: Sequence[Row]) -> str:
-    """What the numbers say, in ratios to each baseline at the same K."""
+    """Ratios of the baselines' peaks to Algorithm 1's at the same K."""
     peaks = by_method(rows)
     ours, by_sets = peaks["memory_reduced"], peaks[chunked(CHUNK)]
 
     def ratios(baseline: str, method: dict[int, int]) -> str:
-        found = [peaks[baseline][k] / method[k] for k in STEPS[1:]]
-        return f"{min(found):.2f} to {max(found):.2f}"
+        values = [peaks[baseline][k] / method[k] for k in STEPS[1:]]
+        return f"{min(values):.2f} to {max(values):.2f}"
 
     growth = (ours[20] - ours[5]) / ours[5]
     return (
@@ -194,17 +195,17 @@ heads, see `--head mlp` and `--head last_block` of `python -m memmeta memory`.
 
 def by_method(rows: Sequence[Row]) -> dict[str, dict[int, int]]:
     """Peaks by method and K."""
-    found: dict[str, dict[int, int]] = {}
+    peaks: dict[str, dict[int, int]] = {}
     for row in rows:
-        found.setdefault(row.method, {})[row.inner_steps] = row.peak_bytes
-    return found
+        peaks.setdefault(row.method, {})[row.inner_steps] = row.peak_bytes
+    return peaks
 
 
-def write_csv(path: Path, found: Sequence[tuple[Setting, list[Row], list[Row]]]) -> None:
-    """All rows."""
+def write_csv(path: Path, results: Sequence[tuple[Setting, list[Row], list[Row]]]) -> None:
+    """Write all rows as CSV."""
     rows = (
         {"image_size": setting.size, "filters": setting.filters, "norm": norm, **row._asdict()}
-        for setting, batch, group in found
+        for setting, batch, group in results
         for norm, rows in (("batch", batch), ("group", group))
         for row in rows
     )
@@ -213,32 +214,34 @@ def write_csv(path: Path, found: Sequence[tuple[Setting, list[Row], list[Row]]])
 
 @click.command()
 @out_option
-@click.option("--device", help="Measure on this device; default: predict.")
+@click.option("--device", help="PyTorch device to measure on. Default: predict.")
 def main(out: Path, device: str | None) -> None:
-    """Predict or measure, draw and write."""
-    place = chosen_device(device) if device else None
-    commit = provenance.commit()  # before the files below make the tree dirty
+    """Predict or measure the peaks, and write the results page."""
+    torch_device = chosen_device(device) if device else None
+    commit = provenance.commit()  # before the output makes the work tree dirty
     out.mkdir(parents=True, exist_ok=True)
-    found = [
+    results = [
         (
             setting,
-            measure(setting, "batch", CHUNK, place),
-            measure(setting, "group", SMALL_CHUNK, place),
+            measure(setting, "batch", CHUNK, torch_device),
+            measure(setting, "group", SMALL_CHUNK, torch_device),
         )
         for setting in SETTINGS
     ]
-    for setting, rows, _ in found:
+    for setting, rows, _ in results:
         memory_table.plot(rows, out / f"memory_{setting.size}.png", setting.name)
-    write_csv(out / "memory.csv", found)
-    how = f"measured on {provenance.hardware(place)}" if place else "predicted on fake tensors"
+    write_csv(out / "memory.csv", results)
+    how = "predicted on fake tensors"
+    if torch_device:
+        how = f"measured on {provenance.hardware(torch_device)}"
     text = TEXT.format(
         command="python benchmarks/memory_vs_k.py" + (f" --device {device}" if device else ""),
         how=f"{how}, torch {torch.__version__}",
         commit=commit,
         cg=LearnerConfig().cg_steps,
         chunk=CHUNK,
-        sections="".join(section(*entry) for entry in found),
-        verdict="\n".join(verdict(*entry[:2]) for entry in found) + CONCLUSION,
+        sections="".join(section(*entry) for entry in results),
+        verdict="\n".join(verdict(*entry[:2]) for entry in results) + CONCLUSION,
     )
     (out / "memory.md").write_text(text, encoding="utf-8")
     click.echo(f"wrote {out / 'memory.md'}")

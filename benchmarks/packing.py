@@ -1,12 +1,12 @@
-"""Trials an hour of one GPU with 1, 2, 4, 8 and 16 of them on it at once.
+"""Throughput of one GPU, in trials per hour, with 1, 2, 4, 8 and 16 trials at once.
 
-    python benchmarks/packing.py                          # of glyphs, which need no data
+    python benchmarks/packing.py                          # glyphs, which need no data
     python benchmarks/packing.py configs/cifar_fs.yaml --data-root data
 
-Each trial is a process of its own that trains the same config, and has what a sweep gives it: a CPU
-thread, and so much of the GPU's memory as it is predicted to need, at which it is capped. It takes
-a few steps and scores a batch of validation tasks, which may need more memory than a step does;
-when all are ready, the clock starts. Validations are not on the clock.
+Each trial is a separate process that trains the same config with the resources that a sweep gives
+it: one CPU thread, and a share of the GPU's memory that equals its predicted need and caps it. A
+trial first takes a few steps and scores a batch of validation tasks, which can need more memory
+than a step. The clock starts when all trials are ready and excludes validations.
 """
 
 import json
@@ -41,68 +41,69 @@ from memmeta.system.runtime import configure_process
 from memmeta.training import DivergedError, MetaTrainer
 
 TRIAL_STEPS = 2000
-"""Outer steps of the trial of which there are so many an hour."""
+"""Outer steps of a trial, for trials per hour."""
 _WARM_UP = 4
-"""Steps before the clock starts: one allocates, two are watched for memory on a CPU."""
+"""Steps before the clock starts: one allocates, two are measured for memory on a CPU."""
 _PATIENCE = 600
-"""Seconds that a process waits for the others to be ready."""
+"""Maximum seconds that a process waits for the others."""
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "glyphs.yaml"
 
 
 class Card(NamedTuple):
-    """What the trials share."""
+    """The device that the trials share."""
 
     name: str
     memory: int
-    """Bytes."""
+    """Memory in bytes."""
     overhead: int
-    """Bytes that each process takes besides its tensors."""
+    """Bytes that each process takes in addition to its tensors."""
 
 
 class Trial(NamedTuple):
-    """What one process measured."""
+    """Measurements of one process."""
 
     seconds: float
-    """Of its steps."""
+    """Time of its steps."""
     used: int
-    """Bytes of the device that it took at most, with its overhead."""
+    """Peak bytes of the device's memory, including the overhead."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """So many trials at once, measured."""
+    """Measurements for one number of trials at once."""
 
     at_once: int
+    """Number of trials at once."""
     steps_per_second: float
-    """Of one trial, median."""
+    """Steps per second of one trial, median over trials."""
     trials_per_hour: float
-    """Of all, as if each took `TRIAL_STEPS` steps; the last to end counts."""
+    """Throughput of all for trials of `TRIAL_STEPS` steps, by the slowest trial."""
     reserved: float
-    """Part of the card."""
+    """Share of the device's memory that is reserved."""
     used: float
-    """The most that a trial took of what was reserved for it."""
+    """Largest share of its reservation that a trial used."""
     over: int
-    """Trials that took more."""
+    """Number of trials that exceeded their reservation."""
 
 
-def card(device: str) -> Card:
-    """Asked in a process that has the device for itself."""
-    place = torch.device(device)
+def describe(device: str) -> Card:
+    """Describe the device; to be called in a process that uses nothing else on it."""
+    torch_device = torch.device(device)
     configure_process(1)
-    overhead = limits.process_overhead(place)
-    if place.type == "cuda":
-        memory = torch.cuda.get_device_properties(place).total_memory
+    overhead = limits.process_overhead(torch_device)
+    if torch_device.type == "cuda":
+        memory = torch.cuda.get_device_properties(torch_device).total_memory
     else:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return Card(provenance.hardware(place), memory, overhead)
+    return Card(provenance.hardware(torch_device), memory, overhead)
 
 
 _all_ready: Barrier
 
 
 def share_barrier(barrier: Barrier) -> None:
-    """Begin a process."""
+    """Initialise a worker process with the barrier that all of them share."""
     global _all_ready
     _all_ready = barrier
 
@@ -110,7 +111,7 @@ def share_barrier(barrier: Barrier) -> None:
 def train(
     run: RunConfig, data_root: Path, device: str, reserved: int, overhead: int, steps: int
 ) -> Trial:
-    """One trial, within what is reserved for it."""
+    """Run one trial within its memory reservation."""
     try:
         trainer = _begin(run, data_root, torch.device(device), reserved, overhead)
         _all_ready.wait(_PATIENCE)
@@ -142,31 +143,37 @@ def _begin(
 
 
 def measure(
-    at_once: int, run: RunConfig, data_root: Path, device: str, on: Card, reserved: int, steps: int
+    at_once: int,
+    run: RunConfig,
+    data_root: Path,
+    device: str,
+    card: Card,
+    reserved: int,
+    steps: int,
 ) -> Row:
-    """So many trials at once.
+    """Measure `at_once` trials at once.
 
     Raises:
-        click.ClickException: one of them failed.
+        click.ClickException: a trial failed.
     """
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(at_once, spawn, share_barrier, (spawn.Barrier(at_once),)) as pool:
-        # None ends before all have begun, so that each process takes one.
-        asked = [
-            pool.submit(train, run, data_root, device, reserved, on.overhead, steps)
+        # No trial ends before all have started, so each process runs one.
+        futures = [
+            pool.submit(train, run, data_root, device, reserved, card.overhead, steps)
             for _ in range(at_once)
         ]
-        errors = [error for each in asked if (error := each.exception())]
+        errors = [error for future in futures if (error := future.exception())]
     if errors:
-        told = [error for error in errors if not isinstance(error, BrokenBarrierError)]
-        raise click.ClickException(f"{at_once} at once: {_reason((told or errors)[0])}")
-    results = [each.result() for each in asked]
+        causes = [error for error in errors if not isinstance(error, BrokenBarrierError)]
+        raise click.ClickException(f"{at_once} at once: {_reason((causes or errors)[0])}")
+    results = [future.result() for future in futures]
     slowest = max(result.seconds for result in results)
     return Row(
         at_once,
         steps_per_second=median(steps / result.seconds for result in results),
         trials_per_hour=at_once * steps / slowest * 3600 / TRIAL_STEPS,
-        reserved=at_once * reserved / on.memory,
+        reserved=at_once * reserved / card.memory,
         used=max(result.used for result in results) / reserved,
         over=sum(result.used > reserved for result in results),
     )
@@ -176,16 +183,16 @@ def _reason(error: BaseException) -> str:
     if limits.is_out_of_memory(error):
         return "a trial had too little memory"
     if isinstance(error, BrokenProcessPool):
-        return "a process was lost"
+        return "a process died"
     if isinstance(error, BrokenBarrierError):
-        return f"not all were ready within {_PATIENCE} s"
+        return f"not all trials were ready within {_PATIENCE} s"
     if isinstance(error, DivergedError):
         return "the training diverged"
     raise error
 
 
 def table(rows: Sequence[Row], title: str) -> Table:
-    """A line a number of trials."""
+    """A table with one row per number of trials at once."""
     result = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0)
     for heading in ("at once", "steps/s each", "trials/h", "÷ one", "reserved", "used", "over"):
         result.add_column(heading, justify="right", no_wrap=True)
@@ -206,12 +213,12 @@ def table(rows: Sequence[Row], title: str) -> Table:
 @click.argument("config_file", type=click.Path(path_type=Path), default=CONFIG)
 @data_root_option
 @click.option("--at-once", type=click.IntRange(min=1), multiple=True, default=[1, 2, 4, 8, 16],
-              show_default=True, help="Trials on the GPU at the same time.")  # fmt: skip
+              show_default=True, help="Trials on the GPU at once; can be repeated.")  # fmt: skip
 @click.option("--iterations", type=click.IntRange(min=1), default=100, show_default=True,
-              help="Outer steps on the clock.")  # fmt: skip
+              help="Timed outer steps.")  # fmt: skip
 @click.option("--device", type=click.Choice(["cuda", "cpu"]), default="cuda", show_default=True,
-              help="cpu is for a trial of this script.")  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="A list of rows, for machines.")
+              help="cpu is only for testing this script.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list of rows.")
 def main(
     config_file: Path,
     data_root: Path,
@@ -220,29 +227,29 @@ def main(
     device: str,
     as_json: bool,
 ) -> None:
-    """Train the run of CONFIG_FILE many times at once, on one GPU."""
+    """Train the config in CONFIG_FILE several times at once on one GPU."""
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("a GPU is needed: none is visible to PyTorch")
     run = read_run(config_file, 1).config
-    # What is wrong with the data is said here; the trials find it prepared.
+    # Prepares the data, so that problems with it are reported before the trials start.
     data.load(run.data.name, data_root)
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, spawn) as pool:
-        on = pool.submit(card, device).result()
+        card = pool.submit(describe, device).result()
     predicted = predict_trial_memory(run).whole
-    reserved = limits.reservation(torch.device(device), predicted, on.overhead)
-    numbers = [number for number in at_once if number * reserved <= on.memory]
+    reserved = limits.reservation(torch.device(device), predicted, card.overhead)
+    numbers = [number for number in at_once if number * reserved <= card.memory]
     for number in sorted(set(at_once) - set(numbers)):
         click.echo(f"{number} at once: more than the device has room for", err=True)
     rows = []
     for number in numbers:
         click.echo(f"{number} at once", err=True)
-        rows.append(measure(number, run, data_root, device, on, reserved, iterations))
+        rows.append(measure(number, run, data_root, device, card, reserved, iterations))
     if as_json:
-        facts = {**run.flat(), "timed_steps": iterations, "hardware": on.name}
+        facts = {**run.flat(), "timed_steps": iterations, "hardware": card.name}
         click.echo(json.dumps([asdict(row) | facts for row in rows], indent=1))
     else:
-        Console().print(table(rows, f"{config_file}, {on.name}"))
+        Console().print(table(rows, f"{config_file}, {card.name}"))
 
 
 if __name__ == "__main__":

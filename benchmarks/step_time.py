@@ -2,11 +2,12 @@
 
     python benchmarks/step_time.py --image-size 84 --filters 32 --task-batch 4 --json
 
-The floor is one forward and one backward pass of the same backbone over the support and query
-images of the step, a task at a time, as one would write it in PyTorch: no inner loop, no
-conjugate gradient, no optimiser, no data. Its images are in channels_last, as those of a step are:
-in PyTorch's default format a backbone is slower. It and the steps of all settings with as many
-tasks are timed in turn, in one process, so that what else the machine does meets all.
+The floor is one forward and one backward pass of the same backbone in plain PyTorch, over the
+support and query images of the step, one task at a time: no inner loop, no conjugate gradient, no
+optimiser and no data loading. Its images are in channels_last, like those of a step, since a
+backbone is slower in PyTorch's default format. The floor and the steps of all settings with the
+same number of tasks are timed in turn in one process, so that other load on the machine affects all
+of them.
 """
 
 import itertools
@@ -30,59 +31,61 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor, nn
 
+from analysis.formatting import MIB
+from memmeta.algorithms import ALGORITHMS
 from memmeta.command_line import chosen_device
 from memmeta.config import LearnerConfig, RunConfig, parse
-from memmeta.data import ImageDataset, Split
-from memmeta.networks import backbones
+from memmeta.data.dataset import ImageDataset
+from memmeta.data.episodes import Split
+from memmeta.networks import models
 from memmeta.peak_memory import measure_peak
 from memmeta.system import provenance
 from memmeta.system.runtime import configure_process
 from memmeta.training import MetaTrainer
 
-MIB = 2**20
 _WARM_UP = 3
-"""Steps before the first that is timed; the second and the third are watched for memory."""
+"""Steps before the first timed one; the second and the third are measured for memory."""
 _CLASSES, _IMAGES = 64, 40
 _PROFILED = 15
-"""Lines of a profile."""
+"""Number of operators in a profile."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One setting, measured."""
+    """Measurements of one setting."""
 
     algorithm: str
-    kind: str
+    feature_reuse: bool
     inner_steps: int
     cg_steps: int
     task_batch: int
     chunk: int | None
     precision: str
     step_seconds: float
-    """Median."""
+    """Median time of a step."""
     floor_seconds: float
-    """Median of those timed in turn with the steps."""
+    """Median time of the floor."""
     data_over_step: float
-    """What of the step it takes to draw its tasks: median of the ratios of neighbours."""
+    """Median ratio of the time for sampling tasks to the time of a step, within a turn."""
     step_over_floor: float
-    """Median of the ratios of neighbours."""
+    """Median ratio of step to floor, within a turn."""
     low: float
     """Lower quartile of these ratios."""
     high: float
-    """Upper quartile."""
+    """Upper quartile of these ratios."""
     step_over_first: float
-    """Median of the ratios to the first setting with as many tasks."""
+    """Median ratio to the first setting with the same number of tasks, within a turn."""
     first_low: float
     """Lower quartile of these ratios."""
     first_high: float
-    """Upper quartile."""
+    """Upper quartile of these ratios."""
     step_peak_mib: float
     floor_peak_mib: float
     peak_over_floor: float
 
 
 def noise(size: int, folder: Path) -> ImageDataset:
-    """Random images in a mapped file, as the cache has those of a data set."""
+    """A data set of random images in a memory-mapped file, like the cache of a real one."""
     path = folder / "train.npy"
     shape = (_CLASSES * _IMAGES, size, size, 3)
     np.save(path, np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
@@ -99,19 +102,19 @@ class Floor:
     """Forward and backward passes of a plain backbone over the images of a step."""
 
     def __init__(self, run: RunConfig, shape: tuple[int, ...], device: torch.device) -> None:
-        self.network: nn.Module = backbones.build(run.learner, shape).to(device)
+        self.network: nn.Module = models.build_backbone(run.learner, shape).to(device)
         images = run.data.ways * (run.data.shots + run.data.queries)
         tasks = torch.randn(run.learner.task_batch * images, *shape, device=device)
         whole = tasks.contiguous(memory_format=torch.channels_last)
         self.tasks = whole.unflatten(0, (run.learner.task_batch, images))
 
     def __call__(self) -> None:
-        """Add to the gradients of the network."""
+        """Run the passes and accumulate the network's gradients."""
         for images in self.tasks:
             self.network(images).sum().backward()
 
     def held(self) -> list[Tensor]:
-        """What is there before a pass and after it, the step's too."""
+        """Tensors that exist before and after a pass."""
         parameters = list(self.network.parameters())
         return [*parameters, *(p.grad for p in parameters if p.grad is not None), self.tasks]
 
@@ -119,7 +122,7 @@ class Floor:
 def measure(
     runs: Sequence[RunConfig], dataset: ImageDataset, repeats: int, device: torch.device
 ) -> list[Row]:
-    """Time the steps of `runs`, which have a floor in common, in turn with it."""
+    """Time the steps of `runs` in turn with the floor that they share."""
     floor = Floor(runs[0], dataset.input_shape, device)
     for _ in range(_WARM_UP):
         floor()
@@ -135,8 +138,8 @@ def measure(
 
 
 def _ready(run: RunConfig, dataset: ImageDataset, device: torch.device) -> tuple[MetaTrainer, int]:
-    """A trainer after its first steps, and their peak."""
-    # On a GPU a peak counts all there is, the trainers before this one too.
+    """A trainer after its warm-up steps, and their peak memory in bytes."""
+    # On a GPU the peak includes the tensors of earlier trainers.
     before = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
     trainer = MetaTrainer(run, dataset, device)
     for _ in range(_WARM_UP):
@@ -158,7 +161,7 @@ def _row(
     first_low, over_first, first_high = quantiles(_ratios(steps, first), n=4)
     return Row(
         learner.algorithm,
-        learner.kind,
+        learner.feature_reuse,
         learner.inner_steps,
         learner.cg_steps,
         learner.task_batch,
@@ -180,12 +183,12 @@ def _row(
 
 
 def _ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
-    """Of times taken in the same turn."""
+    """Ratios of times within each turn."""
     return [a / b for a, b in zip(above, below, strict=True)]
 
 
 def _sample(run: RunConfig, dataset: ImageDataset) -> None:
-    """Draw the tasks of a step, other ones each time."""
+    """Sample the tasks of a step, different ones in each call."""
     first = next(_fresh_tasks) * run.learner.task_batch
     indices = range(first, first + run.learner.task_batch)
     dataset.episodes("train", run.data, queries=run.data.queries, seed=1, indices=indices)
@@ -205,7 +208,7 @@ def _timed(work: Callable[[], object], device: torch.device) -> float:
 
 
 def table(rows: Sequence[Row], title: str) -> Table:
-    """A line a setting."""
+    """A table with one row per setting."""
     result = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0)
     for heading in (
         "",
@@ -245,7 +248,7 @@ def table(rows: Sequence[Row], title: str) -> Table:
 def print_profile(
     run: RunConfig, dataset: ImageDataset, repeats: int, device: torch.device
 ) -> None:
-    """Print the operators that take most of a step's time, themselves alone, and their shares."""
+    """Print the operators with the largest self time in a step, with their shares."""
     trainer, _ = _ready(run, dataset, device)
     with torch.profiler.profile() as profile:
         for _ in range(repeats):
@@ -257,27 +260,29 @@ def print_profile(
     total = sum(map(time_of, operators))
     for operator in operators[:_PROFILED]:
         share, calls = time_of(operator) / total, operator.count / repeats
-        click.echo(f"{share:6.1%}  {calls:7.1f} calls a step  {operator.key}")
+        click.echo(f"{share:6.1%}  {calls:7.1f} calls per step  {operator.key}")
 
 
 def _name(row: Row) -> str:
-    kind = row.kind if row.algorithm in ("anil", "itd_bio") else ""
+    kind = ""
+    if ALGORITHMS[row.algorithm].can_recompute_features:
+        kind = "cached" if row.feature_reuse else "naive"
     half = "bf16" if row.precision == "bfloat16" else ""
     return " ".join(filter(None, (row.algorithm, kind, half)))
 
 
 @click.command()
-@click.option("--algorithm", type=click.Choice(["memory_reduced", "anil", "itd_bio", "maml"]),
+@click.option("--algorithm", type=click.Choice([*ALGORITHMS]),
               multiple=True, default=["memory_reduced"], show_default=True)  # fmt: skip
-@click.option("--kind", type=click.Choice(["cached", "naive"]), default="cached",
-              show_default=True, help="Of anil and itd_bio.")  # fmt: skip
+@click.option("--feature-reuse/--no-feature-reuse", default=True, show_default=True,
+              help="Whether inner steps of anil and itd_bio reuse support features.")  # fmt: skip
 @click.option("--backbone", type=click.Choice(["conv4", "resnet12"]), default="conv4",
               show_default=True)  # fmt: skip
 @click.option("--filters", default=64, show_default=True)
 @click.option("--norm", type=click.Choice(["batch", "frozen", "group"]), default="batch",
               show_default=True)  # fmt: skip
 @click.option("--image-size", type=click.IntRange(min=16), default=32, show_default=True,
-              help="Height and width, RGB.")  # fmt: skip
+              help="Height and width of RGB images.")  # fmt: skip
 @click.option("--ways", default=5, show_default=True)
 @click.option("--shots", default=5, show_default=True)
 @click.option("--queries", default=15, show_default=True)
@@ -288,17 +293,17 @@ def _name(row: Row) -> str:
 @click.option("--cg-steps", type=click.IntRange(min=0), multiple=True, default=[20],
               show_default=True, help="N.")  # fmt: skip
 @click.option("--chunk", type=click.IntRange(min=0), multiple=True, default=[0],
-              help="Images in the backbone at a time; 0, the default: all.")  # fmt: skip
+              help="Images in the backbone at a time; 0 for all.")  # fmt: skip
 @click.option("--precision", type=click.Choice(["float32", "bfloat16"]), multiple=True,
               default=["float32"], show_default=True)  # fmt: skip
 @click.option("--repeats", type=click.IntRange(min=3), default=15, show_default=True)
-@click.option("--device", help="PyTorch device; default: a GPU if there is one.")
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads; default: all.")
-@click.option("--profile", is_flag=True, help="Where the first setting's time goes, instead.")
-@click.option("--json", "as_json", is_flag=True, help="A list of rows, for machines.")
+@click.option("--device", help="PyTorch device. Default: a GPU if there is one.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads. Default: all.")
+@click.option("--profile", is_flag=True, help="Print a profile of the first setting instead.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list of rows.")
 def main(
     algorithm: Sequence[str],
-    kind: str,
+    feature_reuse: bool,
     image_size: int,
     task_batch: Sequence[int],
     inner_steps: Sequence[int],
@@ -312,14 +317,15 @@ def main(
     as_json: bool,
     **fixed: object,
 ) -> None:
-    """Time a meta-step beside its floor, for every combination of what is given more than once."""
+    """Time a meta-step and its floor, for all combinations of the repeated options."""
     configure_process(threads)
-    place = chosen_device(device)
+    torch_device = chosen_device(device)
     data = {name: fixed.pop(name) for name in ("ways", "shots", "queries")}
     groups = [
         [
             _run(data, {"algorithm": name, "task_batch": tasks, "inner_steps": k, "cg_steps": n,
-                        "kind": kind if name in ("anil", "itd_bio") else "cached",
+                        "feature_reuse": feature_reuse
+                        or not ALGORITHMS[name].can_recompute_features,
                         "chunk": images or None, "precision": bits, **fixed})
             for name, bits, images, k, n in itertools.product(
                 algorithm, precision, chunk, inner_steps, cg_steps
@@ -332,20 +338,20 @@ def main(
     with TemporaryDirectory() as folder:
         dataset = noise(image_size, Path(folder))
         if profile:
-            print_profile(groups[0][0], dataset, repeats, place)
+            print_profile(groups[0][0], dataset, repeats, torch_device)
             return
         rows = [
             row
             for group in track(groups, "measuring", console=errors, transient=True, disable=hidden)
-            for row in measure(group, dataset, repeats, place)
+            for row in measure(group, dataset, repeats, torch_device)
         ]
-    hardware = provenance.hardware(place)
+    hardware = provenance.hardware(torch_device)
     settings = {**data, "image_size": image_size, "repeats": repeats, "hardware": hardware}
     if as_json:
         click.echo(json.dumps([asdict(row) | fixed | settings for row in rows], indent=1))
     else:
         title = f"{image_size}×{image_size}, {fixed['backbone']}, {hardware}"
-        # Where it goes to a file it has the room it needs.
+        # Wide enough for the table when the output goes to a file.
         Console(width=None if sys.stdout.isatty() else 112).print(table(rows, title))
 
 

@@ -25,7 +25,7 @@ from memmeta.config import DataConfig, LearnerConfig, TrainingConfig
 from memmeta.system import provenance
 from shared import out_option
 from sweeps.engine.ledger.folder import SweepFolder
-from sweeps.engine.study import Study
+from sweeps.engine.study.study import Study
 
 STUDY = Study(
     name="overhead",
@@ -57,12 +57,12 @@ continue.
 
 
 def slots() -> int:
-    """Trials that run at once: one a CPU."""
+    """Number of trials at once: one per CPU."""
     return os.cpu_count() or 1
 
 
 def run_ours(data_root: Path, storage: Path, trials: int) -> list[float]:
-    """Sweep with memmeta's engine; returns the seconds of each trial."""
+    """Sweep with memmeta's engine; return the seconds of each trial."""
     from click.testing import CliRunner
 
     from sweeps.engine.command_line import _command
@@ -78,7 +78,7 @@ def run_ours(data_root: Path, storage: Path, trials: int) -> list[float]:
 
 
 def run_plain(data_root: Path, storage: Path, trials: int) -> list[float]:
-    """Sweep with Tune's stock parts; returns the seconds of each trial."""
+    """Sweep with Tune's stock components; return the seconds of each trial."""
     import ray
     from ray import tune
     from ray.air.integrations.mlflow import MLflowLoggerCallback
@@ -88,7 +88,7 @@ def run_plain(data_root: Path, storage: Path, trials: int) -> list[float]:
     from sweeps.engine.run import quiet
 
     class Plain(MetaTrainable):
-        """Takes the params of a point for its config."""
+        """A trainable whose Tune config is the params of a point."""
 
         @classmethod
         def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
@@ -97,7 +97,7 @@ def run_plain(data_root: Path, storage: Path, trials: int) -> list[float]:
             return tune.PlacementGroupFactory([{"CPU": 1}])
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
-            """Say what the engine would have said."""
+            """Supply the config that the engine would supply."""
             memory = {"predicted": 0, "reserved": 2**40, "overhead": 0}
             run = STUDY.run_config(new_config, seed=0).model_dump()
             return super().reset_config(
@@ -130,21 +130,22 @@ def run_plain(data_root: Path, storage: Path, trials: int) -> list[float]:
     return [result.metrics["seconds"] for result in results if result.metrics]
 
 
-PARTS = {"ours": run_ours, "plain": run_plain}
+ENGINES = {"ours": run_ours, "plain": run_plain}
 TITLES = {"ours": "memmeta", "plain": "plain Ray Tune"}
 
 
-def measure(part: str, data_root: Path, trials: int) -> dict[str, Any]:
-    """Run one part as a command of its own."""
+def measure(engine: str, data_root: Path, trials: int) -> dict[str, Any]:
+    """Run the sweep with one engine as a separate command, and measure it."""
     with tempfile.TemporaryDirectory() as storage:
-        words = ["--part", part, "--trials", trials, "--data-root", data_root, "--storage", storage]
+        words = ["--engine", engine, "--trials", trials]
+        words += ["--data-root", data_root, "--storage", storage]
         begun = time.perf_counter()
         subprocess.run([sys.executable, __file__, *map(str, words)], check=True)
         wall = time.perf_counter() - begun
         seconds = json.loads((Path(storage) / "seconds.json").read_text())
     low, *_, high = quantiles(seconds, n=10)
     return {
-        "engine": TITLES[part],
+        "engine": TITLES[engine],
         "trials": len(seconds),
         "wall": wall,
         "mean": fmean(seconds),
@@ -158,19 +159,19 @@ def measure(part: str, data_root: Path, trials: int) -> dict[str, Any]:
 @data_root_option
 @click.option("--trials", type=click.IntRange(min=2), default=STUDY.trials, show_default=True)
 @out_option
-@click.option("--part", type=click.Choice(sorted(PARTS)), hidden=True)
+@click.option("--engine", type=click.Choice(sorted(ENGINES)), hidden=True)
 @click.option("--storage", type=click.Path(path_type=Path), hidden=True)
-def main(data_root: Path, trials: int, out: Path, part: str | None, storage: Path) -> None:
-    """Measure both and write the table."""
+def main(data_root: Path, trials: int, out: Path, engine: str | None, storage: Path) -> None:
+    """Measure both engines, and write the results page."""
     data_root = data_root.resolve()
-    if part:
-        seconds = PARTS[part](data_root, storage, trials)
+    if engine:
+        seconds = ENGINES[engine](data_root, storage, trials)
         (storage / "seconds.json").write_text(json.dumps(seconds))
         return
-    commit = provenance.commit()  # before the files below make the tree dirty
+    commit = provenance.commit()  # before the output makes the work tree dirty
     data.prepare(STUDY.data.name, data_root)
     rows = []
-    for name in PARTS:
+    for name in ENGINES:
         row = measure(name, data_root, trials)
         rows.append(
             "| {engine} | {wall:.0f} s | {mean:.1f} s ({low:.1f} to {high:.1f}) "

@@ -24,6 +24,7 @@ from memmeta.errors import InputError
 from memmeta.exported import ExportedRun, read_run
 from memmeta.memory import limits
 from memmeta.memory import table as memory_table
+from memmeta.networks import BACKBONES, HEADS
 from memmeta.system.provenance import expected_difference
 from memmeta.system.runtime import configure_process
 from memmeta.training import DivergedError, MetaTrainer
@@ -61,8 +62,8 @@ def train(
 ) -> None:
     """Train the run of CONFIG_FILE, a YAML config or one written by `analysis export`.
 
-    Stopped by Ctrl-C or SIGTERM it saves the run first, and the same command goes on. After a
-    kill it goes on from the last validation, or from where it was five minutes ago.
+    Ctrl-C and SIGTERM save the run before it stops. The same command continues it. A killed run
+    continues from its last save, which is at most five minutes old.
     """
     exported = read_run(config_file, rank)
     config = _override(exported.config, iterations, tasks, seed)
@@ -118,7 +119,7 @@ def evaluate(
 
 
 class _ManyValues(click.Command):
-    """Takes lists as people type them: `--option 1 5` or `--option=1 5` for each value apart."""
+    """Accepts several values after one option: `--option 1 5` or `--option=1 5`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         many = {o for p in self.params if getattr(p, "multiple", False) for o in p.opts}
@@ -134,6 +135,9 @@ class _ManyValues(click.Command):
         return super().parse_args(ctx, expanded)
 
 
+_FOR_IMAGES = [name for name in BACKBONES if BACKBONES[name].takes_images]
+
+
 @main.command(cls=_ManyValues)
 @click.option("--inner-steps", type=click.IntRange(min=0), multiple=True,
               default=(1, 5, 10, 15, 20), show_default=True, help="K, one or more.")  # fmt: skip
@@ -141,12 +145,11 @@ class _ManyValues(click.Command):
 @click.option("--task-batch", default=1, show_default=True, help="Tasks in a step.")
 @click.option("--chunk", type=click.IntRange(min=1), multiple=True,
               help="Images in the backbone at a time, one or more, besides all.")  # fmt: skip
-@click.option("--backbone", type=click.Choice(["conv4", "resnet12"]), default="conv4",
-              show_default=True)  # fmt: skip
+@click.option("--backbone", type=click.Choice(_FOR_IMAGES), default="conv4", show_default=True)
 @click.option("--filters", default=64, show_default=True)
 @click.option("--norm", type=click.Choice(["batch", "frozen", "group"]), default="batch",
               show_default=True)  # fmt: skip
-@click.option("--head", type=click.Choice(["linear", "mlp", "last_block"]), default="linear",
+@click.option("--head", type=click.Choice([*HEADS]), default="linear",
               show_default=True)  # fmt: skip
 @click.option("--image-size", default=32, show_default=True, help="Height and width, RGB.")
 @click.option("--ways", default=5, show_default=True)
@@ -169,8 +172,7 @@ def memory(
 ) -> None:
     """Peak memory of a step against the inner steps K, for all algorithms."""
     found = []
-    # The name says what the episodes are made of, which memory does not depend on.
-    episode = {"name": "cifar_fs", "ways": ways, "shots": shots, "queries": queries}
+    episode = {"ways": ways, "shots": shots, "queries": queries}
     rows = memory_table.rows(
         parse(DataConfig, episode, "command line"),
         parse(LearnerConfig, learner, "command line"),
@@ -193,7 +195,7 @@ def memory(
 
 
 @main.command()
-@click.argument("name", type=click.Choice(sorted(data.SOURCES)))
+@click.argument("name", type=click.Choice([*data.DATA_SETS]))
 @data_root_option
 @cache_option
 def download(name: str, data_root: Path, cache: Path | None) -> None:
@@ -204,7 +206,7 @@ def download(name: str, data_root: Path, cache: Path | None) -> None:
 
 @contextmanager
 def _failure_in_one_line() -> Iterator[None]:
-    """What training may end in that is no bug: one line, and exit code 1."""
+    """Report divergence and lack of memory in one line, with exit code 1."""
     try:
         yield
     except DivergedError as error:
@@ -232,9 +234,9 @@ def _override(
 def _resumed(
     trainer: MetaTrainer, path: Path, console: Console, may_set_aside: bool
 ) -> MetaTrainer:
-    """The trainer as the checkpoint left it, or a new one if that is damaged.
+    """The trainer in the state of the checkpoint, or a new trainer if the checkpoint is damaged.
 
-    A file that the user named with `--out` may be anything, and is not touched.
+    A damaged file is moved, unless the user named it with `--out`: it may be any file.
     """
     try:
         checkpoint.resume(trainer, path)
@@ -244,9 +246,9 @@ def _resumed(
         if not may_set_aside:
             raise InputError(f"{error.message}; choose another --out") from None
         aside = checkpoint.set_aside(path)
-        console.print(f"{error.message}; now {aside.name}. Training begins anew", soft_wrap=True)
+        console.print(f"{error.message}; now {aside.name}. Training starts over", soft_wrap=True)
         return MetaTrainer(trainer.config, trainer.dataset, trainer.device)
-    console.print(f"going on from {path}, step {trainer.iteration}", soft_wrap=True)
+    console.print(f"continuing from {path}, step {trainer.iteration}", soft_wrap=True)
     return trainer
 
 
@@ -254,7 +256,7 @@ def _save(path: Path, trainer: MetaTrainer) -> None:
     try:
         checkpoint.save(path, trainer)
     except OSError as error:
-        message = f"{path}: cannot be written ({error.strerror}); the same command goes on"
+        message = f"{path}: cannot be written ({error.strerror}); the same command continues"
         raise click.ClickException(message) from None
 
 

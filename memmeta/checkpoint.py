@@ -1,4 +1,4 @@
-"""Checkpoints: a trainer's state with the config that made it, in one file."""
+"""Checkpoints: the state of a trainer and its config, in one file."""
 
 import hashlib
 import io
@@ -18,11 +18,11 @@ from memmeta.system import files
 from memmeta.training import MetaTrainer
 
 BETWEEN_SAVES = 300.0
-"""Seconds after which a trainer is saved between two steps, where validations are further apart."""
+"""Seconds between two saves, if validations are further apart than that."""
 
 
 class DamagedError(InputError):
-    """A file or folder in a checkpoint's place that no run can continue from."""
+    """A checkpoint that no run can continue from."""
 
 
 class OtherRunError(DamagedError):
@@ -33,7 +33,7 @@ class Saved(NamedTuple):
     """The content of a checkpoint."""
 
     config: RunConfig
-    """Of the run."""
+    """Config of the run."""
     state: dict[str, Any]
     """`MetaTrainer.state_dict()`."""
     data_digest: str | None
@@ -41,7 +41,7 @@ class Saved(NamedTuple):
 
 
 def check_writable(path: Path) -> None:
-    """To be called before training, which would be lost.
+    """Check that a checkpoint can be written, before training whose result would be lost.
 
     Raises:
         InputError: `path` cannot be written.
@@ -53,15 +53,15 @@ def check_writable(path: Path) -> None:
 
 
 def save(path: Path, trainer: MetaTrainer, below: Path | None = None) -> None:
-    """Write `path`, whole or not at all: one killed half-way leaves the old file.
+    """Write a checkpoint atomically: a process killed while writing leaves the old file.
 
     Args:
         path: the file.
-        trainer: what is saved.
-        below: a folder that has to be there, as `files.whole` has it.
+        trainer: the trainer to save.
+        below: a folder that must exist, see `files.atomic_write`.
 
     Raises:
-        OSError: it cannot be written, as on a full disk.
+        OSError: the file cannot be written, for example because the disk is full.
     """
     content = {
         "version": RECORD_VERSION,
@@ -76,12 +76,12 @@ def write(path: Path, content: dict[str, Any], below: Path | None = None) -> Non
     """Write the content of a checkpoint, sealed with its SHA-256. See `save`."""
     packed = io.BytesIO()
     torch.save(content, packed)
-    with files.whole(path, below) as file:
+    with files.atomic_write(path, below) as file:
         file.write(_sealed(packed.getvalue()))
 
 
 def _sealed(archive: bytes) -> bytes:
-    """A ZIP file with a comment that has the SHA-256 of all before. `torch.load` reads it too."""
+    """Add a ZIP comment with the SHA-256 of all bytes before it. `torch.load` ignores it."""
     body = archive[:-2]  # without the length of the comment, which is 0
     comment = _seal(body)
     return body + len(comment).to_bytes(2, "little") + comment
@@ -92,11 +92,11 @@ def _seal(body: bytes) -> bytes:
 
 
 def now_and_then(act: Callable[[], None], seconds: float | None = None) -> Callable[[], None]:
-    """Return a function that calls `act` at most once in so many seconds.
+    """Return a function that calls `act` at most once in `seconds`.
 
     Args:
-        act: saves, for instance.
-        seconds: by default `BETWEEN_SAVES`.
+        act: for example a function that saves.
+        seconds: `BETWEEN_SAVES` by default.
     """
     pause = BETWEEN_SAVES if seconds is None else seconds
     last = time.monotonic()
@@ -111,10 +111,10 @@ def now_and_then(act: Callable[[], None], seconds: float | None = None) -> Calla
 
 
 def load(path: Path) -> Saved:
-    """What `save` wrote.
+    """Read a checkpoint.
 
     Raises:
-        DamagedError: the file is damaged, or no checkpoint.
+        DamagedError: the file is damaged, or not a checkpoint.
         InputError: it is missing, cannot be read, or a later version of memmeta wrote it.
     """
     if path.exists() and not path.is_file():
@@ -130,7 +130,7 @@ def load(path: Path) -> Saved:
         values = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         version = int(values.get("version", 1))
         config, state = completed(RunConfig, values["config"]), values["trainer"]
-    # The type of the error depends on the bytes.
+    # The error type depends on which bytes are damaged.
     except Exception:
         raise damaged from None
     check_version({"version": version}, str(path))
@@ -145,14 +145,14 @@ def load(path: Path) -> Saved:
 def _check_sums(content: bytes) -> bool:
     """Compare a checkpoint with its checksums.
 
-    Each part has a CRC-32, which PyTorch writes but does not read. They do not cover the ZIP file's
-    directory, so the whole is sealed as well.
+    Each part has a CRC-32, which PyTorch writes but does not check. These do not cover the ZIP
+    file's directory, so a seal covers the whole file.
 
     Returns:
-        Whether the file is sealed; checkpoints of version 1 are not.
+        Whether the file is sealed. Checkpoints of version 1 are not.
 
     Raises:
-        Exception: the content is damaged, no ZIP file, or larger in memory than on disk.
+        Exception: the content is damaged, not a ZIP file, or compressed.
     """
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
@@ -180,7 +180,7 @@ def restore(trainer: MetaTrainer, saved: Saved, path: Path) -> None:
     if not 0 <= trainer.iteration <= trainer.config.iterations:
         raise DamagedError(f"{path}: a damaged checkpoint (at outer step {trainer.iteration})")
     for parameter, state in trainer.optimizer.state.items():
-        # PyTorch does not look at these.
+        # PyTorch does not check these.
         if any(value.shape not in (parameter.shape, ()) for value in state.values()):
             raise DamagedError(f"{path}: a damaged checkpoint (the state of the optimiser)")
 
@@ -190,7 +190,7 @@ def resume(trainer: MetaTrainer, path: Path) -> None:
 
     Raises:
         OtherRunError: the checkpoint has another config.
-        DamagedError: the file is damaged, or no checkpoint.
+        DamagedError: the file is damaged, or not a checkpoint.
         InputError: it cannot be read, or its run was trained on other data.
     """
     saved = load(path)
@@ -207,7 +207,7 @@ def resume(trainer: MetaTrainer, path: Path) -> None:
 
 
 def set_aside(path: Path) -> Path:
-    """Rename an unusable checkpoint so that its run can begin anew. Returns the new path."""
+    """Rename an unusable checkpoint, so that its run can start over. Returns the new path."""
     numbers = itertools.count(1)
     names = (path.with_name(f"{path.name}.damaged-{number}") for number in numbers)
     aside = next(name for name in names if not name.exists())

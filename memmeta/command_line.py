@@ -1,4 +1,4 @@
-"""What command lines share: options, the device, a run trained to its end in view."""
+"""Shared by all command lines: options, signals, the device, training with a progress bar."""
 
 import sys
 from collections.abc import Callable
@@ -42,15 +42,16 @@ threads_option = click.option(
 def run_command(
     command: click.Command, prog_name: str | None = None, obj: object = None
 ) -> NoReturn:
-    """Run a command line as a process of its own, and exit.
+    """Run a command, and exit the process.
 
-    Beside what Click does, it stops in good order where a signal asks for it, says by which, and
-    exits with 130, 143 or 129 (see `memmeta.system.stopping`); and it prints to any terminal.
+    In addition to Click: a signal stops the command in an orderly way, with a line that names the
+    signal and exit code 130, 143 or 129 (see `memmeta.system.stopping`). Characters that the
+    terminal cannot show are replaced.
 
     Args:
-        command: what is run.
-        prog_name: how users call it.
-        obj: what the command finds in its context.
+        command: the command.
+        prog_name: its name in messages.
+        obj: the object in its Click context.
     """
     degrade_output()
     heed_signals()
@@ -66,7 +67,7 @@ def run_command(
 
 
 def errors_in_one_line() -> None:
-    """Have a script that makes configs of its own end with one line where one is not accepted."""
+    """Make scripts end with one line instead of a traceback if a config is not accepted."""
     sys.excepthook = _one_line
 
 
@@ -84,14 +85,14 @@ def chosen_device(name: str | None) -> "torch.device":
     """The device of `--device`; by default a GPU if there is one.
 
     Raises:
-        InputError: there is no such device, or none that computes.
+        InputError: there is no such device, or it cannot compute.
     """
-    # Takes seconds, and most of what is asked of a command line does not need it.
+    # PyTorch takes seconds to import, and most commands do not need it.
     import torch
 
     try:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        # Asks for a number, since a meta tensor can be made and has none.
+        # `item`, because a meta device can make tensors but has no numbers.
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, ImportError) as error:
         raise InputError(f"--device {name}: {str(error).splitlines()[0]}") from None
@@ -101,20 +102,20 @@ def chosen_device(name: str | None) -> "torch.device":
 def train_to_end(
     trainer: "MetaTrainer", console: Console, save: Callable[[], None] = lambda: None
 ) -> None:
-    """Train to the end of the budget: a progress bar on a terminal, a line every validation.
+    """Train to the end of the budget, with a progress bar and a line per validation.
 
-    A run that is asked to stop is saved first, after the step or the validation that it is at.
+    If a signal arrives, the run is saved after the current step or validation, and stops.
 
     Args:
-        trainer: new, or where it was interrupted.
-        console: where to print.
-        save: called after every validation, before its line, and now and then between two.
+        trainer: a new trainer, or one that continues.
+        console: prints the progress.
+        save: called after every validation, before its line, and from time to time in between.
 
     Raises:
-        DivergedError: as `MetaTrainer.step`.
-        KeyboardInterrupt: a signal asked this process to stop.
+        DivergedError: see `MetaTrainer.step`.
+        KeyboardInterrupt: a signal asked the process to stop.
     """
-    # Takes seconds: see above.
+    # PyTorch takes seconds to import.
     from memmeta import checkpoint
 
     metric = trainer.config.data.metric

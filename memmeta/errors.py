@@ -1,6 +1,7 @@
-"""The exception for mistakes that a user can correct, and how its message shows a refused value."""
+"""The exception for mistakes that a user can correct, and how messages show refused values."""
 
 import reprlib
+from pathlib import Path
 
 import click
 
@@ -14,15 +15,15 @@ LONGEST_REASON = 1000
 class InputError(click.ClickException):
     """Bad input: a file, a config value, a folder.
 
-    The message says what is wrong, where, and what is accepted. Command lines print it as
-    one line and exit with code 2.
+    The message names the problem, the place and the accepted values. Command lines print it as one
+    line and exit with code 2.
     """
 
     exit_code = 2
 
 
 class _Repr(reprlib.Repr):
-    """Reads only the part of a value that it shows."""
+    """A repr that reads only the part of a value that it shows."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,3 +54,13 @@ def shortened(text: str, most: int = _LONGEST) -> str:
 
 def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode()
+
+
+def cannot_read(path: Path, error: OSError) -> InputError:
+    """The error to raise for a file that cannot be read."""
+    return InputError(f"{path}: cannot be read ({error.strerror or error})")
+
+
+def cannot_write(path: Path, error: OSError) -> InputError:
+    """The error to raise for a file that cannot be written."""
+    return InputError(f"{path}: cannot be written ({error.strerror or error})")

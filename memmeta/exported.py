@@ -1,4 +1,4 @@
-"""Configs with the results they gave: what `analysis export` writes and `memmeta train` reads."""
+"""Exported runs: configs with their results, as `analysis export` writes them."""
 
 import json
 from collections.abc import Iterable
@@ -14,52 +14,51 @@ from memmeta.system.plain_yaml import read_yaml
 
 
 class Confirmed(Config):
-    """What the same settings gave with fresh training seeds."""
+    """Results of the same settings with fresh training seeds."""
 
     seeds: list[int]
-    """Those that ended well."""
+    """The seeds of complete runs."""
     val: float
     """Mean over the seeds of the metric on the validation tasks."""
     test: float
-    """Likewise on the test tasks, which had no part in the choice of the run."""
+    """Mean over the seeds of the metric on the test tasks, which played no part in the choice."""
 
 
 class FreshSeed(Config):
-    """What one more training seed of the same settings is expected to give.
+    """Predicted result of one more training seed of the same settings.
 
-    A prediction interval: with 95 % it holds the metric on the validation tasks of one seed that
-    nobody has trained yet.
+    A 95 % prediction interval for the metric on the validation tasks.
     """
 
     expected: float
-    """Its centre."""
+    """Centre of the interval."""
     low: float
-    """Its lower end."""
+    """Lower end."""
     high: float
-    """Its upper end."""
+    """Upper end."""
     seeds: int
-    """Training seeds of these settings that it stands on: the fresh ones, or 1, the run's own."""
+    """Number of training seeds behind it: the fresh ones, or 1, the run's own."""
 
 
 class Results(Config):
-    """What a run gave."""
+    """Results of a run."""
 
     val_accuracy: float | None = None
-    """Of classification: mean over the validation tasks."""
+    """Mean accuracy over the validation tasks, for classification."""
     val_mse: float | None = None
-    """Of regression: likewise."""
+    """Mean squared error over the validation tasks, for regression."""
     val_interval: float
-    """Half-width of its 95 % confidence interval over tasks."""
+    """Half-width of the metric's 95 % confidence interval over tasks."""
     val_tasks: int
     """Number of validation tasks."""
     peak_memory_bytes: int | None
-    """Peak memory of a training step; None for a run of one step, which has no warm step."""
+    """Peak memory of a training step; None if the run has a single step."""
     seconds_per_step: float | None
     """Mean wall time of an outer step."""
     confirmed: Confirmed | None = None
-    """What fresh seeds gave; None for a run that was not confirmed."""
+    """Results of fresh seeds; None if the run was not confirmed."""
     fresh_seed: FreshSeed | None = None
-    """What one more is expected to give; None where no config of the sweep had two fresh seeds."""
+    """Predicted result of one more seed; None if no config of the sweep had two fresh seeds."""
 
     @model_serializer(mode="wrap")
     def _one_metric(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -72,33 +71,33 @@ class Provenance(Config):
     """Where the results come from."""
 
     commit: str
-    """Of memmeta, as `git describe --dirty` has it."""
+    """memmeta's commit, in the form of `git describe --dirty`."""
     hardware: str
     """Device and PyTorch version."""
     threads: int
-    """CPU threads: rounding, and so a run's last digits, depends on their number."""
+    """CPU threads. Rounding, and so a run's last digits, depends on their number."""
     data_digest: str
     """SHA-256 of the data set."""
     mlflow_run_id: str
-    """The trial's run."""
+    """MLflow run of the trial."""
     mlflow_parent_run_id: str
-    """The sweep's run."""
+    """MLflow run of the sweep."""
 
 
 class ExportedRun(Config):
-    """A run that can be repeated, and what it gave the first time."""
+    """A config with its results and their provenance."""
 
     config: RunConfig
     """Everything that decides its numbers."""
     results: Results | None = None
-    """None for a config that somebody wrote by hand."""
+    """None for a config written by hand."""
     provenance: Provenance | None = None
-    """Likewise."""
+    """None for a config written by hand."""
 
     @model_validator(mode="before")
     @classmethod
     def _of_an_earlier_version(cls, values: Any) -> Any:
-        # A config that somebody wrote by hand is no record: missing fields have today's defaults.
+        # A config written by hand is not a record: missing fields have today's defaults.
         if isinstance(values, dict) and values.get("provenance") and "config" in values:
             return values | {"config": completed(RunConfig, values["config"])}
         return values
@@ -114,27 +113,28 @@ class ExportedRun(Config):
 
 
 class Export(Config):
-    """The content of an exported file: the best runs of a study, the best first."""
+    """The content of an exported file."""
 
     version: int = 1
     """See `memmeta.config.RECORD_VERSION`."""
     about: list[str] = Field(default_factory=list)
-    """How and by which command the runs were chosen. Only JSON has it; YAML has comments."""
+    """How the runs were chosen, and by which command. In YAML files this is a comment."""
     study: str
     """Name of the study."""
     runs: list[ExportedRun]
-    """Ranked."""
+    """The best runs, the best first."""
 
 
 def read_run(path: Path, rank: int = 1) -> ExportedRun:
-    """The run at `rank` (1 is the best) of an exported file, or the one of a plain config.
+    """Read one run of an exported file, or a plain config.
 
     Args:
         path: a JSON file if its suffix is .json, otherwise a YAML file.
-        rank: from 1.
+        rank: 1 is the best run.
 
     Raises:
-        InputError: the file is neither, a key or value is not accepted, or it has fewer runs.
+        InputError: the file cannot be read, a key or value is not accepted, or there is no such
+            rank.
     """
     values = _read_json(path) if path.suffix.lower() == ".json" else read_yaml(path)
     if not isinstance(values, dict) or "runs" not in values:
@@ -152,14 +152,14 @@ def _read_json(path: Path) -> object:
     """The content of a JSON file.
 
     Raises:
-        InputError: it cannot be read, is not JSON, or has a key twice.
+        InputError: the file cannot be read, is not JSON, or repeats a key.
     """
     try:
         return json.loads(path.read_bytes(), object_pairs_hook=_with_keys_that_differ)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except _RepeatedKeyError as error:
-        raise InputError(f"{path}: the key {error} is there twice") from None
+        raise InputError(f"{path}: the key {error} is repeated") from None
     except (ValueError, RecursionError) as error:
         line = f" (line {error.lineno})" if isinstance(error, json.JSONDecodeError) else ""
         raise InputError(f"{path}: not a JSON file{line}") from None

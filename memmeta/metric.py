@@ -1,4 +1,4 @@
-"""What a run is judged by: the accuracy of classification, the squared error of regression."""
+"""Metrics of runs: accuracy for classification, squared error for regression."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,39 +9,44 @@ class Metric:
     """A mean over evaluation tasks."""
 
     name: Literal["accuracy", "mse"]
-    """In keys and column names."""
+    """Name in keys and columns."""
     title: str
-    """For readers."""
+    """Name for readers."""
     direction: Literal["maximize", "minimize"]
-    """Which way is better, in Optuna's words."""
+    """Which way is better, in Optuna's terms."""
     worst: float
-    """No run is worse."""
+    """The worst possible value."""
     unit: Literal["%", ""]
-    """In which it is shown."""
+    """The unit of printed values."""
 
     @property
     def key(self) -> str:
-        """Its name in results on the validation tasks."""
+        """Its name among the results on the validation tasks."""
         return f"val_{self.name}"
 
+    @property
+    def scale(self) -> int:
+        """Factor from a value to its `unit`: 100 for per cent, else 1."""
+        return 100 if self.unit else 1
+
     def order(self, value: float | None) -> float:
-        """Sorts the best first, and no value with the worst."""
+        """Sort key: the best value comes first, and None counts as the worst."""
         value = self.worst if value is None else value
         return -value if self.direction == "maximize" else value
 
     def alone(self, value: float) -> str:
-        """A value: `61.20%`, `0.612`."""
+        """Format a value: `61.20%`, `0.612`."""
         return f"{value:.2%}" if self.unit else f"{value:#.3g}"
 
-    def number(self, value: float, interval: float, decimals: int = 2) -> str:
-        """A value and its interval, in the unit but without it; decimals are those of per cent."""
+    def number(self, value: float, half_width: float, decimals: int = 2) -> str:
+        """Format a value and its half-width without the unit; `decimals` applies to per cent."""
         if self.unit:
-            return f"{100 * value:.{decimals}f} ± {100 * interval:.{decimals}f}"
-        return f"{value:#.3g} ± {interval:#.2g}"
+            return f"{100 * value:.{decimals}f} ± {100 * half_width:.{decimals}f}"
+        return f"{value:#.3g} ± {half_width:#.2g}"
 
-    def text(self, value: float, interval: float, decimals: int = 2) -> str:
-        """A value and its interval: `61.20 ± 0.80 %`, `0.612 ± 0.080`."""
-        return f"{self.number(value, interval, decimals)} {self.unit}".rstrip()
+    def text(self, value: float, half_width: float, decimals: int = 2) -> str:
+        """Format a value and its half-width: `61.20 ± 0.80 %`, `0.612 ± 0.080`."""
+        return f"{self.number(value, half_width, decimals)} {self.unit}".rstrip()
 
 
 ACCURACY = Metric("accuracy", "accuracy", "maximize", worst=0.0, unit="%")

@@ -1,4 +1,4 @@
-"""Peak memory of a training step: the most bytes that live tensors hold at any moment of it."""
+"""Peak memory of a training step: the largest number of bytes in live tensors during the step."""
 
 import weakref
 from collections.abc import Callable, Iterable
@@ -15,15 +15,23 @@ T = TypeVar("T")
 def measure_peak(
     step: Callable[[], T], held: Callable[[], Iterable[Tensor]], device: torch.device
 ) -> tuple[T, int]:
-    """Run `step` and return its result and its peak in bytes.
+    """Run `step` and measure its peak memory.
 
     Args:
-        step: what to measure.
-        held: gives the tensors alive before it (parameters, gradients, optimiser state). A
-            function, since a list of them would keep alive what the step releases.
-        device: on CUDA the peak is the allocator's `max_memory_allocated`, at no cost, and
-            counts every tensor of this process. On the CPU each operation is watched, which
-            slows the step, so measure a few steps only.
+        step: the function to measure.
+        held: returns the tensors alive before the step (parameters, gradients, optimiser state).
+            It is a function because a list would keep tensors alive that the step releases.
+        device: on CUDA the peak is the allocator's `max_memory_allocated`. It costs nothing and
+            counts every tensor of this process. On the CPU each operation is watched, which slows
+            the step, so measure a few steps only.
+
+    Returns:
+        The result of `step` and its peak in bytes.
+
+    Examples:
+        >>> _, peak = measure_peak(lambda: torch.zeros(1024), list, torch.device("cpu"))
+        >>> peak
+        4096
     """
     if device.type == "cuda":  # only on CUDA
         torch.cuda.reset_peak_memory_stats(device)
@@ -38,14 +46,14 @@ def measure_peak(
 class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of the storages that operations touch, from first touch to release.
 
-    Works alike on real and on fake tensors. What a kernel allocates and frees inside one
-    operation is not seen.
+    It works on real and on fake tensors. It does not see memory that a kernel allocates and frees
+    inside one operation.
     """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.peak = 0
-        """The most bytes that were alive at once."""
+        """The largest number of bytes alive at once."""
         self._current = 0
         self._alive: dict[int, tuple[weakref.KeyedRef[int, torch.UntypedStorage], int]] = {}
         self._released: list[weakref.KeyedRef[int, torch.UntypedStorage]] = []
@@ -57,7 +65,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return self._current
 
     def count(self, tensors: Iterable[Any]) -> None:
-        """Count the storages of `tensors` (whatever is no tensor is passed over), each once."""
+        """Count each storage of `tensors` once. Other objects are ignored."""
         self._forget_released()  # before another storage is found at the same address
         for tensor in tensors:
             if isinstance(tensor, Tensor):
@@ -72,8 +80,8 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _add(self, storage: torch.UntypedStorage) -> None:
         key = id(storage)
         if key not in self._alive:
-            # PyTorch keeps one Python object a storage for as long as the storage lives. What is
-            # called then is no Python code: an interrupt in it would be lost.
+            # PyTorch keeps one Python object per storage for as long as the storage lives. The
+            # callback is not Python code, because an interrupt in it would be lost.
             released = weakref.KeyedRef(storage, self._released.append, key)
             self._alive[key] = released, storage.nbytes()
             self._current += storage.nbytes()

@@ -1,4 +1,4 @@
-"""MetaTrainer: outer steps, evaluation, and a state that resumes to the same numbers."""
+"""Training: outer steps, evaluation, and a state from which a run continues exactly."""
 
 import math
 import statistics
@@ -9,23 +9,26 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from memmeta.algorithms import ALGORITHMS, Solution, predict
+from memmeta.algorithms import ALGORITHMS
+from memmeta.algorithms.inner_loop import predict
+from memmeta.algorithms.outcome import Solution
 from memmeta.config import RunConfig
-from memmeta.data import Dataset, Episodes, SplitName, check_episodes
 from memmeta.data.augment import augment
+from memmeta.data.dataset import Dataset, SplitName, check_episodes
+from memmeta.data.episodes import Episodes
 from memmeta.intervals import half_width
 from memmeta.metric import MSE
 from memmeta.networks import models
 from memmeta.networks.losses import loss
 from memmeta.peak_memory import measure_peak
 
-# The first step allocates the optimiser's state and is no measure of the others.
+# The first step also allocates the optimiser's state, so it is not representative.
 _MEASURED_STEPS = (1, 2)
 
-# The residual of v = 0, for rounding in means of ones.
+# The residual of v = 0 is 1. The rest allows for rounding in means of ones.
 _NOTHING_SOLVED = 1.001
 
-# Validation and test episodes are the same ones whatever a run's seed: runs differ by training.
+# Validation and test episodes do not depend on the run's seed: runs differ only in training.
 _EVALUATION_SEED = 20_24_12_03
 
 
@@ -33,7 +36,7 @@ class Evaluation(NamedTuple):
     """A run's metric over evaluation tasks."""
 
     value: float
-    """Mean over tasks of what `config.data.metric` says of the query set."""
+    """Mean over tasks of `config.data.metric` on the query set."""
     interval: float
     """Half-width of the 95 % confidence interval over tasks: t * sd / sqrt(tasks), Student's t."""
     tasks: int
@@ -41,20 +44,20 @@ class Evaluation(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What is known at a validation point."""
+    """Results at a validation."""
 
     iteration: int
     """Outer steps taken."""
     diagnostics: dict[str, float]
-    """Means, over the outer steps since the last report, of what `MetaTrainer.step` returns."""
+    """Means of `MetaTrainer.step`'s results over the outer steps since the last report."""
     val: Evaluation
-    """On the validation tasks."""
+    """Result on the validation tasks."""
     time: float
-    """When it was made, in seconds of Unix time."""
+    """Unix time of the report, in seconds."""
 
 
 class DivergedError(RuntimeError):
-    """A number of training or of an evaluation is no longer finite. A result, not a bug."""
+    """A number in training or evaluation is not finite. This is a result, not a bug."""
 
     def __init__(self, iteration: int) -> None:
         super().__init__(f"diverged at outer step {iteration}")
@@ -62,23 +65,44 @@ class DivergedError(RuntimeError):
 
 
 class MetaTrainer:
-    """Trains one model as `config` says.
+    """Trains one model.
 
-    Making one raises InputError if a split of the data cannot give its episodes.
-
-    Training episode number i is a function of the seed and i alone, so the state holds no
-    random generator and a resumed run equals an uninterrupted one (on the CPU to the last bit,
-    with the same number of threads).
+    Training episode i depends only on the seed and on i. So the state holds no random generator,
+    and a resumed run equals an uninterrupted one: to the last bit on a CPU with the same number of
+    threads.
 
     Attributes:
         iteration: outer steps taken.
-        reports: of every validation so far, the first one first; those before an interruption too.
-        peak_memory: the most bytes held in the measured steps (the second and the third); None
-            before.
-        seconds: wall time of `train_to_evaluation`, that before an interruption too.
+        reports: one per validation, in order, including those before an interruption.
+        peak_memory: the peak in bytes of the measured steps (the second and third); None before.
+        seconds: wall time of `train_to_evaluation`, including the time before an interruption.
+
+    Examples:
+        >>> from memmeta.config import LearnerConfig, RunConfig, TrainingConfig
+        >>> from memmeta.data.sets.sinusoid import SINUSOID
+        >>> config = RunConfig(
+        ...     data={"name": "sinusoid", "ways": 1},
+        ...     learner=LearnerConfig(backbone="mlp"),
+        ...     training=TrainingConfig(iterations=2, evaluations=1, val_tasks=4),
+        ... )
+        >>> trainer = MetaTrainer(config, SINUSOID, "cpu")
+        >>> report = trainer.train_to_evaluation()
+        >>> trainer.done
+        True
     """
 
     def __init__(self, config: RunConfig, dataset: Dataset, device: str | torch.device) -> None:
+        """Create a trainer with new weights.
+
+        Args:
+            config: everything that determines the numbers.
+            dataset: the data set of `config.data.name`.
+            device: where to train.
+
+        Raises:
+            InputError: a split of the data is too small for its tasks, or images are too small for
+                the backbone.
+        """
         self.config = config
         self.dataset = dataset
         self.device = torch.device(device)
@@ -86,24 +110,24 @@ class MetaTrainer:
         self.reports: list[Report] = []
         self.peak_memory: int | None = None
         self.seconds = 0.0
-        self._since_report: list[dict[str, float]] = []  # what the steps returned
+        self._since_report: list[dict[str, float]] = []  # results of the steps
         self._timed_seconds = 0.0
         self._timed_steps = 0
-        self._algorithm = ALGORITHMS[config.learner.algorithm]
-        check_episodes(dataset, config.data)
+        self._backward = ALGORITHMS[config.learner.algorithm].backward
+        check_episodes(dataset, config.data.training_shape, config.data.evaluation_shape)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            model = models.build(
+            model = models.build_model(
                 config.learner,
                 dataset.input_shape,
-                config.data.in_training.outputs,
+                config.data.training_shape.ways,
                 dataset.to_input,
             )
-        # Weights begin the same on every device; fake tensors, on the CPU, cannot be moved.
+        # Initial weights are the same on every device. Fake tensors cannot be moved.
         self.model = model if self.device.type == "cpu" else model.to(self.device)
         if config.learner.norm == "frozen":
             self.model.calibrate(self._training_episodes().support.flatten(0, 1))
-        # Without weight decay this is Adam, to the bit.
+        # Without weight decay this equals Adam to the last bit.
         self.optimizer = torch.optim.AdamW(
             self.model.learned(),
             lr=config.learner.outer_lr,
@@ -113,15 +137,15 @@ class MetaTrainer:
 
     @property
     def done(self) -> bool:
-        """Whether the budget is spent."""
+        """Whether the budget is used up."""
         return self.iteration >= self.config.iterations
 
     @property
     def note(self) -> str | None:
-        """What to know of a run's numbers although it ended well; None if there is nothing.
+        """A warning about the numbers of a run that ended well, or None.
 
-        That is a mean CG residual above 1 in more than half of its reports: v = 0 would be as near
-        to solving the linear system.
+        It warns of a mean CG residual above 1 in more than half of the reports: v = 0 would solve
+        the linear system no worse.
         """
         name = "cg_residual"
         known = [report.diagnostics[name] for report in self.reports if name in report.diagnostics]
@@ -135,14 +159,17 @@ class MetaTrainer:
 
     @property
     def seconds_per_step(self) -> float | None:
-        """Mean wall time of the outer steps that were not measured for memory; None before."""
+        """Mean wall time of the outer steps whose memory was not measured; None before them."""
         return self._timed_seconds / self._timed_steps if self._timed_steps else None
 
     def step(self) -> dict[str, float]:
-        """Take one outer step and return its diagnostics (see `Diagnostics`) and `gradient_norm`.
+        """Take one outer step.
+
+        Returns:
+            The step's `Diagnostics` and `gradient_norm`.
 
         Raises:
-            DivergedError: a value is no longer finite; the parameters are left as they were.
+            DivergedError: a value is not finite. The parameters are unchanged.
         """
         start = time.perf_counter()
         if self.iteration in _MEASURED_STEPS:
@@ -161,17 +188,17 @@ class MetaTrainer:
         on_step: Callable[[], None] = lambda: None,
         between_steps: Callable[[], None] = lambda: None,
     ) -> Report:
-        """Train to the next of the config's validation points and validate there.
+        """Train to the next validation point, validate, and add the report to `reports`.
 
-        The report is added to `reports`. Not to be called once the trainer is `done`.
+        Do not call it once the trainer is `done`.
 
         Args:
             on_step: called after every outer step.
-            between_steps: called after every outer step but that before the validation: where the
-                state can be saved.
+            between_steps: called after every outer step except the one before the validation. The
+                state can be saved there.
 
         Raises:
-            DivergedError: as `step`.
+            DivergedError: see `step`.
         """
         target, start = self._next_evaluation(), time.perf_counter()
         while self.iteration < target:
@@ -200,7 +227,7 @@ class MetaTrainer:
 
     def _step(self) -> dict[str, float]:
         metrics, end = self.accumulate()
-        # One transfer for all of them: each would wait for the device.
+        # One transfer for all values, since each transfer waits for the device.
         values = torch.stack([*metrics.values()]).tolist()
         if not all(map(math.isfinite, values)):
             raise DivergedError(self.iteration)
@@ -208,15 +235,15 @@ class MetaTrainer:
         return dict(zip(metrics, values, strict=True))
 
     def accumulate(self) -> tuple[dict[str, Tensor], Solution | None]:
-        """The first half of a step: put the hypergradient of the next tasks into `.grad`.
+        """First half of a step: put the hypergradient of the next tasks into `.grad`.
 
         Returns:
-            The step's metrics, as scalars on the device, and where its tasks' warm start ended.
+            The step's metrics as scalars on the device, and the solutions for the next warm start.
         """
         rows = self._training_indices()
         start = Solution(*(part[rows] for part in self._warm)) if self._warm else None
         self.optimizer.zero_grad()
-        diagnostics, end = self._algorithm.backward(
+        diagnostics, end = self._backward(
             self.model, self._training_episodes(), self.config.learner, start
         )
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
@@ -225,7 +252,7 @@ class MetaTrainer:
         return metrics, end
 
     def apply(self, end: Solution | None) -> None:
-        """The second half: let the optimiser step, and keep where the warm start ended."""
+        """Second half of a step: update the parameters, and keep the warm start."""
         for group in self.optimizer.param_groups:
             group["lr"] = self._outer_lr()
         self.optimizer.step()
@@ -234,7 +261,7 @@ class MetaTrainer:
             part[rows] = new
 
     def _outer_lr(self) -> float:
-        """The step size of the next outer step."""
+        """Learning rate of the next outer step."""
         learner = self.config.learner
         if learner.schedule == "constant":
             return learner.outer_lr
@@ -256,15 +283,15 @@ class MetaTrainer:
         return augment(episodes, self.config.seed, indices)
 
     def _cold_start(self) -> Solution:
-        """phi^0 and v = 0 for every task of the pool."""
+        """Return phi^0 and v = 0 for every task of the pool."""
         assert self.config.learner.task_pool is not None
         phi = self.model.initial_phi(self.config.learner.task_pool).detach()
-        # A copy even for a pool of one task, whose phi^0 is the head's own weight.
+        # Always a copy: with a pool of one task phi^0 is the head's own weight.
         phi = phi.clone(memory_format=torch.contiguous_format)
         return Solution(phi, torch.zeros_like(phi))
 
     def evaluate(self, split: Literal["val", "test"], tasks: int) -> Evaluation:
-        """Adapt to each of `tasks` fixed episodes of `split` and score its query set.
+        """Adapt to `tasks` fixed episodes of `split` and score their query sets.
 
         Raises:
             DivergedError: the mean is not finite.
@@ -280,51 +307,46 @@ class MetaTrainer:
 
     @property
     def evaluation_batch(self) -> int:
-        """Tasks that are evaluated at once: one at least, and no more images than in training.
+        """Number of tasks evaluated at once: no more images than in training, but at least a task.
 
-        Where a single task is more than a chunk, `predict` takes it in parts.
+        `predict` splits a task that is larger than a chunk.
         """
         data, learner = self.config.data, self.config.learner
-        task = data.in_training.ways * (data.shots + data.queries)
-        tasks = 1 if learner.algorithm == "maml" else learner.task_batch
+        task = data.training_shape.ways * (data.shots + data.queries)
+        tasks = 1 if learner.adapts_backbone else learner.task_batch
         images = learner.chunk or tasks * task
         return max(1, images // (data.ways * (data.shots + data.eval_queries)))
 
     def score(self, split: Literal["val", "test"], indices: range) -> Tensor:
-        """The metric of each of these tasks, [tasks], after adaptation to it.
-
-        Not finite where the scores are not.
-        """
+        """The metric of each task after adaptation, [tasks]. Not finite if its scores are not."""
         episodes = self._episodes(split, indices)
-        model = models.with_outputs(self.model, self.config.data.outputs)
+        model = models.with_outputs(self.model, self.config.data.evaluation_shape.ways)
         scores = predict(model, episodes, self.config.learner)
         if self.config.data.metric is MSE:
             return loss(scores, episodes.query_labels)
         accuracy = (scores.argmax(-1) == episodes.query_labels).float().mean(1)
-        # The largest of NaNs is the first: class 0, and so as good as chance.
+        # argmax of NaNs is class 0, which would count as chance level.
         return accuracy.where(scores.isfinite().flatten(1).all(1), math.nan)
 
     def _episodes(self, split: SplitName, indices: Sequence[int]) -> Episodes:
-        data = self.config.data
-        training = split == "train"
+        data, training = self.config.data, split == "train"
         sampled = self.dataset.episodes(
             split,
-            data.in_training if training else data,
-            queries=data.queries if training else data.eval_queries,
+            data.training_shape if training else data.evaluation_shape,
             seed=self.config.seed if training else _EVALUATION_SEED,
             indices=indices,
         )
         return Episodes(*(part.to(self.device) for part in sampled))
 
     def held_tensors(self) -> list[Tensor]:
-        """What is alive between steps: parameters, gradients, optimiser state, warm starts."""
+        """Tensors alive between steps: parameters, gradients, optimiser state, warm starts."""
         parameters = list(self.model.parameters())
         gradients = [p.grad for p in parameters if p.grad is not None]
         state = [value for entry in self.optimizer.state.values() for value in entry.values()]
         return [*parameters, *self.model.buffers(), *gradients, *state, *(self._warm or ())]
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a later `load_state_dict` needs to go on to the same numbers."""
+        """The state that `load_state_dict` needs to continue exactly."""
         return {
             "iteration": self.iteration,
             "reports": [_plain(report) for report in self.reports],
@@ -339,7 +361,7 @@ class MetaTrainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state`, which a trainer with the same config made."""
+        """Continue from the `state` of a trainer with the same config."""
         self.iteration = state["iteration"]
         self.reports = [_report(plain) for plain in state["reports"]]
         self.peak_memory = state["peak_memory"]
@@ -354,7 +376,7 @@ class MetaTrainer:
 
 
 def _plain(report: Report) -> dict[str, Any]:
-    """As a checkpoint may hold it: dicts and numbers."""
+    """A report as dicts and numbers, for checkpoints."""
     return report._asdict() | {"val": report.val._asdict()}
 
 

@@ -1,1 +1,1 @@
-"""Studies: a short script each. The machinery is in sweeps.engine."""
+"""Studies, one short script each. `sweeps.engine` runs them."""

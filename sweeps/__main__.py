@@ -1,4 +1,4 @@
-"""Command line: studies that are written in YAML, and a look at where they would run."""
+"""Command line: run studies written in YAML, and check the machine or cluster."""
 
 import sys
 from pathlib import Path
@@ -8,14 +8,15 @@ import click
 from rich.console import Console
 
 from memmeta.command_line import run_command
+from memmeta.system.files import resolved
 from sweeps.engine.command_line import start, study_options
-from sweeps.engine.execution import doctor as checks
+from sweeps.engine.execution.doctor import examine, show
 from sweeps.engine.run import quiet
 from sweeps.engine.stores.store import default_uri
 from sweeps.engine.study.study import read_study
 
-_PLACES = ("data_root", "cache", "storage", "tracking_uri")
-"""The options of a study that say where things are."""
+_LOCATION_OPTIONS = ("data_root", "cache", "storage", "tracking_uri")
+"""Options of `run` that doctor has, too."""
 
 
 @click.group()
@@ -27,21 +28,21 @@ def main() -> None:
 @click.argument("study_file", type=click.Path(path_type=Path))
 @study_options
 def run(study_file: Path, **options: Any) -> None:
-    """Run the study in STUDY_FILE. The same command again goes on where it stopped."""
+    """Run the study in STUDY_FILE. Run the same command again to continue."""
     start(read_study(study_file), **options)
 
 
-@main.command(params=[option for option in run.params if option.name in _PLACES])
+@main.command(params=[option for option in run.params if option.name in _LOCATION_OPTIONS])
 def doctor(data_root: Path, cache: Path | None, storage: Path, tracking_uri: str | None) -> None:
-    """Check this machine, or the cluster it can see, for what a sweep needs.
+    """Check that this machine, or the cluster it is connected to, is ready for a sweep.
 
-    The exit code is 1 if anything failed.
+    The exit code is 1 if any check failed.
     """
     quiet()
-    storage = storage.resolve()
+    storage = resolved(storage)
     uri = tracking_uri or default_uri(storage)
-    found = checks.examine(data_root.resolve(), cache and cache.resolve(), storage, uri)
-    sys.exit(checks.show(Console(highlight=False), found))
+    checks = examine(resolved(data_root), cache and resolved(cache), storage, uri)
+    sys.exit(show(Console(highlight=False), checks))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Omniglot, 5-way 1-shot, Conv4-64, turned characters as classes: the literature's setting."""
+"""Omniglot, 5-way 1-shot, Conv4-64, rotated characters as classes: the usual setting."""
 
 from memmeta.config import DataConfig, LearnerConfig, TrainingConfig
 from sweeps.engine.command_line import main
-from sweeps.engine.study import Study
+from sweeps.engine.study.study import Study
 
 STUDY = Study(
     name="omniglot",

@@ -1,4 +1,4 @@
-"""Sine waves, 10-shot regression with an MLP: tasks without images, and without files."""
+"""Sine waves, 10-shot regression with an MLP. The tasks are generated, without files."""
 
 from optuna.distributions import FloatDistribution
 
@@ -11,7 +11,7 @@ STUDY = Study(
     data=DataConfig(name="sinusoid", ways=1, shots=10, queries=10, eval_queries=100),
     learner=LearnerConfig(backbone="mlp"),
     training=TrainingConfig(tasks=16_000),
-    # The squared error bends more than cross-entropy does: its Hessian reaches about 2.
+    # The squared error has more curvature than cross-entropy: its Hessian reaches about 2.
     space={**SPACE, "inner_lr": FloatDistribution(0.03, 1.0, log=True)},
 )
 

@@ -1,1 +1,1 @@
-"""Finished trials, read from MLflow or a CSV file."""
+"""Finished trials, read from MLflow or from a CSV file."""

@@ -1,15 +1,15 @@
-"""Tables as CSV that no spreadsheet takes for formulas, and back."""
+"""CSV text in which no spreadsheet program recognises a formula."""
 
 import csv
 import io
 import re
 from collections.abc import Iterable, Mapping
 
-# Characters that begin a formula in some spreadsheet, the full-width ones included.
+# Characters that start a formula in some spreadsheet program, including the full-width ones.
 _FORMULA = "-=+@|%\uff0b\uff0d\uff1d\uff20"
 
-# A program that is set to another separator cuts cells here, even within quotes. Characters of
-# `_BEFORE` may stand between a cut and a formula.
+# Programs configured for another separator split cells at these characters, even inside quotes.
+# `_BEFORE` matches what may stand between the start of a cell and a formula.
 _CUTS = r"\t\r\n;"
 _BEFORE = rf"(?:['\"]|(?![{_CUTS}])\s)*"
 
@@ -18,10 +18,10 @@ _NEUTRALISED = re.compile(rf"(?<![^{_CUTS}])'(?={_BEFORE}[{_FORMULA}])")
 
 
 def csv_text(rows: Iterable[Mapping[str, object]]) -> str:
-    """Rows under the names of their columns, in the order in which these come.
+    """Format rows as CSV with a header; columns are in order of first appearance.
 
-    Numbers are written as they are. Everything else is text: it is quoted and made `neutral`. The
-    cell is empty where a row lacks the column or has None.
+    Numbers are written unchanged. Everything else is quoted text, with formulas escaped by
+    `neutral`. A cell is empty if the row lacks the column or its value is None.
     """
     cells = [{neutral(name): _cell(value) for name, value in row.items()} for row in rows]
     columns = list(dict.fromkeys(name for row in cells for name in row))
@@ -36,16 +36,16 @@ def csv_text(rows: Iterable[Mapping[str, object]]) -> str:
 
 
 def neutral(text: str) -> str:
-    """`text` with an apostrophe before each place where a spreadsheet could begin a formula.
+    """Put an apostrophe before every position where a spreadsheet could see a formula.
 
-    A cell can begin at the start of the text, and after each separator that some program uses.
-    Apostrophes that are there already get one more, so that `original` can tell them apart.
+    A cell can start at the beginning of the text and after any separator that some program uses.
+    Existing apostrophes there are doubled, so that `original` can restore the text.
     """
     return _NEUTRAL.sub("'", text)
 
 
 def original(text: str) -> str:
-    """The text of which `neutral` made `text`."""
+    """Undo `neutral`."""
     return _NEUTRALISED.sub("", text)
 
 

@@ -1,4 +1,4 @@
-"""MLflow stores: read, and given reports. A store that is not there is not created."""
+"""Read runs from an MLflow store and attach files to them. Never creates a store."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def find_runs(uri: str, query: str) -> "list[Run]":
-    """All runs of all experiments that match `query`.
+    """Find the runs of all experiments that match an MLflow filter.
 
     Raises:
-        InputError: there is no MLflow store at `uri`, or it cannot be read.
+        InputError: no MLflow store exists at `uri`, or it cannot be read.
     """
     with explained(uri):
         path = database_file(uri)
@@ -27,28 +27,28 @@ def find_runs(uri: str, query: str) -> "list[Run]":
 
 
 def attach(uri: str, run_id: str, folder: Path, paths: Iterable[Path]) -> None:
-    """Add files in `folder` to a run's artifacts, under `report`.
+    """Upload files in `folder` to a run's artifacts, under `report/`.
 
-    In a storage folder that was moved or copied they go to the new place.
+    If the storage folder was moved or copied, the files go to its new location.
 
     Raises:
-        InputError: the store cannot be reached, or takes no files.
+        InputError: the store cannot be reached or does not accept files.
     """
     with explained(uri):
         artifacts.follow(uri)
         run = connect(uri).get_run(run_id)
-        # Slow to import, and after `connect` has set its environment.
+        # Slow to import. Must come after `connect`, which sets MLflow's environment.
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-        # A client would remember the old place of a run's files.
+        # A client would use its cached, old artifact location.
         repository = get_artifact_repository(run.info.artifact_uri, tracking_uri=uri)
         for path in paths:
-            place = "report" / path.relative_to(folder).parent
-            repository.log_artifact(str(path), place.as_posix())
+            subfolder = "report" / path.relative_to(folder).parent
+            repository.log_artifact(str(path), subfolder.as_posix())
 
 
 def _check_database(path: Path) -> None:
-    """Refuse a file that is not a store: MLflow would create it, or its tables in it."""
+    """Refuse a missing or foreign file, in which MLflow would create its tables."""
     if not path.is_file():
         raise InputError(
             f"{path}: no such MLflow store; name the folder of the sweep with --storage, "

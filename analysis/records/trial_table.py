@@ -1,4 +1,4 @@
-"""The trials of a sweep in one CSV file, from which every figure can be drawn again."""
+"""The trials of a sweep as one CSV file, `trials.csv`, from which a report can be redrawn."""
 
 import csv
 import dataclasses
@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from analysis.output import write_file
 from analysis.records.csv_text import csv_text, original
 from analysis.records.trials import Sweep, Trial, ordered
 from memmeta.config import (
@@ -22,12 +23,12 @@ from memmeta.config import (
     TrainingConfig,
     check_version,
     completed,
+    names,
     parse,
 )
-from memmeta.errors import InputError, shown
-from memmeta.system import files
+from memmeta.errors import InputError, cannot_read, shown
+from sweeps.engine.study.dimension import Grid, Space
 from sweeps.engine.study.outcome import Stage
-from sweeps.engine.study.space import Grid, Space
 
 _FACTS = [field.name for field in dataclasses.fields(Trial) if field.name != "config"]
 
@@ -36,22 +37,22 @@ _SECTIONS: Mapping[str, type[Config]] = {
     "learner": LearnerConfig,
     "training": TrainingConfig,
 }
-"""Sections of a config. Their fields have different names, so that each is a column of its name;
-only the name of the data set is in column `dataset`."""
+"""Sections of a config. Field names are unique across them, so each field is a column of the same
+name; only the name of the data set is in a column of another name, `dataset`."""
 
 _IN_CONFIG = ("data", "learner", "training", "seed")
-"""Settings of a stage that are in the columns of the config."""
+"""Stage settings that the config columns already hold."""
 
 _BOUNDED = ("value", "val_interval", "test_value", "test_interval", "seconds_per_step", "seconds")
 _POSITIVE = ("peak_memory_bytes", "seconds_per_step")
-"""What analyses count on in a complete trial, where it is there: they take logarithms of some."""
+"""Results that must be positive in a complete trial, since analyses take their logarithms."""
 
 _LARGEST = 1e100
-"""Sums of squares of such numbers are finite."""
+"""Upper bound on results, which keeps sums of squares finite."""
 
 
 class _StageSettings(Config):
-    """What `Study.settings` has besides the config."""
+    """The part of `Study.settings` that is not in the config."""
 
     space: Space = Field(default_factory=dict)
     objective: Sequence[str] = ()
@@ -61,35 +62,21 @@ class _StageSettings(Config):
 
 
 def write_trials(sweep: Sweep, path: Path) -> None:
-    """Write `sweep` as a CSV file, a line a trial: its settings, its results, its space.
+    """Write the trials of `sweep` as CSV: one line per trial with its settings and results.
 
     Raises:
         InputError: the file cannot be written.
     """
-    text = csv_text(_record(trial, sweep) for trial in sweep.trials)
-    try:
-        with files.whole(path) as file:
-            file.write(text.encode())
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+    write_file(path, csv_text(_record(trial, sweep) for trial in sweep.trials).encode())
 
 
 def read_trials(path: Path) -> Sweep:
-    """Read what `write_trials` wrote, now or in an earlier version.
+    """Read a file that `write_trials` wrote, in this version or an earlier one.
 
     Raises:
-        InputError: the file cannot be read, has no trials, or a value in it is not accepted.
+        InputError: the file cannot be read, has no trials, or has a value that is not accepted.
     """
-    try:
-        # A spreadsheet that saved the file may have begun it with a byte-order mark.
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            text = file.read()
-        with _fields_of(len(text)):  # a large space is one long field
-            records = list(csv.DictReader(io.StringIO(text, newline="")))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except (UnicodeDecodeError, csv.Error):
-        raise InputError(f"{path}: not a CSV file") from None
+    records = _read_csv(path)
     if not records:
         raise InputError(f"{path}: has no trials")
     trials: list[Trial] = []
@@ -97,55 +84,68 @@ def read_trials(path: Path) -> Sweep:
     try:
         for number, record in enumerate(records, 2):
             source = f"{path} (line {number})"
-            # What csv has for a field too many, and for one too few.
+            # csv uses None as the name of surplus fields and as the value of missing ones.
             if None in record or None in record.values():
-                raise InputError(f"{source}: has not as many fields as the first line")
-            record = _as_written(record, source)
-            trials.append(_trial(record, source))
+                raise InputError(f"{source}: does not have as many fields as the first line")
+            cells = _unescaped(record, source)
+            trials.append(_trial(cells, source))
             if trials[-1].stage not in settings:
-                settings[trials[-1].stage] = _settings(record["stage_settings"], source)
-            study, name = record["study"], record["sweep"]
+                settings[trials[-1].stage] = _stage_settings(cells["stage_settings"], source)
+            study, name = cells["study"], cells["sweep"]
     except KeyError as error:
         raise InputError(f"{path}: not a table of trials (no column {error.args[0]})") from None
-    return Sweep(study, name, ordered(trials), settings, others=())
+    return Sweep(study, name, ordered(trials), settings, alternatives=())
+
+
+def _read_csv(path: Path) -> list[dict[str, str]]:
+    try:
+        # utf-8-sig: a spreadsheet program may have saved the file with a byte-order mark.
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            text = file.read()
+        with _field_size_limit(len(text)):  # a large space is one long field
+            return list(csv.DictReader(io.StringIO(text, newline="")))
+    except OSError as error:
+        raise cannot_read(path, error) from None
+    except (UnicodeDecodeError, csv.Error):
+        raise InputError(f"{path}: not a CSV file") from None
 
 
 @contextmanager
-def _fields_of(characters: int) -> Iterator[None]:
-    """Let csv read fields of so many characters."""
-    usual = csv.field_size_limit()
-    csv.field_size_limit(max(characters, usual))
+def _field_size_limit(characters: int) -> Iterator[None]:
+    """Raise csv's limit on the length of a field, if it is lower."""
+    previous = csv.field_size_limit()
+    csv.field_size_limit(max(characters, previous))
     try:
         yield
     finally:
-        csv.field_size_limit(usual)
+        csv.field_size_limit(previous)
 
 
 def _record(trial: Trial, sweep: Sweep) -> dict[str, Any]:
     settings = sweep.settings.get(trial.stage, {})
-    own = {name: value for name, value in settings.items() if name not in _IN_CONFIG}
+    not_in_config = {name: value for name, value in settings.items() if name not in _IN_CONFIG}
     facts = {name: getattr(trial, name) for name in _FACTS}
     return {
         "version": RECORD_VERSION,
         "study": sweep.study,
         "sweep": sweep.name,
         **facts,
-        **_settings_of(trial.config),
-        "stage_settings": json.dumps(own),
+        **_config_columns(trial.config),
+        "stage_settings": json.dumps(not_in_config),
     }
 
 
-def _as_written(record: Mapping[str, str], source: str) -> Mapping[str, str]:
-    """The record with its original text."""
+def _unescaped(record: Mapping[str, str], source: str) -> Mapping[str, str]:
+    """The record with its original text, after a check of its version."""
     cell = record.get("version", "1")
     check_version({"version": int(cell) if cell.isdecimal() and len(cell) < 10 else cell}, source)
-    # Version 1 wrote text as it is.
+    # Version 1 did not escape text.
     return record if cell == "1" else {name: original(text) for name, text in record.items()}
 
 
 def _trial(record: Mapping[str, str], source: str) -> Trial:
-    config = parse(RunConfig, _config(record), source)
-    # An older table lacks later facts.
+    config = parse(RunConfig, _config_values(record), source)
+    # A table of an older version lacks newer columns.
     facts: dict[str, Any] = {name: record.get(name) or None for name in _FACTS}
     facts |= {"config": config, "run_name": record["run_name"]}
     try:
@@ -160,19 +160,20 @@ def _trial(record: Mapping[str, str], source: str) -> Trial:
 
 def _check_complete(trial: Trial, source: str) -> None:
     if trial.value is None:
-        raise InputError(f"{source}: value: a complete trial has one")
-    for names, accepted, holds in (
-        (_BOUNDED, f"a finite number up to {_LARGEST:g}", lambda n: abs(n) <= _LARGEST),
-        (_POSITIVE, "a number above 0", lambda number: number > 0),
-    ):
-        for name in names:
-            number = getattr(trial, name)
-            if number is not None and not holds(number):
-                raise InputError(f"{source}: {name}: {accepted} is accepted, got {number}")
+        raise InputError(f"{source}: value: is missing in a complete trial")
+    for name in _BOUNDED:
+        number = getattr(trial, name)
+        if number is not None and not abs(number) <= _LARGEST:  # `not <=` refuses NaN, too
+            accepted = f"a finite number up to {_LARGEST:g}"
+            raise InputError(f"{source}: {name}: {accepted} is accepted, got {number}")
+    for name in _POSITIVE:
+        number = getattr(trial, name)
+        if number is not None and number <= 0:
+            raise InputError(f"{source}: {name}: a number above 0 is accepted, got {number}")
 
 
-def _settings(text: str, source: str) -> dict[str, Any]:
-    """The settings of a stage, as they are written."""
+def _stage_settings(text: str, source: str) -> dict[str, Any]:
+    """Parse the settings of a stage. They are checked, but returned as written."""
     try:
         settings = json.loads(text)
     except (ValueError, RecursionError):
@@ -183,18 +184,18 @@ def _settings(text: str, source: str) -> dict[str, Any]:
     return settings
 
 
-def _settings_of(config: RunConfig) -> dict[str, Any]:
-    """All settings as they were given, None too: a missing column means a later field."""
+def _config_columns(config: RunConfig) -> dict[str, Any]:
+    """All settings, including None: a missing column means that the field is newer."""
     sections = (getattr(config, section).model_dump() for section in _SECTIONS)
     settings = {name: value for section in sections for name, value in section.items()}
     return {"dataset": settings.pop("name"), **settings, "seed": config.seed}
 
 
-def _config(record: Mapping[str, str]) -> dict[str, Any]:
-    """The sections of a config: `_settings_of` undone."""
+def _config_values(record: Mapping[str, str]) -> dict[str, Any]:
+    """The values of a config by section, the inverse of `_config_columns`."""
     cells = {"name": record["dataset"], **record}
     sections = {
-        section: {name: cells[name] or None for name in model.model_fields if name in cells}
+        section: {name: cells[name] or None for name in names(model) if name in cells}
         for section, model in _SECTIONS.items()
     }
     values: dict[str, Any] = completed(RunConfig, {**sections, "seed": record["seed"]})

@@ -1,26 +1,28 @@
-"""The trials of a study as records: what every analysis starts from."""
+"""The trials of a sweep as typed records, the input of every analysis."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast, get_args
 
+from analysis.formatting import MIB
 from analysis.records.store import find_runs
 from memmeta.config import RunConfig, completed, parse
 from memmeta.errors import InputError
 from memmeta.metric import Metric
 from sweeps.engine.stores.masking import masked
-from sweeps.engine.study.outcome import INFEASIBLE, TAGS, Stage, Status
+from sweeps.engine.study.outcome import INFEASIBLE, TAGS, Stage, Status, sequence
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
     from optuna.distributions import BaseDistribution
 
 RANKED: tuple[Stage, ...] = ("explore", "search")
-"""Stages with one training seed, whose trials are candidates for the best config."""
+"""Stages that share one training seed. Their trials are candidates for the best config."""
 
 BLOCKS: tuple[tuple[Stage, ...], ...] = (RANKED, ("confirm",), ("tune",), ("grid",))
-"""Stages whose trials stand together."""
+"""Groups of stages whose trials are listed together."""
 
 _STAGES: tuple[Stage, ...] = get_args(Stage)
 
@@ -34,126 +36,123 @@ _ORDER: tuple[Status, ...] = (
     "failed",
 )
 
-# As `mlflow.utils.mlflow_tags` has it, which is slow to import.
-_PARENT_TAG = "mlflow.parentRunId"
-
 
 @dataclass(frozen=True)
 class Trial:
-    """One run of a sweep. What it has not reported, or not yet, is None."""
+    """One trial of a sweep. A fact that the trial has not reported is None."""
 
     stage: Stage
-    """What it is for."""
+    """The stage that it belongs to."""
     index: int
-    """Its place in its stage, from 0."""
+    """Position within the stage, from 0."""
     run_name: str
-    """`explore 007`, unless somebody renamed it in MLflow."""
+    """Name of the MLflow run: `explore 007`, unless a user renamed it."""
     status: Status
-    """How it ended, if it has."""
+    """Whether it is running, or how it ended."""
     message: str | None
-    """Why it did not end well."""
+    """Why it failed or was infeasible."""
     key: str
-    """Its `RunConfig.key` at the time."""
+    """`RunConfig.key` at the time it ran."""
     config: RunConfig
-    """Everything that decides its numbers."""
+    """All settings that determine its results."""
     value: float | None
-    """Its metric (see `DataConfig.metric`) on the validation tasks, at the last validation."""
+    """The metric (`DataConfig.metric`) on the validation tasks, at the last validation."""
     val_interval: float | None
-    """Half-width of its 95 % confidence interval over tasks."""
+    """Half-width of the 95 % confidence interval of `value` over tasks."""
     test_value: float | None
-    """Its metric on the test tasks, which only trials of stage confirm see."""
+    """The metric on the test tasks; only trials of stage confirm are tested."""
     test_interval: float | None
-    """Likewise of `test_value`."""
+    """Half-width of the 95 % confidence interval of `test_value` over tasks."""
     peak_memory_bytes: int | None
-    """Peak memory of a training step."""
+    """Measured peak memory of a training step."""
     predicted_memory_bytes: int | None
-    """The same, predicted before it ran."""
+    """Peak memory of a training step, predicted before the trial ran."""
     reserved_memory_bytes: int | None
-    """What it was given of a device's memory."""
+    """Device memory reserved for the trial."""
     seconds_per_step: float | None
     """Mean wall time of an outer step."""
     seconds: float | None
     """Wall time of the whole trial."""
     run_id: str
-    """Its MLflow run."""
+    """MLflow run of the trial."""
     parent_run_id: str
-    """The sweep's MLflow run."""
+    """MLflow run of the sweep."""
     commit: str | None
-    """Of the code that ran it."""
+    """Commit of memmeta that ran the trial."""
     hardware: str | None
     """Device and PyTorch version."""
     threads: int | None
-    """CPU threads."""
+    """Number of CPU threads."""
     gpus: float | None
-    """The share of a GPU that it had, or 0."""
+    """Share of a GPU that the trial had, or 0."""
     data_digest: str | None
     """SHA-256 of the data set."""
 
     @property
     def device_hours(self) -> float | None:
-        """Hours of a GPU that it took, or of a CPU core where it had no GPU."""
+        """GPU-hours that the trial took, or CPU-core-hours if it had no GPU."""
         devices = self.gpus or self.threads
         return None if self.seconds is None or not devices else self.seconds * devices / 3600
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A study as it was run with one budget and one seed."""
+    """All trials of a study that was run with one budget and one seed."""
 
     study: str
     """Name of the study."""
     name: str
-    """The study with budget and seed."""
+    """Name of the study with budget and seed: `cifar_fs-60steps-seed0`."""
     trials: tuple[Trial, ...]
-    """Those of `RANKED` from the best on, those without a final result last; then the other
-    stages', by index."""
+    """Trials of explore and search first, from best to worst, those without a final result last.
+    Trials of the other stages follow, by index."""
     settings: Mapping[Stage, Mapping[str, Any]]
-    """What makes the trials of a stage comparable: `Study.settings`, the space among them."""
-    others: tuple[str, ...]
-    """Further sweeps that the same words could have meant, as they can be named instead."""
+    """`Study.settings` of each stage, including the space. They are common to all its trials."""
+    alternatives: tuple[str, ...]
+    """Full names of other sweeps that match the name that the user gave."""
 
     @property
     def space(self) -> "dict[str, BaseDistribution]":
-        """Where explore and search looked: fields of the learner. Empty without these stages."""
-        # Takes most of a second.
-        from sweeps.engine.study.space import dimension
+        """The search space of explore and search, by learner field; empty without these stages."""
+        # Imports Optuna, which takes most of a second.
+        from sweeps.engine.study.dimension import dimension
 
-        found: dict[str, BaseDistribution] = {}
+        space: dict[str, BaseDistribution] = {}
         for stage in RANKED:
             for name, value in self.settings.get(stage, {}).get("space", {}).items():
-                found.setdefault(name, dimension(name, value))
-        return found
+                space.setdefault(name, dimension(name, value))
+        return space
 
     @property
     def memory_limit(self) -> int | None:
-        """Bytes that the peak of a feasible trial stays within, if the sweep had a limit."""
+        """Largest peak memory of a feasible trial in bytes; None if the sweep had no limit."""
         stages: tuple[Stage, ...] = ("search", "confirm")
         limits = (self.settings.get(stage, {}).get("memory_limit") for stage in stages)
         return next((limit for limit in limits if limit is not None), None)
 
     @property
     def metric(self) -> Metric:
-        """What its trials are judged by."""
+        """The metric that the trials are ranked by."""
         return self.trials[0].config.data.metric
 
     @property
-    def complete(self) -> tuple[Trial, ...]:
-        """The ranking: those of explore and search that ended well, the best first.
+    def ranking(self) -> tuple[Trial, ...]:
+        """The complete trials of explore and search, from best to worst.
 
-        Those over the memory limit are not in it: as in the search, by the predicted peak where
-        none was measured.
+        Trials over the memory limit are excluded. As during the search, the predicted peak counts
+        if none was measured.
         """
-        ended_well = (trial for trial in self.of(*RANKED) if trial.status == "complete")
+        complete = (trial for trial in self.trials_in(*RANKED) if trial.status == "complete")
         limit = self.memory_limit
         return tuple(
             trial
-            for trial in ended_well
+            for trial in complete
             if limit is None
             or (trial.peak_memory_bytes or trial.predicted_memory_bytes or 0) <= limit
         )
 
-    def of(self, *stages: Stage) -> tuple[Trial, ...]:
-        """The trials of some stages."""
+    def trials_in(self, *stages: Stage) -> tuple[Trial, ...]:
+        """The trials of these stages, in the order of `trials`."""
         return tuple(trial for trial in self.trials if trial.stage in stages)
 
 
@@ -161,54 +160,72 @@ def read_sweep(uri: str, name: str) -> Sweep:
     """Read a sweep from the MLflow store at `uri`.
 
     Args:
-        uri: the store, a database or a server.
-        name: a study, for the sweep of it that ran last; a sweep, in full; or the id of a
-            sweep's run.
+        uri: address of a database or a server.
+        name: a study, which selects its most recent sweep; the full name of a sweep; or the id of
+            a sweep's MLflow run.
 
     Raises:
-        InputError: the store cannot be read, or has no such sweep.
+        InputError: the store cannot be read or has no such sweep.
     """
     sweeps = sorted(find_runs(uri, f"tags.`{TAGS.kind}` = 'sweep'"), key=_last_ran)
-    meant = [run for run in sweeps if name in (_study(run), _sweep(run), run.info.run_id)]
-    if not meant:
+    matches = [run for run in sweeps if name in (_study(run), _sweep(run), run.info.run_id)]
+    if not matches:
         raise InputError(f"no study or sweep {name} in {_listing(uri, sweeps)}")
-    parent = meant.pop()
+    parent = matches.pop()
     parent_id = parent.info.run_id
     children = find_runs(
-        uri, f"tags.`{TAGS.kind}` = 'trial' and tags.`{_PARENT_TAG}` = '{parent_id}'"
+        uri, f"tags.`{TAGS.kind}` = 'trial' and tags.`{TAGS.parent}` = '{parent_id}'"
     )
+    with _changed_tags_in_one_line(parent):
+        settings = json.loads(parent.data.tags[TAGS.settings])
     return Sweep(
         study=_study(parent),
         name=_sweep(parent),
         trials=ordered(map(_trial, children)),
-        settings=json.loads(parent.data.tags[TAGS.settings]),
-        others=tuple(_label(run, sweeps) for run in meant),
+        settings=settings,
+        alternatives=tuple(_label(run, sweeps) for run in matches),
     )
 
 
 def _last_ran(sweep: "Run") -> tuple[int, float, int]:
-    """Sorts sweeps by their last start or end. Clocks count only for sweeps of older versions.
+    """Sort key: when a sweep last started or ended.
 
-    Those have no number and come first.
+    Sweeps of older versions have no sequence number. They come first, ordered by their clocks.
     """
     ended = float("inf") if sweep.info.end_time is None else sweep.info.end_time
-    return int(sweep.data.tags.get(TAGS.sequence, 0)), ended, sweep.info.start_time
+    return sequence(sweep.data.tags), ended, sweep.info.start_time
 
 
 def ordered(trials: Iterable[Trial]) -> tuple[Trial, ...]:
-    """The trials of a sweep in the order of `Sweep.trials`."""
-    return tuple(sorted(trials, key=_place))
+    """Sort trials into the order of `Sweep.trials`."""
+    return tuple(sorted(trials, key=_sort_key))
 
 
-def _place(trial: Trial) -> tuple[float, ...]:
-    """Sorts the trials of a sweep."""
-    place = _STAGES.index(trial.stage), trial.index
+def _sort_key(trial: Trial) -> tuple[float, ...]:
+    position = _STAGES.index(trial.stage), trial.index
     if trial.stage not in RANKED:
-        return place
-    return 0, _ORDER.index(trial.status), trial.config.data.metric.order(trial.value), *place
+        return position
+    return 0, _ORDER.index(trial.status), trial.config.data.metric.order(trial.value), *position
+
+
+@contextmanager
+def _changed_tags_in_one_line(run: "Run") -> Iterator[None]:
+    """Name the run if somebody removed or changed one of its tags."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{run.info.run_name} (MLflow run {run.info.run_id}): a tag of memmeta was changed "
+            f"({error}). Delete the run in MLflow, and run the sweep again, which writes it again"
+        ) from None
 
 
 def _trial(run: "Run") -> Trial:
+    with _changed_tags_in_one_line(run):
+        return _as_trial(run)
+
+
+def _as_trial(run: "Run") -> Trial:
     tags, metrics = run.data.tags, run.data.metrics
     name = run.info.run_name
     source = f"{name} (MLflow run {run.info.run_id})"
@@ -220,7 +237,7 @@ def _trial(run: "Run") -> Trial:
         index=int(tags[TAGS.index]),
         run_name=name,
         status=status,
-        # The tag stays where a trial that failed was begun again.
+        # The tag remains after a failed trial was restarted and completed.
         message=tags.get(TAGS.message) if status in (*INFEASIBLE, "failed") else None,
         key=tags[TAGS.key],
         config=config,
@@ -234,7 +251,7 @@ def _trial(run: "Run") -> Trial:
         seconds_per_step=metrics.get("seconds_per_step"),
         seconds=metrics.get("seconds"),
         run_id=run.info.run_id,
-        parent_run_id=tags[_PARENT_TAG],
+        parent_run_id=tags[TAGS.parent],
         commit=tags.get(TAGS.commit),
         hardware=tags.get(TAGS.hardware),
         threads=None if threads is None else int(threads),
@@ -245,8 +262,8 @@ def _trial(run: "Run") -> Trial:
 
 def _bytes(metrics: Mapping[str, float], name: str) -> int | None:
     size = metrics.get(f"{name}_memory_mib")
-    # MLflow holds floats, and dividing by a power of two lost no digit.
-    return None if size is None else round(size * 2**20)
+    # MLflow stores floats. Division by a power of two was exact, so this restores the bytes.
+    return None if size is None else round(size * MIB)
 
 
 def _study(run: "Run") -> str:
@@ -258,18 +275,19 @@ def _sweep(run: "Run") -> str:
 
 
 def _label(run: "Run", sweeps: "list[Run]") -> str:
-    """The sweep's name, or its id where that name is another sweep's too."""
+    """The sweep's name; if other sweeps share it, the run id with the name in parentheses."""
     name = _sweep(run)
-    alone = sum(_sweep(other) == name for other in sweeps) == 1
-    return name if alone else f"{run.info.run_id} ({name})"
+    is_unique = sum(_sweep(other) == name for other in sweeps) == 1
+    return name if is_unique else f"{run.info.run_id} ({name})"
 
 
 def _listing(uri: str, sweeps: "list[Run]") -> str:
-    place = masked(uri)
+    """The store with its studies and sweeps, for an error message."""
+    store = masked(uri)
     if not sweeps:
-        return f"{place}, which has none"
-    of_study: dict[str, list[str]] = {}
+        return f"{store}, which has none"
+    sweeps_by_study: dict[str, list[str]] = {}
     for run in sweeps:
-        of_study.setdefault(_study(run), []).append(_label(run, sweeps))
-    studies = (f"{study} (sweeps: {', '.join(names)})" for study, names in of_study.items())
-    return f"{place}; it has {'; '.join(studies)}"
+        sweeps_by_study.setdefault(_study(run), []).append(_label(run, sweeps))
+    studies = (f"{study} (sweeps: {', '.join(names)})" for study, names in sweeps_by_study.items())
+    return f"{store}; it has {'; '.join(studies)}"

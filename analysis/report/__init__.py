@@ -1,1 +1,1 @@
-"""The report and its figures."""
+"""The report of a sweep: one HTML page with figures, and their data as CSV."""

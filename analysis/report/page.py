@@ -1,26 +1,14 @@
-"""What a report is made of, and how it becomes one HTML page with its figures and data as files."""
+"""The elements of a report: a page has sections, a section has text, tables and figures."""
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-import jinja2
-from matplotlib import rc_context
 from matplotlib.figure import Figure as Drawing
-
-from analysis.records.csv_text import csv_text
-from memmeta.errors import InputError
-from memmeta.system import files
-from sweeps.engine.display.table import short
-
-_DOTS_PER_INCH = 200
 
 
 @dataclass(frozen=True)
 class Heading:
-    """Begins a part of a section."""
+    """A heading within a section."""
 
     text: str
     """A few words."""
@@ -28,37 +16,37 @@ class Heading:
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as they are shown. The first column names the row."""
+    """A table of formatted cells. The first column names the row."""
 
     caption: str
-    """What the numbers are, and what their intervals cover."""
+    """Explains the numbers and what their intervals cover."""
     columns: Sequence[str]
     """Headings."""
     rows: Sequence[Sequence[str]]
-    """A cell a column."""
+    """One cell per column."""
     folded: bool = False
-    """Whether the reader has to open it: for long ones."""
+    """Whether the table is collapsed until the reader opens it."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One panel: small enough to be read on a phone."""
+    """One panel, small enough for the screen of a phone."""
 
     name: str
-    """Of its files, without a suffix."""
+    """Name of its files, without a suffix."""
     title: str
-    """Stands above it."""
+    """Title above the panel."""
     alt: str
-    """What it shows, for who cannot see it."""
+    """Text alternative for readers who cannot see it."""
     drawing: Drawing
-    """To be drawn."""
+    """The Matplotlib figure."""
     data: Sequence[Mapping[str, object]]
-    """What is drawn, a line a point."""
+    """The plotted data, one row per point."""
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """Figures that are looked at together."""
+    """Figures that are shown together."""
 
     caption: str
     """How to read them."""
@@ -67,23 +55,23 @@ class Gallery:
 
 
 Block = str | Heading | Table | Gallery
-"""A paragraph, a heading, a table or figures."""
+"""A paragraph, a heading, a table or a group of figures."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """One question of a study, and its answer."""
+    """One question about a sweep, with its answer."""
 
     title: str
     """Names the question."""
     finding: str
-    """The answer in a sentence or two, for the top of the page."""
+    """The answer in a sentence or two, repeated at the top of the page."""
     blocks: Sequence[Block] = field(default_factory=tuple)
-    """Paragraphs, tables and figures, in reading order."""
+    """Content in reading order."""
 
     @property
     def anchor(self) -> str:
-        """Where it is on the page."""
+        """The section's id on the page."""
         return "-".join(self.title.lower().split())
 
 
@@ -92,81 +80,16 @@ class Page:
     """A report."""
 
     title: str
-    """Names the study."""
+    """Name of the study."""
     lead: str
-    """What it is a report of."""
+    """Scope of the report."""
     sections: Sequence[Section]
     """In reading order."""
     footer: str
-    """Where it comes from."""
+    """How the report was made."""
 
     @property
     def figures(self) -> list[Figure]:
-        """All of them."""
-        galleries = (block for section in self.sections for block in section.blocks)
-        return [f for block in galleries if isinstance(block, Gallery) for f in block.figures]
-
-
-def cell(value: object) -> str:
-    """A setting in a table: floats to three digits, nothing for None."""
-    return "" if value is None else short(value)
-
-
-def digits(value: float, count: int) -> str:
-    """A measured number to so many digits; all that stand before the point, without an exponent."""
-    return f"{value:.0f}" if abs(value) >= 10**count - 0.5 else f"{value:.{count}g}"
-
-
-def sentence(text: str) -> str:
-    """`text` with a capital at its start."""
-    return text[:1].upper() + text[1:]
-
-
-def write(page: Page, folder: Path) -> list[Path]:
-    """Write `report.html`, `figures/*.png` and `data/*.csv` into `folder`.
-
-    The page holds its figures itself and asks no network for anything.
-
-    Returns:
-        What was written.
-
-    Raises:
-        InputError: the folder cannot be written.
-    """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals["svg"] = _svg
-    environment.tests["paragraph"] = lambda block: isinstance(block, str)
-    environment.tests["heading"] = lambda block: isinstance(block, Heading)
-    environment.tests["table"] = lambda block: isinstance(block, Table)
-    html = environment.get_template("page.html.jinja").render(page=page)
-    content = {folder / "report.html": html.encode()}
-    for figure in page.figures:
-        content[folder / "figures" / f"{figure.name}.png"] = _drawn(figure, "png")
-        content[folder / "data" / f"{figure.name}.csv"] = csv_text(figure.data).encode()
-    try:
-        for path, data in content.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with files.whole(path) as file:
-                file.write(data)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written ({error.strerror})") from None
-    return list(content)
-
-
-def _svg(figure: Figure) -> str:
-    """The address of an image that is its own content."""
-    return "data:image/svg+xml;base64," + base64.b64encode(_drawn(figure, "svg")).decode()
-
-
-def _drawn(figure: Figure, kind: str) -> bytes:
-    content = io.BytesIO()
-    # Without a date, and with names that are not random, the same drawing is the same file.
-    metadata = {"Date": None} if kind == "svg" else {}
-    with rc_context({"svg.hashsalt": figure.name}):
-        figure.drawing.savefig(content, format=kind, dpi=_DOTS_PER_INCH, metadata=metadata)
-    return content.getvalue()
+        """The figures of all sections."""
+        blocks = (block for section in self.sections for block in section.blocks)
+        return [f for block in blocks if isinstance(block, Gallery) for f in block.figures]

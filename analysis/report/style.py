@@ -1,6 +1,6 @@
-"""How figures look: one place for sizes, colours and axes."""
+"""The look of figures: sizes, colours and axes."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,25 +10,25 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
+from sweeps.engine.study.dimension import described
 from sweeps.engine.study.outcome import Stage
-from sweeps.engine.study.space import described
 
-# Okabe and Ito's colours, distinct to colour-blind readers.
+# The palette of Okabe and Ito, distinguishable for colour-blind readers.
 BLUE, SKY, GREEN, ORANGE, RED, PURPLE = (
     "#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7",
 )  # fmt: skip
 GREY = "#6E7781"
 STAGES: Mapping[Stage, str] = {"explore": BLUE, "search": ORANGE}
-"""The colours of stages whose trials are told apart."""
+"""Colours of the stages that figures distinguish."""
 SERIES = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY)
-"""Colours of what is told apart otherwise."""
+"""Colours of all other series, in this order."""
 MAP = "cividis"
-"""Colours of a surface: even in lightness, for colour-blind readers too."""
+"""Colour map of surfaces: perceptually uniform, also for colour-blind readers."""
 
 SMALL, WIDE = (4.0, 3.0), (5.4, 3.5)
-"""Inches. At the width of a phone the text of both can be read."""
+"""Figure sizes in inches, with text that is legible at the width of a phone."""
 
-_SETTINGS = {
+_SETTINGS: dict[Any, Any] = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -48,27 +48,33 @@ _SETTINGS = {
 
 @contextmanager
 def panel(size: tuple[float, float] = SMALL) -> Iterator[tuple[Figure, Axes]]:
-    """An empty figure with one pair of axes, and the style while it is drawn on."""
+    """An empty figure with one pair of axes; the style applies within the context."""
     with mpl.rc_context(_SETTINGS):
         figure = Figure(figsize=size, layout="constrained")
         yield figure, figure.subplots()
 
 
 def log_axis(axes: Axes, which: str, low: float, high: float) -> None:
-    """Make an axis logarithmic, with ticks that are written as plain numbers.
+    """Make an axis logarithmic, with plain numbers as tick labels.
 
     Args:
-        axes: to be changed.
+        axes: the axes to change.
         which: `x` or `y`.
-        low: the least value on it, above 0.
-        high: the largest.
+        low: smallest value on the axis, above 0.
+        high: largest value on the axis.
     """
     axis = axes.xaxis if which == "x" else axes.yaxis
     (axes.set_xscale if which == "x" else axes.set_yscale)("log")
-    decades = high / low
-    # A few decades have room for 1, 2, 5; less than one for more of them.
-    subs = (1.0,) if decades > 300 else (1.0, 3.0) if decades > 30 else (1.0, 2.0, 5.0)
-    if decades < 4:
+    ratio = high / low
+    # The fewer decades, the more ticks fit into each.
+    subs: Sequence[float]
+    if ratio > 300:
+        subs = (1.0,)
+    elif ratio > 30:
+        subs = (1.0, 3.0)
+    elif ratio >= 4:
+        subs = (1.0, 2.0, 5.0)
+    else:
         subs = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
     axis.set_major_locator(LogLocator(base=10, subs=subs, numticks=12))
     axis.set_minor_locator(NullLocator())
@@ -77,16 +83,22 @@ def log_axis(axes: Axes, which: str, low: float, high: float) -> None:
 
 
 def linear_axis(axes: Axes, which: str, whole: bool = False) -> None:
-    """Few round ticks; `whole`: at integers only."""
+    """Set a few round ticks on an axis.
+
+    Args:
+        axes: the axes to change.
+        which: `x` or `y`.
+        whole: whether ticks are at integers only.
+    """
     axis = axes.xaxis if which == "x" else axes.yaxis
     axis.set_major_locator(MaxNLocator(nbins=6, integer=whole))
 
 
 def dimension_axis(axes: Axes, which: str, dimension: BaseDistribution) -> Callable[[Any], float]:
-    """Make an axis that of a dimension of a space: logarithmic where it is, or with choices.
+    """Scale an axis for a dimension of the space: logarithmic, linear or with choices.
 
     Returns:
-        The place of a value on it.
+        A function from a value of the dimension to its coordinate on the axis.
     """
     if not isinstance(dimension, FloatDistribution | IntDistribution):
         choices = list(described(dimension))

@@ -1,1 +1,1 @@
-"""Statistics of trials."""
+"""Statistics over the trials of a sweep; nothing here draws or prints."""

@@ -1,4 +1,4 @@
-"""What stage confirm says: the best configs, trained anew with fresh seeds."""
+"""Results of stage confirm, which trains the best configs again with fresh seeds."""
 
 import math
 import statistics
@@ -15,37 +15,37 @@ from memmeta.metric import ACCURACY, Metric
 from sweeps.engine.study.seeds import SeedMean, over_seeds
 
 _UPPER = 0.975
-"""Quantile of the upper end of a 95 % interval."""
+"""Quantile at the upper end of a 95 % interval."""
 
 
 @dataclass(frozen=True)
 class ConfirmedConfig:
-    """A config of explore or search, and what fresh training seeds gave for it."""
+    """A config of explore or search with its results for fresh training seeds."""
 
     candidate: Trial | None
-    """The trial that was confirmed, if it is in the ranking still; it differs in its seed alone."""
+    """The trial that was confirmed; None if it is not in the ranking. Only its seed differs."""
     trials: tuple[Trial, ...]
-    """Those of stage confirm that ended well, one a seed."""
+    """Complete trials of stage confirm, one per seed."""
     incomplete: int
-    """Further seeds, which did not end well or have not ended."""
+    """Number of seeds without a complete trial."""
     val: SeedMean
-    """On the validation tasks."""
+    """Mean over seeds on the validation tasks."""
     test: SeedMean
-    """On the test tasks, which had no part in the choice of the config."""
+    """Mean over seeds on the test tasks, which were not used to choose the config."""
     task_interval: float
     """Half-width of the 95 % interval over test tasks of one trained model, mean over seeds."""
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """The fresh training seeds that ended well."""
+        """The fresh training seeds with a complete trial."""
         return tuple(trial.config.seed for trial in self.trials)
 
     @property
-    def optimism(self) -> float | None:
-        """By how much the candidate's one seed overstates the mean of fresh ones.
+    def selection_bias(self) -> float | None:
+        """By how much the candidate's single seed overstates the mean over fresh seeds.
 
-        In the unit of the metric; positive where the candidate looks better than it is, whether
-        the metric is to be high or low. None without a candidate.
+        In the unit of the metric. Positive if the candidate looks better than it is, both for
+        metrics to maximize and to minimize. None without a candidate.
         """
         if self.candidate is None:
             return None
@@ -53,51 +53,52 @@ class ConfirmedConfig:
         return order(self.val.value) - order(self.candidate.value)
 
     def confirms(self, trial: Trial) -> bool:
-        """Whether a trial differs from these in its seed alone."""
+        """Whether `trial` has this config, apart from the seed."""
         return without_seed(trial) == without_seed(self.trials[0])
 
 
 class SeedDeviation(NamedTuple):
-    """How much the metric on the validation tasks varies with the training seed alone."""
+    """Variation of the metric on the validation tasks with the training seed."""
 
     deviation: float
     """Standard deviation over seeds, pooled over configs."""
     degrees_of_freedom: int
-    """Different seeds less one: configs share them, and a seed does much the same to all."""
+    """Number of distinct seeds minus one. Configs share seeds, and a seed affects all configs
+    similarly, so more configs do not add degrees of freedom."""
 
     @property
-    def told_apart(self) -> float:
-        """How far two single seeds of equally good configs differ at most in 19 of 20 cases."""
+    def chance_difference(self) -> float:
+        """Bound on the difference of two equally good configs with one seed each, at 95 %."""
         return float(stdtrit(self.degrees_of_freedom, _UPPER)) * math.sqrt(2) * self.deviation
 
 
-def confirmed(sweep: Sweep) -> tuple[ConfirmedConfig, ...]:
-    """The configs of stage confirm: those with most seeds first, and of these the best mean.
+def confirmed_configs(sweep: Sweep) -> tuple[ConfirmedConfig, ...]:
+    """The configs of stage confirm that have a complete trial.
 
-    The mean is that on the validation tasks. One of few seeds could be the best by luck. A config
-    of which no seed has ended well is not among them.
+    Configs with more seeds come first, since a mean over few seeds could be the best by luck.
+    Configs with equally many seeds are sorted by their mean on the validation tasks.
     """
     groups: dict[RunConfig, list[Trial]] = {}
-    for trial in sweep.of("confirm"):
+    for trial in sweep.trials_in("confirm"):
         groups.setdefault(without_seed(trial), []).append(trial)
     candidates: dict[RunConfig, Trial] = {}
-    for trial in sweep.complete:
+    for trial in sweep.ranking:
         candidates.setdefault(without_seed(trial), trial)
-    found = [
-        _confirmed(trials, candidates.get(config))
+    configs = [
+        _confirmed_config(trials, candidates.get(config))
         for config, trials in groups.items()
-        if any(map(_ended_well, trials))
+        if any(map(_is_complete, trials))
     ]
     order = sweep.metric.order
-    return tuple(sorted(found, key=lambda c: (-len(c.trials), order(c.val.value))))
+    return tuple(sorted(configs, key=lambda c: (-len(c.trials), order(c.val.value))))
 
 
 def seed_deviation(sweep: Sweep) -> SeedDeviation | None:
-    """The standard deviation over training seeds, within configs, pooled over all confirmed ones.
+    """The standard deviation over training seeds within a config, pooled over confirmed configs.
 
     None if no config has two fresh seeds.
     """
-    several = [config for config in confirmed(sweep) if len(config.trials) > 1]
+    several = [config for config in confirmed_configs(sweep) if len(config.trials) > 1]
     if not several:
         return None
     pooled = sum(len(config.trials) - 1 for config in several)
@@ -109,72 +110,74 @@ def seed_deviation(sweep: Sweep) -> SeedDeviation | None:
     return SeedDeviation(math.sqrt(squares / pooled), len(seeds) - 1)
 
 
-def mean_optimism(sweep: Sweep) -> float | None:
-    """The mean of `ConfirmedConfig.optimism` over the confirmed configs; None without any."""
-    known = [c.optimism for c in confirmed(sweep) if c.optimism is not None]
-    return statistics.fmean(known) if known else None
+def mean_selection_bias(sweep: Sweep) -> float | None:
+    """Mean of `ConfirmedConfig.selection_bias` over the confirmed configs; None without any."""
+    biases = [c.selection_bias for c in confirmed_configs(sweep) if c.selection_bias is not None]
+    return statistics.fmean(biases) if biases else None
 
 
-def fresh_seed_interval(trial: Trial, sweep: Sweep) -> FreshSeed | None:
-    """What one more training seed of a trial's config would give on the validation tasks.
+def predict_fresh_seed(trial: Trial, sweep: Sweep) -> FreshSeed | None:
+    """Predict the metric of a trial's config on the validation tasks for one more training seed.
 
-    The 95 % prediction interval for a normal sample whose variance is known from elsewhere with
-    some degrees of freedom (Hahn and Meeker, Statistical Intervals, 1991, chapter 4): with n own
-    seeds, their mean ± t * sd * sqrt(1 + 1/n). A trial that was not confirmed has its one seed,
-    less what those of the confirmed configs overstate on average: right for one that is nearly as
-    good, too low for one that nothing selected. The interval ends where the metric does.
+    Uses the 95 % prediction interval of a normal sample whose variance was estimated separately
+    (Hahn and Meeker, Statistical Intervals, 1991, chapter 4): with n seeds of the config, their
+    mean ± t * sd * sqrt(1 + 1/n). For a config that was not confirmed, n is 1 and the mean is the
+    trial's value minus the mean selection bias of the confirmed configs. This is accurate for a
+    trial that is nearly as good as these, and too pessimistic for one that was not selected. The
+    interval is clipped to the range of the metric.
 
     Args:
-        trial: a complete one.
-        sweep: the sweep that it is of.
+        trial: a complete trial.
+        sweep: the sweep that contains it.
 
     Returns:
-        None if the sweep cannot tell how much seeds differ, or how much one overstates.
+        The prediction, or None if the sweep does not determine the deviation over seeds or the
+        selection bias.
     """
     deviation = seed_deviation(sweep)
-    own = _own_seeds(trial, sweep)
-    if deviation is None or own is None:
+    estimate = _expected_value(trial, sweep)
+    if deviation is None or estimate is None:
         return None
-    centre, seeds = own
+    centre, seeds = estimate
     quantile = float(stdtrit(deviation.degrees_of_freedom, _UPPER))
     half = quantile * deviation.deviation * math.sqrt(1 + 1 / seeds)
     low, expected, high = (
-        _within_range(value, sweep.metric) for value in (centre - half, centre, centre + half)
+        _clipped(value, sweep.metric) for value in (centre - half, centre, centre + half)
     )
     return FreshSeed(expected=expected, low=low, high=high, seeds=seeds)
 
 
-def _own_seeds(trial: Trial, sweep: Sweep) -> tuple[float, int] | None:
-    """What a config is expected to give, and the number of seeds that say so."""
-    for config in confirmed(sweep):
+def _expected_value(trial: Trial, sweep: Sweep) -> tuple[float, int] | None:
+    """The expected metric of a trial's config, and the number of seeds that it is based on."""
+    for config in confirmed_configs(sweep):
         if config.confirms(trial):
             return config.val.value, len(config.trials)
-    optimism = mean_optimism(sweep)
-    if optimism is None:
+    selection_bias = mean_selection_bias(sweep)
+    if selection_bias is None:
         return None
-    overstated = optimism if sweep.metric.direction == "maximize" else -optimism
+    overstated = selection_bias if sweep.metric.direction == "maximize" else -selection_bias
     return _value(trial) - overstated, 1
 
 
-def _confirmed(trials: Sequence[Trial], candidate: Trial | None) -> ConfirmedConfig:
-    ended = tuple(filter(_ended_well, trials))
+def _confirmed_config(trials: Sequence[Trial], candidate: Trial | None) -> ConfirmedConfig:
+    complete = tuple(filter(_is_complete, trials))
     return ConfirmedConfig(
         candidate=candidate,
-        trials=ended,
-        incomplete=len(trials) - len(ended),
-        val=over_seeds([trial.value for trial in ended if trial.value is not None]),
-        test=over_seeds([trial.test_value for trial in ended if trial.test_value is not None]),
-        task_interval=statistics.fmean(trial.test_interval or 0.0 for trial in ended),
+        trials=complete,
+        incomplete=len(trials) - len(complete),
+        val=over_seeds([trial.value for trial in complete if trial.value is not None]),
+        test=over_seeds([trial.test_value for trial in complete if trial.test_value is not None]),
+        task_interval=statistics.fmean(trial.test_interval or 0.0 for trial in complete),
     )
 
 
-def _ended_well(trial: Trial) -> bool:
+def _is_complete(trial: Trial) -> bool:
     measured = (trial.value, trial.test_value, trial.test_interval)
     return trial.status == "complete" and None not in measured
 
 
 def without_seed(trial: Trial) -> RunConfig:
-    """The trial's config, equal for trials that differ in the seed alone."""
+    """The trial's config with seed 0: equal for trials that differ only in the seed."""
     return trial.config.model_copy(update={"seed": 0})
 
 
@@ -183,6 +186,6 @@ def _value(trial: Trial) -> float:
     return trial.value
 
 
-def _within_range(value: float, metric: Metric) -> float:
-    """`value`, or the end of what the metric can be."""
+def _clipped(value: float, metric: Metric) -> float:
+    """Clip `value` to the range of the metric."""
     return min(max(value, 0.0), 1.0 if metric is ACCURACY else math.inf)

@@ -1,4 +1,4 @@
-"""Params of trials as points of the unit cube, for regression and sensitivity analysis."""
+"""Hyperparameters encoded in the unit cube, for regression and sensitivity analysis."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,29 +17,30 @@ from memmeta.config import LearnerConfig
 from sweeps.engine.study.space import applicable, at
 
 Space = Mapping[str, BaseDistribution]
-"""Fields of the learner and where each is searched."""
+"""The search space: a distribution for each learner field."""
 
-_DISTANCES = (("inner_lr", "inner_steps", False), ("outer_lr", "task_batch", True))
-"""Pairs of dimensions whose product, or quotient, says how far a loop moves: the inner one by its
-step size and its steps, the outer one by its step size and its steps, of which an equal number of
-tasks leaves fewer the larger their batch."""
+_LOOP_DISTANCES = (("inner_lr", "inner_steps", False), ("outer_lr", "task_batch", True))
+"""Pairs of dimensions that determine how far a loop moves, and whether by their quotient. The inner
+loop moves by step size times steps. The outer loop moves by step size over task batch: for a fixed
+number of tasks, a larger batch means fewer steps."""
 
 _ABSENT = 0.5
-"""The feature of a number that does not apply: the middle, as near to all others as it can be."""
+"""The feature of a number that does not apply: the middle of the range, as close as possible to
+all values."""
 
 
 def params(trial: Trial, space: Space) -> dict[str, Any]:
-    """Values of the dimensions that apply to the trial's config."""
+    """The trial's values in the dimensions that apply to its config."""
     learner = trial.config.learner
     return applicable({name: getattr(learner, name) for name in space}, learner)
 
 
-def size(space: Space) -> float:
-    """How many configs the space has at most: infinitely many with a dimension without steps."""
-    return math.prod(map(_values, space.values()))
+def space_size(space: Space) -> float:
+    """Upper bound on the number of configs in the space; infinite with a continuous dimension."""
+    return math.prod(map(_value_count, space.values()))
 
 
-def _values(distribution: BaseDistribution) -> float:
+def _value_count(distribution: BaseDistribution) -> float:
     if isinstance(distribution, CategoricalDistribution):
         return len(distribution.choices)
     assert isinstance(distribution, FloatDistribution | IntDistribution)
@@ -49,105 +50,111 @@ def _values(distribution: BaseDistribution) -> float:
 
 
 def encode(rows: Sequence[Mapping[str, Any]], space: Space) -> np.ndarray:
-    """Params as features: the inverse of `sweeps.engine.study.space.at`.
+    """Encode params as features, the inverse of `sweeps.engine.study.space.at`.
 
-    A numeric dimension is one column, see `share`; a categorical one is a column for each choice,
-    1 for that which was made and 0 elsewhere. Of a dimension that a config leaves out, the number
-    is 0.5 and all choices are 0: the config's other fields say what it is.
+    A numeric dimension becomes one column, see `unit_coordinate`. A categorical dimension becomes
+    one column per choice, one-hot encoded. For a dimension that does not apply to a config, the
+    numeric feature is 0.5 and all one-hot features are 0; the config's other fields identify it.
 
     Args:
-        rows: params of n configs, each value within its range.
-        space: fields of the learner and where each is searched.
+        rows: params of n configs, all within their ranges.
+        space: the search space.
 
     Returns:
-        [n, features], each within [0, 1].
+        Features within [0, 1]: [n, features].
     """
     columns = [_columns(rows, name, distribution) for name, distribution in space.items()]
     return np.hstack([np.empty((len(rows), 0)), *columns])
 
 
 def cube_features(points: np.ndarray, space: Space, base: LearnerConfig) -> np.ndarray:
-    """Features of the configs that a design has at these points.
+    """Features of the configs at given points of the unit cube.
 
     Args:
-        points: [n, dimensions] of the unit cube, columns in the order of the space.
-        space: fields of the learner and where each is searched.
-        base: holds what the space leaves out.
+        points: [n, dimensions], columns in the order of the space.
+        space: the search space.
+        base: supplies the fields that are not in the space.
 
     Returns:
-        [n, features], see `encode`.
+        Features as from `encode`: [n, features].
     """
     return encode([at(point, space, base) for point in points.tolist()], space)
 
 
-def distances(space: Space) -> tuple[tuple[str, str, bool], ...]:
-    """Those of `_DISTANCES` of which both dimensions are there, each on a logarithmic scale."""
+def loop_distances(space: Space) -> tuple[tuple[str, str, bool], ...]:
+    """The loop distances of which the space has both dimensions, each on a logarithmic scale.
+
+    Returns:
+        Two dimensions, and whether the distance is their quotient rather than their product.
+    """
     return tuple(
         distance
-        for distance in _DISTANCES
-        if all(name in space and _width(space[name]) for name in distance[:2])
+        for distance in _LOOP_DISTANCES
+        if all(name in space and _log_width(space[name]) for name in distance[:2])
     )
 
 
-def with_distances(features: np.ndarray, space: Space) -> np.ndarray:
-    """Features, and a column within [0, 1] for each of `distances`.
+def with_loop_distances(features: np.ndarray, space: Space) -> np.ndarray:
+    """Append one column per loop distance, scaled to [0, 1].
 
-    A distance is a product or a quotient, and so on logarithmic scales a sum or a difference. It
-    adds nothing that the features do not say, but a surrogate with a length for each feature sees
-    what depends on it from far fewer trials.
+    A product or quotient is a sum or difference on logarithmic scales. The column carries no new
+    information, but it lets a surrogate with one length scale per feature learn an effect of the
+    distance from far fewer trials.
 
     Args:
-        features: [n, features], of `encode`.
-        space: fields of the learner and where each is searched.
+        features: [n, features], from `encode`.
+        space: the search space.
 
     Returns:
-        [n, features and distances].
+        [n, features + distances].
     """
-    columns, place = {}, 0
+    columns, column = {}, 0
     for name, distribution in space.items():
-        columns[name] = place
-        is_choice = isinstance(distribution, CategoricalDistribution)
-        place += len(distribution.choices) if is_choice else 1
-    found = [features]
-    for one, other, quotient in distances(space):
-        widths = _width(space[one]), _width(space[other])
-        near, far = features[:, columns[one]], features[:, columns[other]]
-        moved = widths[0] * near + widths[1] * (1 - far if quotient else far)
-        found.append((moved / sum(widths))[:, None])
-    return np.hstack(found)
+        columns[name] = column
+        if isinstance(distribution, CategoricalDistribution):
+            column += len(distribution.choices)
+        else:
+            column += 1
+    blocks = [features]
+    for one, other, is_quotient in loop_distances(space):
+        widths = _log_width(space[one]), _log_width(space[other])
+        first, second = features[:, columns[one]], features[:, columns[other]]
+        distance = widths[0] * first + widths[1] * (1 - second if is_quotient else second)
+        blocks.append((distance / sum(widths))[:, None])
+    return np.hstack(blocks)
 
 
-def share(value: Any, distribution: BaseDistribution) -> float:
-    """The coordinate within [0, 1] at which a design has this value.
+def unit_coordinate(value: Any, distribution: BaseDistribution) -> float:
+    """The coordinate within [0, 1] that a space-filling design maps to `value`.
 
-    Of what takes up a part of the range, as an integer does, it is the middle of that part; on a
-    logarithmic scale, the value's own place.
+    A stepped value covers an interval of coordinates; the result is its middle, or on a
+    logarithmic scale the position of the value itself.
     """
     if isinstance(distribution, CategoricalDistribution):
         return (distribution.to_internal_repr(value) + 0.5) / len(distribution.choices)
     assert isinstance(distribution, FloatDistribution | IntDistribution)
     low, high, step = distribution.low, distribution.high, distribution.step
     if distribution.log:
-        return _place(math.log(value), *map(math.log, _ends(distribution)))
+        return _relative(math.log(value), *map(math.log, _log_bounds(distribution)))
     half = 0.0 if step is None else step / 2
-    return _place(value, low - half, high + half)
+    return _relative(value, low - half, high + half)
 
 
-def _width(distribution: BaseDistribution) -> float:
-    """The logarithm of the last value over the first; 0 of what has no logarithmic scale."""
+def _log_width(distribution: BaseDistribution) -> float:
+    """Width of the range in logarithms; 0 if the scale is not logarithmic."""
     if not isinstance(distribution, FloatDistribution | IntDistribution) or not distribution.log:
         return 0.0
-    first, last = _ends(distribution)
+    first, last = _log_bounds(distribution)
     return math.log(last / first)
 
 
-def _ends(distribution: FloatDistribution | IntDistribution) -> tuple[float, float]:
-    """Of a range on a logarithmic scale: an integer takes up half a step to either side of it."""
+def _log_bounds(distribution: FloatDistribution | IntDistribution) -> tuple[float, float]:
+    """Bounds of a logarithmic range; an integer covers half a step on either side."""
     half = 0.5 if isinstance(distribution, IntDistribution) else 0.0
     return distribution.low - half, distribution.high + half
 
 
-def _place(value: float, low: float, high: float) -> float:
+def _relative(value: float, low: float, high: float) -> float:
     return (value - low) / (high - low) if high > low else _ABSENT
 
 
@@ -155,8 +162,10 @@ def _columns(
     rows: Sequence[Mapping[str, Any]], name: str, distribution: BaseDistribution
 ) -> np.ndarray:
     if not isinstance(distribution, CategoricalDistribution):
-        shares = [share(row[name], distribution) if name in row else _ABSENT for row in rows]
-        return np.array(shares, dtype=float)[:, None]
+        coordinates = [
+            unit_coordinate(row[name], distribution) if name in row else _ABSENT for row in rows
+        ]
+        return np.array(coordinates, dtype=float)[:, None]
     columns = np.zeros((len(rows), len(distribution.choices)))
     for number, row in enumerate(rows):
         if name in row:

@@ -1,6 +1,7 @@
-"""Stage grid, where every combination of some values was run with several training seeds.
+"""Factorial analysis of stage grid, which runs all combinations of values with several seeds.
 
-A cell is a config without its seed. All intervals are over training seeds: Student's t, 95 %.
+A cell is a config without its seed. All intervals are half-widths of 95 % t-intervals over training
+seeds.
 """
 
 import math
@@ -17,116 +18,116 @@ from sweeps.engine.study.seeds import over_seeds
 from sweeps.engine.study.space import applies
 
 STEP_SIZES = ("inner_lr", "outer_lr")
-"""What is a nuisance where K and N are studied: its best value depends on them."""
+"""Nuisance parameters when K and N are studied: their best values depend on K and N."""
 
 Levels = Mapping[str, Any]
-"""Dimensions of the grid and a value of each; one that does not apply is not in it."""
+"""A value for each dimension of the grid that applies."""
 
 
 @dataclass(frozen=True)
 class Effect:
-    """A response at one level of one dimension, over all that else was varied."""
+    """The response at one level of a dimension, averaged over all other dimensions."""
 
     dimension: str
-    """A field of the learner."""
+    """The learner field."""
     level: Any
     """Its value."""
     mean: float | None
-    """Of the response, in its unit, over cells and seeds; None where no seed has every cell."""
+    """Mean over cells and seeds, in the response's unit; None if no seed has every cell."""
     interval: float | None
-    """Half-width of the 95 % interval; None with fewer than two seeds."""
+    """Half-width of the 95 % interval over seeds; None with fewer than two seeds."""
     seeds: int
-    """How many seeds it is from."""
+    """Number of seeds used."""
     left_out: int
-    """How many were left out, since they lack a cell."""
+    """Number of seeds excluded because they lack a cell."""
     by_seed: tuple[float, ...] = ()
-    """The mean over cells for each of the seeds."""
+    """Mean over cells for each seed."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A response at one row and one column."""
+    """The response at one row and one column."""
 
     mean: float | None
-    """In the response's unit, over seeds; None where no trial has it."""
+    """Mean over seeds, in the response's unit; None if no trial has the response."""
     interval: float | None
-    """Half-width of the 95 % interval; None with fewer than two seeds."""
+    """Half-width of the 95 % interval over seeds; None with fewer than two seeds."""
     seeds: int
-    """How many seeds it is from."""
+    """Number of seeds used."""
     chosen: Levels
-    """The nuisance setting that was taken."""
+    """The selected values of the nuisance parameters."""
     statuses: Mapping[Status, int]
-    """How the cell's trials ended, those of all nuisance settings."""
+    """Statuses of the cell's trials with counts, over all nuisance settings."""
 
 
 @dataclass(frozen=True)
 class CellsTable:
-    """Rows by columns, at one combination of what else was varied."""
+    """Cells by row and column, for one combination of the other dimensions."""
 
     at: Levels
-    """That combination, such as the algorithm; empty where nothing else was varied."""
+    """That combination, such as the algorithm; empty if no other dimension varies."""
     rows: tuple[Any, ...]
-    """Values of the row dimension; only None where it does not vary or does not apply."""
+    """Values of the row dimension; only None if it does not vary or does not apply."""
     columns: tuple[Any, ...]
-    """Likewise of the column dimension."""
+    """Values of the column dimension; only None if it does not vary or does not apply."""
     cells: tuple[tuple[Cell, ...], ...]
-    """A tuple for each row, with a cell for each column."""
+    """One tuple per row with one cell per column."""
 
 
 def settings(trial: Trial) -> dict[str, Any]:
-    """The fields of the learner that have an effect in this trial."""
+    """The learner fields that have an effect in this trial, with their values."""
     learner = trial.config.learner.model_dump()
     return {name: value for name, value in learner.items() if applies(name, learner)}
 
 
 def varying(trials: Iterable[Trial]) -> dict[str, tuple[Any, ...]]:
-    """The learner's fields that differ among trials they apply to, and their values.
+    """The learner fields that differ among the trials to which they apply, with their values.
 
-    Numbers are sorted, after other values in the order in which they come.
+    Numbers are sorted and come after all other values, which keep their order of appearance.
     """
-    found: dict[str, dict[Any, None]] = {}
+    levels: dict[str, dict[Any, None]] = {}
     for trial in trials:
         for name, value in settings(trial).items():
-            found.setdefault(name, {})[value] = None
-    return {name: _sorted(values) for name, values in found.items() if len(values) > 1}
+            levels.setdefault(name, {})[value] = None
+    return {name: _sorted(values) for name, values in levels.items() if len(values) > 1}
 
 
 def main_effects(
     trials: Sequence[Trial], response: Response, tuned: Collection[str] = ()
 ) -> tuple[Effect, ...]:
-    """What each dimension does on average over the others.
+    """The effect of each dimension, averaged over the others.
 
-    For every seed the response is averaged over all cells at a level; mean and interval are over
-    these averages, so that what seeds do to all cells alike counts once. Only seeds with the
-    response in every cell of the grid count: otherwise levels would be averaged over different
-    cells. For peak memory and time these are arithmetic means, too.
+    The response is first averaged over all cells at a level, separately for every seed. Mean and
+    interval are taken over these averages, so that an effect of a seed on all cells counts once.
+    Seeds that lack the response in some cell are excluded, since levels would otherwise be
+    averaged over different cells. Means are arithmetic, also for peak memory and time.
 
     Args:
-        trials: those of stage grid, however they ended, and of stage tune: a cell that has but
-            these is one that every seed lacks.
-        response: what is averaged.
-        tuned: fields that every cell has its own best value of, chosen before (stage tune). They
-            are part of the cell, and no dimensions.
+        trials: all trials of stage grid with any status, and those of stage tune. A cell that has
+            only trials of stage tune is missing for every seed.
+        response: the response to average.
+        tuned: fields that stage tune optimised in every cell. They belong to the cell and are not
+            dimensions.
     """
     dimensions = {name: levels for name, levels in varying(trials).items() if name not in tuned}
-    seeds = _responses_by_seed(trials, response, dimensions)
+    by_seed = _responses_by_seed(trials, response, dimensions)
     cells = {_cell(trial, dimensions) for trial in trials}
-    whole = [responses for responses in seeds.values() if len(responses) == len(cells)]
+    full = [responses for responses in by_seed.values() if len(responses) == len(cells)]
+    left_out = len(by_seed) - len(full)
     effects = []
     for name, levels in dimensions.items():
         for level in levels:
-            here = [cell for cell in cells if (name, level) in cell]
-            means = [statistics.fmean(own[cell] for cell in here) for own in whole]
-            left_out = len(seeds) - len(whole)
-            effects.append(Effect(name, level, *_mean(means), len(whole), left_out, tuple(means)))
+            at_level = [cell for cell in cells if (name, level) in cell]
+            means = [statistics.fmean(responses[cell] for cell in at_level) for responses in full]
+            effects.append(Effect(name, level, *_mean(means), len(full), left_out, tuple(means)))
     return tuple(effects)
 
 
 def difference(one: Effect, other: Effect) -> tuple[float | None, float | None]:
-    """By how much the response is higher at one level than at another, seed by seed.
+    """Paired difference between two levels of a dimension: the first minus the second.
 
     Returns:
-        The mean over seeds, and half the width of its 95 % interval; None as in `Effect`.
+        Mean over seeds and half-width of its 95 % interval; None as in `Effect`.
     """
     return _mean([a - b for a, b in zip(one.by_seed, other.by_seed, strict=True)])
 
@@ -138,24 +139,24 @@ def cells_table(
     columns: str = "cg_steps",
     nuisances: Sequence[str] = STEP_SIZES,
 ) -> tuple[CellsTable, ...]:
-    """Rows by columns, with the nuisances tuned anew in each cell.
+    """Tables of the response by two dimensions, with nuisance parameters tuned in each cell.
 
-    Of the nuisance settings in a cell, that with the best mean metric on the validation tasks is
-    taken, among those that most seeds completed: one that diverges with some seeds is not
-    preferred for its luck with the others. This is so for every response, so that the tables of
-    accuracy, memory and time are of the same trials. The metric of the chosen setting is a little
-    too good, for the seeds that chose it are those that are averaged.
+    In each cell, the nuisance setting with the best mean metric on the validation tasks is
+    selected, among the settings that the most seeds completed: a setting that diverges with some
+    seeds must not win by luck with the others. The selection is the same for every response, so
+    tables of accuracy, memory and time show the same trials. The metric of the selected setting
+    is slightly too good, since it is averaged over the seeds that selected it.
 
     Args:
-        trials: those of stage grid, however they ended, and of stage tune, which say of a cell
-            without others how what was tried there ended.
-        response: what is in the cells.
-        rows: a field of the learner.
-        columns: another.
-        nuisances: fields that are tuned; those that do not vary need no tuning.
+        trials: all trials of stage grid with any status, and those of stage tune, which supply
+            the statuses of a cell that has no trial of stage grid.
+        response: the response in the cells.
+        rows: learner field for the rows.
+        columns: learner field for the columns.
+        nuisances: learner fields to tune; those that do not vary are ignored.
 
     Returns:
-        A table for each combination of the other dimensions, in the order in which they come.
+        One table for each combination of the other dimensions, in order of appearance.
     """
     dimensions = varying(trials)
     inside = (rows, columns, *nuisances)
@@ -165,7 +166,7 @@ def cells_table(
         tables.setdefault(others, []).append(trial)
     tuned = [name for name in nuisances if name in dimensions]
     axes = [name if name in dimensions else None for name in (rows, columns)]
-    return tuple(_table(dict(at), own, response, axes, tuned) for at, own in tables.items())
+    return tuple(_table(dict(at), group, response, axes, tuned) for at, group in tables.items())
 
 
 def _table(
@@ -175,67 +176,69 @@ def _table(
     axes: Sequence[str | None],
     tuned: Sequence[str],
 ) -> CellsTable:
-    places: dict[tuple[Any, ...], list[Trial]] = {}
+    groups: dict[tuple[Any, ...], list[Trial]] = {}
     for trial in trials:
-        own = settings(trial)
-        place = tuple(None if name is None else own.get(name) for name in axes)
-        places.setdefault(place, []).append(trial)
-    rows, columns = (_sorted(dict.fromkeys(values)) for values in zip(*places, strict=True))
+        fields = settings(trial)
+        position = tuple(None if name is None else fields.get(name) for name in axes)
+        groups.setdefault(position, []).append(trial)
+    rows, columns = (_sorted(dict.fromkeys(values)) for values in zip(*groups, strict=True))
     cells = [
-        [_tuned_cell(places.get((row, column), ()), response, tuned) for column in columns]
+        [_tuned_cell(groups.get((row, column), ()), response, tuned) for column in columns]
         for row in rows
     ]
     return CellsTable(at, rows, columns, tuple(map(tuple, cells)))
 
 
 def _tuned_cell(trials: Sequence[Trial], response: Response, tuned: Sequence[str]) -> Cell:
-    cells = [trial for trial in trials if trial.stage == "grid"]
+    grid_trials = [trial for trial in trials if trial.stage == "grid"]
     choices: dict[tuple[Any, ...], list[Trial]] = {}
-    for trial in cells:
+    for trial in grid_trials:
         choices.setdefault(_cell(trial, tuned), []).append(trial)
-    statuses = Counter(trial.status for trial in cells or trials)
-    if not cells and statuses["complete"]:
-        statuses = Counter()  # it is tuned, and its own trials are still to come
+    statuses = Counter(trial.status for trial in grid_trials or trials)
+    if not grid_trials and statuses["complete"]:
+        statuses = Counter()  # the cell is tuned, but its grid trials have not started
     best = max(choices, key=lambda choice: _merit(choices[choice]), default=())
-    own = [response.of(trial) for trial in choices.get(best, ())]
-    values = [value for value in own if value is not None]
+    responses = [response.value_of(trial) for trial in choices.get(best, ())]
+    values = [value for value in responses if value is not None]
     mean, interval = _mean(values)
     return Cell(mean, interval, len(values), dict(best) if values else {}, statuses)
 
 
 def _merit(trials: Sequence[Trial]) -> tuple[int, float]:
-    """How many trials are complete, and their mean metric turned so that higher is better."""
+    """Number of complete trials and their mean metric; higher is better for both."""
     metric = trials[0].config.data.metric
-    values = [value for trial in trials if (value := quality(metric).of(trial)) is not None]
+    values = [value for trial in trials if (value := quality(metric).value_of(trial)) is not None]
     return len(values), -metric.order(statistics.fmean(values)) if values else 0.0
 
 
 def _responses_by_seed(
     trials: Iterable[Trial], response: Response, dimensions: Collection[str]
 ) -> dict[int, dict[tuple[Any, ...], float]]:
-    """The response in every cell where there is one, for each seed of stage grid."""
-    found: dict[int, dict[tuple[Any, ...], float]] = {}
+    """The responses of stage grid by seed and cell; a cell without the response is absent."""
+    by_seed: dict[int, dict[tuple[Any, ...], float]] = {}
     for trial in (trial for trial in trials if trial.stage == "grid"):
-        own = found.setdefault(trial.config.seed, {})
-        value = response.of(trial)
+        responses = by_seed.setdefault(trial.config.seed, {})
+        value = response.value_of(trial)
         if value is not None:
-            own[_cell(trial, dimensions)] = value
-    return found
+            responses[_cell(trial, dimensions)] = value
+    return by_seed
 
 
 def _cell(trial: Trial, dimensions: Iterable[str]) -> tuple[tuple[str, Any], ...]:
-    """Those of the dimensions that apply, with their values."""
-    own = settings(trial)
-    return tuple((name, own[name]) for name in dimensions if name in own)
+    """The trial's cell: the dimensions that apply, with their values."""
+    fields = settings(trial)
+    return tuple((name, fields[name]) for name in dimensions if name in fields)
 
 
 def _mean(values: Sequence[float]) -> tuple[float | None, float | None]:
-    """Mean and half-width of its 95 % interval."""
+    """Mean and half-width of its 95 % interval over seeds."""
     return over_seeds(values) if values else (None, None)
 
 
 def _sorted(values: Iterable[Any]) -> tuple[Any, ...]:
-    def place(value: Any) -> float:
+    """Sort numbers, after all other values in their order."""
+
+    def sort_key(value: Any) -> float:
         return value if isinstance(value, int | float) else -math.inf
 
-    return tuple(sorted(values, key=place))
+    return tuple(sorted(values, key=sort_key))

@@ -1,4 +1,4 @@
-"""Whether memory grows with the inner steps, the other settings held."""
+"""Test whether memory grows with the inner steps when the other settings are held fixed."""
 
 import math
 from collections.abc import Collection, Iterable, Sequence
@@ -15,18 +15,18 @@ from analysis.statistics.factorial import settings, varying
 from analysis.statistics.responses import PEAK_MEMORY
 
 MARGIN = 0.05
-"""Growth over the whole range of the dimension that is as good as none, as a share."""
+"""Equivalence margin: relative growth over the whole range of K that is regarded as negligible."""
 
-WIDE = 10
-"""Positive numbers whose largest is so many times the smallest are taken as logarithms."""
+LOG_RATIO = 10
+"""Ratio of the largest to the smallest value from which a positive number enters as logarithm."""
 
 Verdict = Literal["does not grow", "grows", "undecided"]
 
 _ABSENT = "does not apply"
 
 
-class Interval(NamedTuple):
-    """Of the growth over the whole range: 0.05 is 5 per cent more."""
+class Bounds(NamedTuple):
+    """Ends of an interval for the relative growth over the whole range of K: 0.05 means 5 %."""
 
     low: float
     high: float
@@ -34,180 +34,185 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True)
 class Growth:
-    """How peak memory grows with the inner steps, for one algorithm."""
+    """Growth of peak memory with the inner steps, for one algorithm."""
 
     label: str
-    """The algorithm and what decides how it grows: `anil naive, linear head`."""
+    """The algorithm and the settings that affect its growth: `anil naive, linear head`."""
     trials: int
-    """How many it is from."""
+    """Number of trials."""
     lowest: int
-    """The fewest inner steps."""
+    """Smallest number of inner steps."""
     highest: int
-    """The most."""
+    """Largest number of inner steps."""
     verdict: Verdict
-    """See `growth`."""
+    """The verdict as defined by `growth`."""
     reason: str | None = None
-    """Why there are no numbers, where there are none; they are None then."""
-    amount_per_step: float | None = None
-    """Growth per inner step, in MiB, for the geometric mean of what is at `lowest`."""
+    """Why growth cannot be estimated; all fields below are None in that case."""
+    mib_per_step: float | None = None
+    """Growth per inner step in MiB, for the geometric mean of memory at `lowest`."""
     total: float | None = None
     """Relative growth from `lowest` to `highest`."""
-    interval: Interval | None = None
-    """Its 95 % confidence interval."""
-    equivalence: Interval | None = None
-    """Its 90 % interval, which two one-sided tests at 5 % compare with `MARGIN`."""
+    confidence: Bounds | None = None
+    """95 % confidence interval of `total`."""
+    equivalence: Bounds | None = None
+    """90 % confidence interval of `total`, for two one-sided tests at 5 % against `MARGIN`."""
 
 
 def growth(trials: Iterable[Trial], tuned: Collection[str] = ()) -> tuple[Growth, ...]:
-    """Fit memory = (1 + g x) times what the other settings make of it, for each algorithm.
+    """Estimate and test the growth of peak memory with the inner steps, for each algorithm.
 
-    x goes from 0 at the fewest inner steps to 1 at the most: a graph that is kept for every one
-    adds the same to memory for each. The fit is least squares on logarithms, and intervals are
-    those of its linearisation at the best g.
+    The model is memory = (1 + g x) * f(other settings), where x runs from 0 at the fewest inner
+    steps to 1 at the most; a graph that is kept for every inner step adds a constant amount per
+    step. The model is fitted by least squares on logarithms. Intervals are those of the model
+    linearised at the estimate of g.
 
-    Algorithms are taken apart by kind, first order and head, too. Trials that differ in the seed
-    alone are one observation, their mean, since equal measurements are no further evidence. The
-    other settings are held by terms of their own: in stage grid by a constant for each combination
-    of them, elsewhere by linear and quadratic terms of each number (of its logarithm, see `WIDE`)
-    and a constant for each choice.
+    Algorithms are also separated by kind, first order and head. Trials that differ only in the
+    seed are averaged to one observation, since repeated measurements of memory add no evidence.
+    The other settings are controlled for: in stage grid by one constant per combination,
+    elsewhere by linear and quadratic terms of each number (or of its logarithm, see `LOG_RATIO`)
+    and one constant per choice.
 
     The verdict is
 
-    - "does not grow" exactly if two one-sided t tests at 5 % each (Schuirmann, 1987) find the
-      growth over the whole range within `MARGIN`: its 90 % interval lies inside +-MARGIN. What is
-      not significant is not for that reason absent.
-    - "grows" if that is not so, and the 95 % interval lies above 0.
-    - "undecided" otherwise: also of what shrinks, and where nothing can be estimated.
+    - "does not grow" if and only if two one-sided t-tests at 5 % each (TOST; Schuirmann, 1987)
+      show that the growth over the whole range is within `MARGIN`: its 90 % interval lies inside
+      ±MARGIN. Absence of significance is not evidence of absence.
+    - "grows" if that fails and the 95 % interval lies above 0.
+    - "undecided" otherwise, including decreases and cases that cannot be estimated.
 
     Args:
-        trials: those of one stage. Such as did not end well are left out: where some ran out of
-            memory, the result is of the others.
-        tuned: fields that have their own best value at each number of inner steps and have no
-            part in memory: these are not held.
+        trials: trials of one stage. Incomplete trials are ignored: if some ran out of memory, the
+            result describes the others.
+        tuned: fields that were tuned for each number of inner steps and do not affect memory.
+            They are not controlled for.
 
     Returns:
-        A result for each algorithm with a complete trial, in the order in which they come.
+        One result per algorithm with a complete trial, in order of appearance.
     """
     groups: dict[str, list[Trial]] = {}
     for trial in trials:
-        if PEAK_MEMORY.of(trial) is not None:
+        if PEAK_MEMORY.value_of(trial) is not None:
             groups.setdefault(label(trial), []).append(trial)
     free = {"inner_steps", *tuned}
-    return tuple(_growth(name, own, free) for name, own in groups.items())
+    return tuple(_growth(name, group, free) for name, group in groups.items())
 
 
 def label(trial: Trial) -> str:
-    """The algorithm, and what decides how its memory grows."""
-    own = settings(trial)
-    order = "first order" if own.get("first_order") else None
-    words = (own["algorithm"], own.get("kind"), order)
-    return f"{' '.join(word for word in words if word)}, {own['head']} head"
+    """The algorithm with the settings that affect how its memory grows."""
+    fields = settings(trial)
+    order = "first order" if fields.get("first_order") else None
+    reuse = {True: "cached", False: "naive", None: None}[fields.get("feature_reuse")]
+    words = (fields["algorithm"], reuse, order)
+    return f"{' '.join(word for word in words if word)}, {fields['head']} head"
 
 
 def _growth(name: str, trials: Sequence[Trial], free: Collection[str]) -> Growth:
     others = [other for other in varying(trials) if other not in free]
-    places, logs, held = _observations(trials, others)
+    inner_steps, logs, controlled = _observations(trials, others)
     in_grid = all(trial.stage == "grid" for trial in trials)
-    # A basis, for terms repeat each other: so does the square of a number that has two values.
-    controls = orth(_one_hot(held) if in_grid else _terms(held))
-    lowest, highest = places.min().item(), places.max().item()
+    # An orthonormal basis, since terms can be collinear: the square of a number with two values.
+    controls = orth(_one_hot(controlled) if in_grid else _terms(controlled))
+    lowest, highest = inner_steps.min().item(), inner_steps.max().item()
     span = highest - lowest
-    x = (places - lowest) / (span or 1)
+    x = (inner_steps - lowest) / (span or 1)
     terms = np.linalg.matrix_rank(np.column_stack([x, controls]))
     start = name, len(trials), lowest, highest
     if not span:
-        return Growth(*start, "undecided", f"all have inner_steps {lowest}")
+        return Growth(*start, "undecided", f"all trials have inner_steps {lowest}")
     if terms == controls.shape[1]:
-        return Growth(*start, "undecided", "inner_steps goes with the other settings that vary")
+        return Growth(*start, "undecided", "inner_steps is confounded with other varied settings")
     if len(logs) <= terms:
-        return Growth(*start, "undecided", "too few trials for the settings that vary")
+        return Growth(*start, "undecided", "too few trials for the number of varied settings")
     total = _least_squares(x, logs, controls)
     at_lowest = logs - np.log1p(total * x)
     fit = OLS(at_lowest, np.column_stack([x / (1 + total * x), controls])).fit()
-    confident, equivalent = (
-        Interval(*(total + fit.conf_int(alpha)[0]).tolist()) for alpha in (0.05, 0.1)
+    confidence, equivalence = (
+        Bounds(*(total + fit.conf_int(alpha)[0]).tolist()) for alpha in (0.05, 0.1)
     )
     return Growth(
         *start,
-        _verdict(confident, equivalent),
-        amount_per_step=total / span * math.exp(at_lowest.mean()),
+        _verdict(confidence, equivalence),
+        mib_per_step=total / span * math.exp(at_lowest.mean()),
         total=total,
-        interval=confident,
-        equivalence=equivalent,
+        confidence=confidence,
+        equivalence=equivalence,
     )
 
 
 def _least_squares(x: np.ndarray, logs: np.ndarray, controls: np.ndarray) -> float:
-    """The g with which log(1 + g x) and a combination of the controls come closest to the logs.
+    """The least-squares estimate of g in logs = log(1 + g x) + controls @ coefficients.
 
     Args:
-        x: [n], from 0 to 1.
-        logs: [n].
-        controls: [n, terms], orthonormal columns.
+        x: relative inner steps from 0 to 1: [n].
+        logs: logarithms of memory: [n].
+        controls: orthonormal columns: [n, terms].
     """
 
-    def rest(values: np.ndarray) -> np.ndarray:
-        left: np.ndarray = values - controls @ (controls.T @ values)
-        return left
+    def without_controls(values: np.ndarray) -> np.ndarray:
+        remainder: np.ndarray = values - controls @ (controls.T @ values)
+        return remainder
 
-    # In s = log(1 + g), so that the model is positive for every s; from where it is linear in s.
-    def misfit(s: np.ndarray) -> np.ndarray:
-        return rest(logs - np.log1p(np.expm1(s) * x))
+    # Parametrised by s = log(1 + g), which keeps the model positive for every s.
+    def residuals(s: np.ndarray) -> np.ndarray:
+        return without_controls(logs - np.log1p(np.expm1(s) * x))
 
-    def slope(s: np.ndarray) -> np.ndarray:
-        return -rest(np.exp(s) * x / (1 + np.expm1(s) * x))[:, None]
+    def jacobian(s: np.ndarray) -> np.ndarray:
+        return -without_controls(np.exp(s) * x / (1 + np.expm1(s) * x))[:, None]
 
-    own = rest(x)
-    begin = own @ logs / (own @ own)
-    found = least_squares(misfit, begin, slope, xtol=1e-15, ftol=1e-15, gtol=1e-15)
-    return math.expm1(found.x.item())
+    # Start at the solution of the model log(memory) = s x, linear in s.
+    direction = without_controls(x)
+    start = direction @ logs / (direction @ direction)
+    solution = least_squares(residuals, start, jacobian, xtol=1e-15, ftol=1e-15, gtol=1e-15)
+    return math.expm1(solution.x.item())
 
 
-def _verdict(confident: Interval, equivalent: Interval) -> Verdict:
-    """From the 95 % and the 90 % interval of the growth."""
-    if equivalent.low > -MARGIN and equivalent.high < MARGIN:
+def _verdict(confidence: Bounds, equivalence: Bounds) -> Verdict:
+    if equivalence.low > -MARGIN and equivalence.high < MARGIN:
         return "does not grow"
-    return "grows" if confident.low > 0 else "undecided"
+    return "grows" if confidence.low > 0 else "undecided"
 
 
 def _observations(
     trials: Iterable[Trial], others: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray, list[tuple[Any, ...]]]:
-    """The inner steps, the logarithm of memory and the other settings for each config.
+    """Average trials that differ only in the seed.
 
-    Mean logarithms over the seeds of a config; n of each.
+    Returns:
+        For each of n configs: inner steps [n], mean logarithm of memory [n], and the values of
+        the other settings, a list of n tuples.
     """
-    found: dict[tuple[Any, ...], list[float]] = {}
+    logs_of: dict[tuple[Any, ...], list[float]] = {}
     for trial in trials:
-        own, value = settings(trial), PEAK_MEMORY.of(trial)
+        fields, value = settings(trial), PEAK_MEMORY.value_of(trial)
         assert value is not None
-        config = own["inner_steps"], tuple(own.get(name, _ABSENT) for name in others)
-        found.setdefault(config, []).append(math.log(value))
-    places, held = zip(*found, strict=True)
-    return np.array(places), np.array([np.mean(logs) for logs in found.values()]), list(held)
+        config = fields["inner_steps"], tuple(fields.get(name, _ABSENT) for name in others)
+        logs_of.setdefault(config, []).append(math.log(value))
+    inner_steps, controlled = zip(*logs_of, strict=True)
+    means = [np.mean(logs) for logs in logs_of.values()]
+    return np.array(inner_steps), np.array(means), list(controlled)
 
 
 def _one_hot(values: Sequence[Any]) -> np.ndarray:
-    """A column for each different value, [n, values]: 1 where it is this one."""
+    """One-hot encoding of n values: [n, distinct values]."""
     levels = list(dict.fromkeys(values))
     return np.array([[float(value == level) for level in levels] for value in values])
 
 
-def _terms(held: Sequence[tuple[Any, ...]]) -> np.ndarray:
-    """A constant and the terms of each other setting, [n, terms]."""
-    columns = [np.ones((len(held), 1))]
-    for values in zip(*held, strict=True):
+def _terms(controlled: Sequence[tuple[Any, ...]]) -> np.ndarray:
+    """A constant and the terms of each controlled setting: [n, terms]."""
+    columns = [np.ones((len(controlled), 1))]
+    for values in zip(*controlled, strict=True):
         numeric = all(value == _ABSENT or type(value) in (int, float) for value in values)
         columns.append(_polynomial(values) if numeric else _one_hot(values))
     return np.hstack(columns)
 
 
 def _polynomial(values: Sequence[Any]) -> np.ndarray:
-    """Linear and quadratic, [n, 2]; a number that does not apply is at the mean of the others."""
+    """Linear and quadratic term: [n, 2]. A number that does not apply is set to the mean."""
     absent = np.array([value == _ABSENT for value in values])
     numbers = np.array([math.nan if value == _ABSENT else value for value in values])
     known = numbers[~absent]
-    if known.min() > 0 and known.max() >= WIDE * known.min():
+    if known.min() > 0 and known.max() >= LOG_RATIO * known.min():
         numbers, known = np.log(numbers), np.log(known)
     standard = np.where(absent, 0.0, (numbers - known.mean()) / known.std())
     return np.column_stack([standard, standard**2])

@@ -1,4 +1,4 @@
-"""Optuna's importances of the same trials, to be read beside Sobol indices."""
+"""Hyperparameter importances from Optuna's evaluators, to compare with Sobol indices."""
 
 import math
 import warnings
@@ -16,28 +16,28 @@ from optuna.importance import (
 )
 
 from analysis.records.trials import Trial
-from analysis.statistics.encoding import share
+from analysis.statistics.encoding import unit_coordinate
 from analysis.statistics.observations import Observation, observations
 from analysis.statistics.responses import Response
 
 BEST = 0.1
-"""The share of the trials that PED-ANOVA calls the best."""
+"""Fraction of the trials that PED-ANOVA treats as the best."""
 
 FOREST = 256
-"""Configs that fANOVA sees at most, the first of the design: it takes time by the square of their
-number."""
+"""Maximum number of configs for fANOVA, whose run time is quadratic in it. The first configs of the
+design are used."""
 
 
 @dataclass(frozen=True)
 class Importance:
-    """What an evaluator says of each dimension."""
+    """Importance of every dimension according to one evaluator."""
 
     method: str
-    """Its name."""
+    """Name of the evaluator."""
     question: str
-    """What it answers."""
+    """The question that it answers."""
     values: Mapping[str, float | None]
-    """Of each dimension, in the order of the space; None where it cannot tell."""
+    """Importance by dimension, in the order of the space; None if undetermined."""
 
 
 def importances(
@@ -46,64 +46,68 @@ def importances(
     response: Response,
     seed: int = 0,
 ) -> tuple[Importance, ...]:
-    """PED-ANOVA (Watanabe et al. 2023) and fANOVA (Hutter et al. 2014) of the explore trials.
+    """PED-ANOVA (Watanabe et al. 2023) and fANOVA (Hutter et al. 2014) on the explore trials.
 
-    Both see a numeric dimension as the space's design does, by its share of the range or of the
-    range's logarithm: over the range itself, most of what fANOVA weighs would lie in the last
-    decade. Of a logarithmic response, the logarithm's variance is shared out.
+    Numeric dimensions are passed as unit coordinates, on a logarithmic scale where the space has
+    one: on the raw range, the last decade would dominate fANOVA. For a logarithmic response, the
+    variance of the logarithm is explained.
 
     Args:
-        trials: a sweep's.
-        space: its space.
-        response: what to explain.
-        seed: of the random forest.
+        trials: trials of a sweep.
+        space: its search space.
+        response: the response to explain.
+        seed: seed of the random forest.
     """
-    found = observations(trials, space, response)
+    observed = observations(trials, space, response)
     ped = PedAnovaImportanceEvaluator(target_quantile=BEST)
     forest = FanovaImportanceEvaluator(seed=seed)
-    few = f"; of the first {FOREST} configs" if len(found) > FOREST else ""
+    limited = f"; on the first {FOREST} configs" if len(observed) > FOREST else ""
     return (
         Importance(
             "PED-ANOVA",
             f"what separates the best {BEST:.0%} of the trials from the rest (sums to 1)",
-            _values(_study(found, space, response), space, ped, normalize=True),
+            _values(_study(observed, space, response), space, ped, normalize=True),
         ),
         Importance(
             "fANOVA",
-            "which share of the variance over the space looked at each dimension explains by "
-            f"itself in a random forest (interactions left out{few})",
-            _values(_study(found[:FOREST], space, response), space, forest, normalize=False),
+            "share of the variance over the analysed space that each dimension explains alone "
+            f"in a random forest (interactions excluded{limited})",
+            _values(_study(observed[:FOREST], space, response), space, forest, normalize=False),
         ),
     )
 
 
 def _study(
-    found: Iterable[Observation], space: Mapping[str, BaseDistribution], response: Response
+    observed: Iterable[Observation], space: Mapping[str, BaseDistribution], response: Response
 ) -> optuna.Study:
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize" if response.name == "accuracy" else "minimize")
     optuna.logging.set_verbosity(verbosity)
-    seen = {name: _seen(distribution) for name, distribution in space.items()}
+    scaled = {name: _scaled_distribution(distribution) for name, distribution in space.items()}
     study.add_trials(
         optuna.trial.create_trial(
-            params={name: _as_seen(value, space[name]) for name, value in of.params.items()},
-            distributions={name: seen[name] for name in of.params},
-            value=math.log(of.value) if response.log else of.value,
+            params={
+                name: _scaled_value(value, space[name])
+                for name, value in observation.params.items()
+            },
+            distributions={name: scaled[name] for name in observation.params},
+            value=math.log(observation.value) if response.log else observation.value,
         )
-        for of in found
+        for observation in observed
     )
     return study
 
 
-def _seen(distribution: BaseDistribution) -> BaseDistribution:
+def _scaled_distribution(distribution: BaseDistribution) -> BaseDistribution:
     if isinstance(distribution, CategoricalDistribution) or distribution.single():
         return distribution
     return FloatDistribution(0.0, 1.0)
 
 
-def _as_seen(value: Any, distribution: BaseDistribution) -> Any:
-    return value if _seen(distribution) is distribution else share(value, distribution)
+def _scaled_value(value: Any, distribution: BaseDistribution) -> Any:
+    is_unchanged = _scaled_distribution(distribution) is distribution
+    return value if is_unchanged else unit_coordinate(value, distribution)
 
 
 def _values(
@@ -112,13 +116,13 @@ def _values(
     evaluator: BaseImportanceEvaluator,
     normalize: bool,
 ) -> dict[str, float | None]:
-    found: dict[str, float] = {}
-    # Of a constant there is nothing to say, and Optuna raises, or calls all dimensions equal.
+    values: dict[str, float] = {}
+    # For a constant response Optuna raises, or reports equal importances.
     if np.ptp([trial.value for trial in study.trials] or [0.0]) > 0:
         with warnings.catch_warnings():
-            # Of `normalize`, and of choices that few trials have.
+            # Optuna warns about `normalize` and about rare choices.
             warnings.simplefilter("ignore")
-            found = optuna.importance.get_param_importances(
+            values = optuna.importance.get_param_importances(
                 study, evaluator=evaluator, normalize=normalize
             )
-    return {name: float(found[name]) if name in found else None for name in space}
+    return {name: float(values[name]) if name in values else None for name in space}

@@ -1,4 +1,4 @@
-"""Trials of stage explore as observations of a response: one for each config."""
+"""Observations of a response: the trials of stage explore, merged by config."""
 
 import math
 import statistics
@@ -13,38 +13,38 @@ from analysis.statistics.responses import Response
 
 @dataclass(frozen=True)
 class Observation:
-    """One config, and the response that its trials gave."""
+    """The response of one config."""
 
     params: Mapping[str, Any]
-    """The dimensions that apply to the config, and their values."""
+    """The config's values in the dimensions that apply to it."""
     value: float
-    """Mean over the trials, in the response's unit; the geometric mean where `Response.log`."""
+    """Mean over its trials in the response's unit; the geometric mean if `Response.log`."""
 
 
 def observations(
     trials: Iterable[Trial], space: Space, response: Response
 ) -> tuple[Observation, ...]:
-    """One observation for each config that has the response, in the order of the design.
+    """One observation per config that has the response, in the order of the design.
 
-    A small space makes the design repeat configs. Since all trials of explore share one training
-    seed, a repeat gives the same result again: it adds no evidence.
+    In a small space the design repeats configs. Since all trials of explore share one training
+    seed, a repeat reproduces the same result and adds no evidence.
 
     Args:
-        trials: those of a sweep. Only stage explore is used.
-        space: the dimensions that tell configs apart.
-        response: the number to observe.
+        trials: trials of a sweep; only those of stage explore are used.
+        space: the dimensions that distinguish configs.
+        response: the response to observe.
     """
     explored = (trial for trial in trials if trial.stage == "explore")
-    found: dict[tuple[tuple[str, Any], ...], list[float]] = {}
+    values: dict[tuple[tuple[str, Any], ...], list[float]] = {}
     for trial in sorted(explored, key=lambda trial: trial.index):
-        value = response.of(trial)
+        value = response.value_of(trial)
         if value is not None:
-            found.setdefault(tuple(params(trial, space).items()), []).append(value)
-    return tuple(Observation(dict(own), _mean(of, response)) for own, of in found.items())
+            values.setdefault(tuple(params(trial, space).items()), []).append(value)
+    return tuple(Observation(dict(config), _mean(own, response)) for config, own in values.items())
 
 
 def _mean(values: list[float], response: Response) -> float:
-    # The mean of equal numbers is not always that number.
+    # Rounding can make the mean of equal numbers differ from them.
     if len(set(values)) == 1:
         return values[0]
     if response.log:

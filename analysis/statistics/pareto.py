@@ -1,4 +1,4 @@
-"""Quality against peak memory: the Pareto front, its hypervolume, the best within a budget."""
+"""Metric against peak memory: Pareto front, hypervolume, and best trial within a budget."""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,57 +8,57 @@ from analysis.records.trials import Trial
 from memmeta.config import DataConfig
 from memmeta.metric import Metric
 
-MEMORY = 2**30
-"""The memory of a reference unless another is given, in bytes."""
+REFERENCE_MEMORY = 2**30
+"""Default memory of a reference, in bytes."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """The worse corner of the rectangle that a hypervolume is a share of.
+    """The reference point of a hypervolume.
 
-    It is fixed beforehand: hypervolumes compare only with one and the same reference.
+    It must be fixed in advance: only hypervolumes with the same reference are comparable.
     """
 
     value: float
-    """Of the metric; worse than the best possible one."""
+    """Value of the metric, worse than the best possible one."""
     memory_bytes: int
-    """Of peak memory, in bytes above 0."""
+    """Peak memory in bytes, above 0."""
 
 
-def reference(data: DataConfig, memory_bytes: int = MEMORY) -> Reference:
-    """A learner that knows nothing and holds `memory_bytes`: no trial has a say in it."""
-    return Reference(data.uninformed, memory_bytes)
+def reference(data: DataConfig, memory_bytes: int = REFERENCE_MEMORY) -> Reference:
+    """A learner at chance level that takes `memory_bytes`; independent of the trials."""
+    return Reference(data.chance_level, memory_bytes)
 
 
 def front(trials: Iterable[Trial]) -> tuple[Trial, ...]:
     """The Pareto front of the metric on the validation tasks and peak memory.
 
     Args:
-        trials: complete ones, such as `Sweep.complete`. Those without memory are left out.
+        trials: complete trials, such as `Sweep.ranking`. Trials without memory are ignored.
 
     Returns:
-        Those that no other is at least as good as in both and better in one, by increasing peak
-        memory. Of several that are equal in both the first one.
+        The trials that no other trial dominates, by increasing peak memory. If trials are equal
+        in both objectives, only the first is included.
     """
-    found: list[Trial] = []
+    trials_on_front: list[Trial] = []
     best = float("inf")
     for _, loss, trial in sorted(_points(trials), key=lambda point: point[:2]):
         if loss < best:
-            found.append(trial)
+            trials_on_front.append(trial)
             best = loss
-    return tuple(found)
+    return tuple(trials_on_front)
 
 
 def hypervolume(trials: Iterable[Trial], reference: Reference) -> float:
-    """The share of what is better than `reference` that the trials dominate, from 0 to 1.
+    """Share of the region better than `reference` that the trials dominate, from 0 to 1.
 
-    The rectangle reaches from the reference to no memory and the best possible metric: accuracy 1
+    The region extends from the reference to zero memory and the best possible metric: accuracy 1
     or MSE 0. A larger share is better (Zitzler and Thiele, PPSN 1998). Trials that are not better
-    than the reference in both count nothing.
+    than the reference in both objectives do not contribute.
 
     Args:
-        trials: complete ones, such as `Sweep.complete`.
-        reference: see there.
+        trials: complete trials, such as `Sweep.ranking`.
+        reference: the reference point.
     """
     area, previous = 0.0, 0.0
     points = [_shares(trial, reference) for trial in front(trials)]
@@ -70,10 +70,10 @@ def hypervolume(trials: Iterable[Trial], reference: Reference) -> float:
 
 
 def budgets(trials: Iterable[Trial]) -> tuple[int, ...]:
-    """Budgets of peak memory in bytes, each twice the one before.
+    """Budgets of peak memory in bytes, each twice the previous one.
 
-    They are powers of two, from the first that holds a trial to the first that holds all. There
-    are none where there are no trials.
+    The powers of two from the smallest that admits one of the trials to the smallest that admits
+    all of them. Empty without trials.
     """
     exponents = [(memory - 1).bit_length() for memory, _, _ in _points(trials)]
     if not exponents:
@@ -82,29 +82,34 @@ def budgets(trials: Iterable[Trial]) -> tuple[int, ...]:
 
 
 def best_within(trials: Iterable[Trial], budgets: Sequence[int]) -> tuple[Trial | None, ...]:
-    """The best trial whose peak memory is within each budget; None where there is none.
+    """The best trial whose peak memory is within each budget, or None.
 
-    Of trials with the same metric it is the one with the least memory.
+    Ties in the metric are broken by memory.
 
     Args:
-        trials: complete ones, such as `Sweep.complete`.
-        budgets: bytes, in any order.
+        trials: complete trials, such as `Sweep.ranking`.
+        budgets: budgets in bytes, in any order.
     """
-    best = front(trials)
-    memories = [trial.peak_memory_bytes or 0 for trial in best]
-    places = (bisect_right(memories, budget) for budget in budgets)
-    return tuple(best[place - 1] if place else None for place in places)
+    candidates = front(trials)
+    memories = [trial.peak_memory_bytes or 0 for trial in candidates]
+    counts = (bisect_right(memories, budget) for budget in budgets)
+    return tuple(candidates[count - 1] if count else None for count in counts)
 
 
 def _points(trials: Iterable[Trial]) -> Iterator[tuple[int, float, Trial]]:
-    """Peak memory and the metric's `order`, both the lower the better, of those with both."""
+    """Peak memory and `Metric.order` of the trials that have both; lower is better."""
     for trial in trials:
         if trial.peak_memory_bytes is not None and trial.value is not None:
             yield trial.peak_memory_bytes, _metric(trial).order(trial.value), trial
 
 
 def _shares(trial: Trial, reference: Reference) -> tuple[float, float]:
-    """Memory, and the way from the reference to the best possible metric, each as a share."""
+    """Memory and metric of a trial, relative to the reference.
+
+    Returns:
+        Memory as a share of the reference's, and the share of the distance from the reference's
+        metric to the best possible one.
+    """
     assert trial.peak_memory_bytes is not None
     assert trial.value is not None
     ideal = 1.0 if _metric(trial).direction == "maximize" else 0.0

@@ -1,40 +1,42 @@
-"""What is asked of a trial: its metric, its peak memory, the time of its steps."""
+"""The responses that are analysed: metric, peak memory, and time of a step."""
 
 from dataclasses import dataclass
 from typing import Literal
 
+from analysis.formatting import MIB
 from analysis.records.trials import Trial
 from memmeta.metric import Metric
 
 
 @dataclass(frozen=True)
 class Response:
-    """A number that every trial which ended well has."""
+    """A measured quantity of complete trials."""
 
     name: Literal["accuracy", "mse", "memory", "time"]
-    """In file and column names."""
+    """Identifier in file and column names."""
     title: str
-    """For readers."""
+    """Name for readers."""
     unit: str
-    """Of `of`."""
+    """Unit of `value_of`; may be empty."""
     log: bool
-    """Whether it is modelled, and drawn, as its logarithm: sizes and times are products."""
+    """Whether it is modelled and drawn on a logarithmic scale. Memory and time are, since they
+    depend multiplicatively on the hyperparameters."""
 
     @property
     def label(self) -> str:
-        """Title and unit, as an axis has them."""
+        """Title and unit, for axes."""
         return f"{self.title} ({self.unit})" if self.unit else self.title
 
-    def of(self, trial: Trial) -> float | None:
-        """The number in `unit`; None of a trial that did not end well, or did not measure it."""
+    def value_of(self, trial: Trial) -> float | None:
+        """The trial's value in `unit`; None if it is not complete or did not measure it."""
         if trial.status != "complete":
             return None
         if self.name == "memory":
-            return None if trial.peak_memory_bytes is None else trial.peak_memory_bytes / 2**20
+            return None if trial.peak_memory_bytes is None else trial.peak_memory_bytes / MIB
         if self.name == "time":
             return trial.seconds_per_step
-        scale = 100 if self.unit else 1
-        return None if trial.value is None else scale * trial.value
+        metric = trial.config.data.metric
+        return None if trial.value is None else metric.scale * trial.value
 
 
 PEAK_MEMORY = Response("memory", "peak memory", "MiB", log=True)
@@ -42,10 +44,10 @@ STEP_TIME = Response("time", "time of a step", "s", log=True)
 
 
 def quality(metric: Metric) -> Response:
-    """The metric on the validation tasks."""
+    """The response for the metric on the validation tasks."""
     return Response(metric.name, f"validation {metric.title}", metric.unit, log=False)
 
 
 def responses(metric: Metric) -> tuple[Response, ...]:
-    """All three."""
+    """All responses of a sweep with this metric."""
     return quality(metric), PEAK_MEMORY, STEP_TIME

@@ -1,1 +1,1 @@
-"""What `benchmarks/peers.py` compares, and how."""
+"""The implementations that `benchmarks/peers.py` compares, and their measurement."""

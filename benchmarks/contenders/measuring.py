@@ -1,4 +1,4 @@
-"""Time and peak memory of all, measured in turn."""
+"""Time and peak memory of the contenders, measured in turn."""
 
 import gc
 import time
@@ -13,43 +13,43 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from analysis.formatting import MIB
 from contenders import methods
-from contenders.everyone import PLAIN, Contender, everyone, from_peer
+from contenders.contender import PLAIN, Contender, all_contenders, from_peer
 from contenders.work import Setting
 from memmeta.peak_memory import measure_peak
-from shared import MIB
 
 FLOOR = "floor"
 
 _WARM_UP = 2
-"""Turns before the first that is timed."""
+"""Number of turns before the first timed one."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One contender, measured."""
+    """Measurements of one contender."""
 
     name: str
     algorithm: str
     ours: bool
     seconds: float
-    """Median."""
+    """Median time."""
     over_floor: float
-    """Median of the ratios of a turn."""
+    """Median ratio of its time to the floor's in the same turn."""
     over_floor_quartiles: tuple[float, float]
     over_fastest: float
-    """Likewise, to the fastest peer: MAML's among MAML's, one of all others for the rest."""
+    """Median ratio of its time to the fastest peer's of the same table in the same turn."""
     over_fastest_quartiles: tuple[float, float]
     peak_mib: float
-    """Of live tensors, parameters and images among them."""
+    """Peak memory of live tensors, including parameters and images."""
     peak_over_plain: float
-    """To the peak of `PLAIN`."""
+    """Ratio of its peak memory to that of `PLAIN`."""
     difference: float | None
-    """Of the gradient from its reference, relative, in float64; None of the floor."""
+    """Relative difference of the gradient from its reference in float64; None for the floor."""
 
 
 def time_in_turn(contenders: Sequence[Contender], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each, `repeats` times; in every turn another one begins."""
+    """Time each contender `repeats` times; every turn starts with another contender."""
     errors = Console(stderr=True)
     seconds: dict[str, list[float]] = {contender.name: [] for contender in contenders}
     turns = track(
@@ -74,27 +74,30 @@ def _wait(contender: Contender) -> None:
 
 
 def peak(contender: Contender) -> int:
-    """Bytes of live tensors at most."""
+    """Peak memory of live tensors in bytes."""
     gc.collect()
-    # A GPU's count is of all that is there, those of the other contenders too.
+    # On a GPU the count includes the tensors of the other contenders.
     others = 0
     if contender.device.type == "cuda":
-        own = sum(tensor.nbytes for tensor in contender.held())
-        others = torch.cuda.memory_allocated(contender.device) - own
+        held = sum(tensor.nbytes for tensor in contender.held())
+        others = torch.cuda.memory_allocated(contender.device) - held
     _, most = measure_peak(contender, contender.held, contender.device)
     return most - others
 
 
 def measure(
-    contenders: Sequence[Contender], repeats: int, plain_peak: int, found: Mapping[str, float]
+    contenders: Sequence[Contender], repeats: int, plain_peak: int, differences: Mapping[str, float]
 ) -> list[Row]:
-    """A row each.
+    """Measure the contenders of one table.
 
     Args:
-        contenders: who is timed in turn; the first is the floor, and others than memmeta are there.
-        repeats: how often.
-        plain_peak: bytes, of `PLAIN`.
-        found: how far gradients are from their references.
+        contenders: the contenders to time in turn. The first is the floor; at least one is a peer.
+        repeats: number of timed turns.
+        plain_peak: peak memory of `PLAIN` in bytes.
+        differences: differences of gradients from their references, by name.
+
+    Returns:
+        One row per contender.
     """
     peaks = [peak(contender) for contender in contenders]
     seconds = time_in_turn(contenders, repeats)
@@ -110,7 +113,7 @@ def measure(
             *_ratios(seconds[contender.name], fastest),
             most / MIB,
             most / plain_peak,
-            found.get(contender.name),
+            differences.get(contender.name),
         )
         for contender, most in zip(contenders, peaks, strict=True)
     ]
@@ -121,36 +124,38 @@ def measure_all(
     maml_steps: int,
     left_out: Mapping[str, str],
     repeats: int,
-    found: Mapping[str, float],
+    differences: Mapping[str, float],
 ) -> dict[str, list[Row]]:
-    """The rows of table anil and of table maml: MAML takes much longer, and turns of its own.
+    """The rows of the tables `anil` and `maml`; MAML takes much longer and is timed separately.
 
-    A table with nobody to compare with is left out.
+    A table without peers is left out.
     """
-    contenders = [c for c in everyone(setting, maml_steps, left_out) if c.name not in left_out]
+    contenders = [
+        c for c in all_contenders(setting, maml_steps, left_out) if c.name not in left_out
+    ]
     base, plain = (
         from_peer(FLOOR, setting, methods.floor),
         from_peer(PLAIN, setting, methods.plain_anil),
     )
-    parts: dict[str, list[Contender]] = {"anil": [], "maml": []}
+    groups: dict[str, list[Contender]] = {"anil": [], "maml": []}
     for contender in contenders:
-        parts["maml" if contender.algorithm == "maml" else "anil"].append(contender)
+        groups["maml" if contender.algorithm == "maml" else "anil"].append(contender)
     return {
-        name: measure([base, *part], repeats, peak(plain), found)
-        for name, part in parts.items()
-        if any(not contender.ours for contender in part)
+        name: measure([base, *group], repeats, peak(plain), differences)
+        for name, group in groups.items()
+        if any(not contender.ours for contender in group)
     }
 
 
 def _ratios(own: Sequence[float], others: Sequence[float]) -> tuple[float, tuple[float, float]]:
-    """Median and quartiles."""
+    """Median and quartiles of the ratios."""
     ratios = [a / b for a, b in zip(own, others, strict=True)]
     low, _, high = quantiles(ratios, n=4)
     return median(ratios), (low, high)
 
 
 def table(rows: Sequence[Row], title: str) -> Table:
-    """A line a contender; the first is the floor."""
+    """A table with one row per contender; the first row is the floor."""
     fastest = min((row for row in rows[1:] if not row.ours), key=lambda row: row.seconds)
     caption = f"÷ peer: {fastest.name}; ÷ plain: memory, {PLAIN}"
     result = Table(

@@ -1,4 +1,4 @@
-"""Everyone's way to do it. What is imported within a function is there after `install` alone."""
+"""The methods of the peers. Libraries imported within functions exist only after `install`."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -11,17 +11,17 @@ from torch.func import functional_call, vmap
 from contenders.work import Whole, Work
 
 Method = Callable[[Work], None]
-"""Adds a gradient to the `.grad` of the parameters."""
+"""Adds the meta-gradient to the `.grad` of the parameters."""
 
 
 def floor(work: Work) -> None:
-    """Nothing but the network."""
+    """Forward and backward passes of the network only."""
     for support, _, query, _ in work.tasks:
         (work.network(support).sum() + work.network(query).sum()).backward()
 
 
 def learn2learn_anil(work: Work) -> None:
-    """MAML on the head, a task at a time, as in the library's example of ANIL."""
+    """MAML on the head, one task at a time, as in the library's ANIL example."""
     import learn2learn
 
     head = learn2learn.algorithms.MAML(work.head, lr=work.learner.inner_lr)
@@ -34,23 +34,23 @@ def learn2learn_anil(work: Work) -> None:
 
 
 def torchopt_anil(work: Work) -> None:
-    """MetaSGD on the head, a task at a time, as in the library's tutorial."""
+    """MetaSGD on the head, one task at a time, as in the library's tutorial."""
     import torchopt
 
     optimizer = torchopt.MetaSGD(work.head, lr=work.learner.inner_lr)
-    places = (work.head, optimizer)
-    start = [torchopt.extract_state_dict(place, by="reference") for place in places]
+    stateful = (work.head, optimizer)
+    start = [torchopt.extract_state_dict(target, by="reference") for target in stateful]
     for support, labels, query, query_labels in work.tasks:
         x, q = work.features(support), work.features(query)
         for _ in work.steps:
             optimizer.step(work.support_loss(work.head(x), labels, work.head.parameters()))
         work.query_backward(work.head(q), query_labels)
-        for place, state in zip(places, start, strict=True):
-            torchopt.recover_state_dict(place, state)
+        for target, state in zip(stateful, start, strict=True):
+            torchopt.recover_state_dict(target, state)
 
 
 def higher_anil(work: Work) -> None:
-    """A differentiable SGD on the head, a task at a time."""
+    """Differentiable SGD on the head, one task at a time."""
     import higher
 
     optimizer = torch.optim.SGD(work.head.parameters(), lr=work.learner.inner_lr)
@@ -91,7 +91,7 @@ def torch_func_anil(work: Work) -> None:
 
 
 def _values(module: nn.Module) -> dict[str, Tensor]:
-    """Without which `torch.func.grad` would leave a graph of its own gradient."""
+    """Detached parameters: otherwise `torch.func.grad` builds a graph of its own gradient."""
     return {name: parameter.detach() for name, parameter in module.named_parameters()}
 
 
@@ -102,7 +102,7 @@ def _add(module: nn.Module, gradients: Mapping[str, Tensor]) -> None:
 
 
 def plain_anil(work: Work) -> None:
-    """As one would write it: features once a task, and a differentiable loop on the head."""
+    """Straightforward PyTorch: features once per task, and a differentiable loop on the head."""
     for support, labels, query, query_labels in work.tasks:
         x, q = work.features(support), work.features(query)
         phi = list(work.head.parameters())
@@ -116,7 +116,7 @@ def plain_anil(work: Work) -> None:
 
 
 def torchopt_implicit(work: Work) -> None:
-    """The implicit gradient of the head's solution by N conjugate-gradient iterations."""
+    """Implicit gradient of the head's solution, with N conjugate-gradient iterations."""
     from torchopt.diff.implicit import custom_root
     from torchopt.linear_solve import solve_cg
 
@@ -142,7 +142,7 @@ def torchopt_implicit(work: Work) -> None:
 
 
 def learn2learn_maml(work: Work) -> None:
-    """MAML on everything, a task at a time."""
+    """MAML on network and head, one task at a time."""
     import learn2learn
 
     whole = learn2learn.algorithms.MAML(Whole(work), lr=work.learner.inner_lr)
@@ -154,7 +154,7 @@ def learn2learn_maml(work: Work) -> None:
 
 
 def torch_func_maml(work: Work) -> None:
-    """Nested `torch.func.grad`, a task at a time: each has convolutions of its own."""
+    """Nested `torch.func.grad`, one task at a time, since every task adapts its convolutions."""
     whole = Whole(work)
     start = _values(whole)
 

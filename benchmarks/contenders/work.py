@@ -1,4 +1,4 @@
-"""What is computed, and everyone's own copy of the starting point."""
+"""The computation that is compared, and identical starting points for all contenders."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,31 +10,31 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from memmeta.config import DataConfig, RunConfig, parse
-from memmeta.data import Episodes
-from memmeta.networks import backbones, models
+from memmeta.data.episodes import Episodes
+from memmeta.networks import models
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What is computed."""
+    """The computation that is compared."""
 
     run: RunConfig
-    """As memmeta's ANIL has it."""
+    """Config for memmeta's ANIL."""
     image_size: int
-    """Height and width."""
+    """Height and width of images."""
     dtype: torch.dtype = torch.float32
     device: str = "cpu"
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of an image."""
+        """Shape of an image."""
         return 3, self.image_size, self.image_size
 
     def changed(self, **learner: object) -> "Setting":
-        """With another learner.
+        """This setting with other learner fields.
 
         Raises:
-            InputError: there is no such learner.
+            InputError: the learner config is not valid.
         """
         values = self.run.model_dump()
         values["learner"] |= learner
@@ -42,21 +42,21 @@ class Setting:
 
 
 class Work:
-    """One contender's network, head and tasks; a method adds to the `.grad` of the parameters.
+    """Network, head and tasks of one peer; a method adds to the `.grad` of the parameters.
 
     Attributes:
-        network: theta, of PyTorch's layers.
-        head: phi^0, on features divided by the root of their number.
-        learner: how long to adapt, and how.
-        episodes: the tasks, with images as the network gets them.
+        network: backbone of PyTorch's layers, with parameters theta.
+        head: head with parameters phi^0, on features divided by the square root of their number.
+        learner: config of the adaptation.
+        episodes: the tasks, with images in the network's memory format.
     """
 
     def __init__(self, setting: Setting, channels_last: bool = False) -> None:
         self.learner = setting.run.learner
-        place = {"device": setting.device, "dtype": setting.dtype}
-        self.network: nn.Module = backbones.build(self.learner, setting.shape).to(**place)
+        options = {"device": setting.device, "dtype": setting.dtype}
+        self.network: nn.Module = models.build_backbone(self.learner, setting.shape).to(**options)
         *weights, top = start(setting)
-        self.head = nn.Linear(top.shape[1] - 1, len(top), **place)
+        self.head = nn.Linear(top.shape[1] - 1, len(top), **options)
         copy(weights, self.network.parameters())
         copy([top[:, :-1], top[:, -1]], self.head.parameters())
         if channels_last:
@@ -65,7 +65,7 @@ class Work:
 
     @property
     def tasks(self) -> Iterator[Sequence[Tensor]]:
-        """Of each: support images and labels, query images and labels."""
+        """Support images and labels, query images and labels of each task."""
         return zip(*self.episodes, strict=True)
 
     @property
@@ -74,52 +74,52 @@ class Work:
         return range(self.learner.inner_steps)
 
     def features(self, images: Tensor) -> Tensor:
-        """What the head gets."""
+        """The input of the head."""
         return self.network(images) / math.sqrt(self.head.in_features)
 
     def support_loss(self, scores: Tensor, labels: Tensor, adapted: Iterable[Tensor]) -> Tensor:
-        """Cross-entropy, and the ridge on all that is adapted."""
+        """Cross-entropy plus a ridge penalty on all adapted parameters."""
         squares = sum(value.square().sum() for value in adapted)
         return F.cross_entropy(scores, labels) + 0.5 * self.learner.ridge * squares
 
     def query_backward(self, scores: Tensor, labels: Tensor) -> None:
-        """Add the gradient of a task's part of the mean query loss."""
+        """Add the gradient of a task's contribution to the mean query loss."""
         (F.cross_entropy(scores, labels) / self.learner.task_batch).backward()
 
 
 class Whole(nn.Module):
-    """Network and head, as MAML adapts them."""
+    """Network and head as one module, for MAML."""
 
     def __init__(self, work: Work) -> None:
         super().__init__()
         self.network, self.head = work.network, work.head
 
     def forward(self, images: Tensor) -> Tensor:
-        """Scores."""
+        """Class scores."""
         return self.head(self.network(images) / math.sqrt(self.head.in_features))
 
 
 def start(setting: Setting) -> list[Tensor]:
-    """The network's weights, then the head's with its bias as last column; always the same."""
+    """Fixed initial weights: the network's, then the head's with the bias as last column."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = models.build(setting.run.learner, setting.shape, setting.run.data.outputs)
+        model = models.build_model(setting.run.learner, setting.shape, setting.run.data.ways)
         *weights, top = (parameter.detach().to(setting.dtype) for parameter in model.parameters())
         return [*weights, 0.1 * torch.randn_like(top)]
 
 
 def copy(values: Iterable[Tensor], parameters: Iterable[nn.Parameter]) -> None:
-    """Into the parameters."""
+    """Copy values into parameters."""
     with torch.no_grad():
         for value, parameter in zip(values, parameters, strict=True):
             parameter.copy_(value)
 
 
 def random_episodes(setting: Setting, channels_last: bool) -> Episodes:
-    """The tasks, on the device that is measured."""
+    """Fixed tasks with images of random numbers, on the device of the setting."""
     tasks = setting.run.learner.task_batch
-    at = setting.shape, setting.dtype, setting.device, channels_last
-    return _random_tasks(setting.run.data, tasks, *at)
+    layout = setting.shape, setting.dtype, setting.device, channels_last
+    return _random_tasks(setting.run.data, tasks, *layout)
 
 
 @cache
@@ -131,13 +131,12 @@ def _random_tasks(
     device: str,
     channels_last: bool,
 ) -> Episodes:
-    """Images of random numbers; always the same."""
     generator = torch.Generator().manual_seed(0)
-    parts = []
+    tensors = []
     for count in (data.shots, data.queries):
         images = torch.randn(tasks, data.ways * count, *shape, generator=generator).to(dtype)
         if channels_last:
             images = images.movedim(2, -1).contiguous().movedim(-1, 2)
         labels = torch.arange(data.ways).repeat_interleave(count)
-        parts += [images.to(device), labels.expand(tasks, -1).to(device)]
-    return Episodes(*parts)
+        tensors += [images.to(device), labels.expand(tasks, -1).to(device)]
+    return Episodes(*tensors)

@@ -1,40 +1,75 @@
-"""Ways to a hypergradient, one module each, behind one interface."""
+"""Ways to compute a hypergradient."""
 
-from typing import Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, cast
 
-from memmeta.algorithms import anil, itd_bio, maml, memory_reduced
-from memmeta.algorithms.inner_loop import predict
-from memmeta.algorithms.outcome import Diagnostics, Outcome, Solution
-from memmeta.config import LearnerConfig
-from memmeta.data import Episodes
-from memmeta.networks.models import MetaModel
+from memmeta.registry import Place, Registry, imported
+
+if TYPE_CHECKING:
+    from memmeta.algorithms.outcome import Outcome, Solution
+    from memmeta.config import LearnerConfig
+    from memmeta.data.episodes import Episodes
+    from memmeta.networks.models import MetaModel
 
 
-class Algorithm(Protocol):
-    """What each module offers."""
+class Backward(Protocol):
+    """The function of an algorithm."""
 
-    def backward(
+    def __call__(
         self,
-        model: MetaModel,
-        episodes: Episodes,
-        config: LearnerConfig,
-        start: Solution | None = None,
-    ) -> Outcome:
-        """Add the mean hypergradient of the tasks to `.grad` of the parameters that are learned.
+        model: "MetaModel",
+        episodes: "Episodes",
+        config: "LearnerConfig",
+        start: "Solution | None" = None,
+    ) -> "Outcome":
+        """Add the mean hypergradient of the tasks to `.grad` of the learned parameters.
 
         Args:
-            model: as `memmeta.networks.models.build` makes it for `config`.
-            episodes: as the data set stores them; `model.to_input` makes them network input.
-            config: says how.
+            model: as `memmeta.networks.models.build_model` makes it for `config`.
+            episodes: as the data set stores them; `model.to_input` turns them into network input.
+            config: the settings.
             start: a warm start, instead of phi^0 and v = 0.
         """
 
 
-ALGORITHMS: dict[str, Algorithm] = {
-    "memory_reduced": memory_reduced,
-    "itd_bio": itd_bio,
-    "anil": anil,
-    "maml": maml,
-}
+@dataclass(frozen=True)
+class Algorithm:
+    """A way to compute a hypergradient, and what other settings have to know of it."""
 
-__all__ = ["ALGORITHMS", "Algorithm", "Diagnostics", "Outcome", "Solution", "predict"]
+    place: Place
+    """Of a `Backward`."""
+    unrolls: bool = False
+    """Whether it differentiates through the inner steps, and not at their end by a linear solve."""
+    learns_initial_head: bool = False
+    """Whether phi^0 is learned. Else it is a fixed starting point."""
+    adapts_backbone: bool = False
+    """Whether the inner loop adapts the whole network. It then takes one task at a time."""
+
+    @property
+    def backward(self) -> Backward:
+        """The function itself."""
+        return cast(Backward, imported(self.place))
+
+    @property
+    def can_recompute_features(self) -> bool:
+        """Whether `feature_reuse` may be false."""
+        return self.unrolls and not self.adapts_backbone
+
+
+_UNROLLED = Place("memmeta.algorithms.unrolled:backward")
+
+ALGORITHMS: Registry[Algorithm] = Registry(
+    "algorithm",
+    {
+        # The paper's Algorithm 1.
+        "memory_reduced": Algorithm(Place("memmeta.algorithms.memory_reduced:backward")),
+        # Ji, Yang and Liang, *Bilevel Optimization: Convergence Analysis and Enhanced Design*,
+        # 2021: iterative differentiation from a fixed phi^0.
+        "itd_bio": Algorithm(_UNROLLED, unrolls=True),
+        # Raghu, Raghu, Bengio and Vinyals, *Rapid Learning or Feature Reuse?*, 2020.
+        "anil": Algorithm(_UNROLLED, unrolls=True, learns_initial_head=True),
+        # Finn, Abbeel and Levine, *Model-Agnostic Meta-Learning*, 2017.
+        "maml": Algorithm(_UNROLLED, unrolls=True, learns_initial_head=True, adapts_backbone=True),
+    },
+)
+"""The algorithms that configs can name."""

@@ -6,7 +6,7 @@ from torch import Tensor
 from memmeta.algorithms import problems
 from memmeta.algorithms.problems import Problem
 from memmeta.config import LearnerConfig
-from memmeta.data import Episodes
+from memmeta.data.episodes import Episodes
 from memmeta.networks import chunks
 from memmeta.networks.models import MetaModel
 
@@ -29,7 +29,7 @@ def predict(model: MetaModel, episodes: Episodes, config: LearnerConfig) -> Tens
     chunk = config.chunk if config.chunk and config.chunk < episodes.task_size else None
     support = chunks.features(model, episodes.support, chunk)
     query = chunks.features(model, episodes.query, chunk)
-    problem = problems.build(model, support, query, episodes, config)
+    problem = problems.inner_problem(model, support, query, episodes, config)
     return problem.query_scores(adapt(problem, model.initial_phi(len(support)), config))
 
 

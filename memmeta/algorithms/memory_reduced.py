@@ -22,7 +22,7 @@ from memmeta.algorithms.inner_loop import accuracy, adapt
 from memmeta.algorithms.outcome import Diagnostics, Outcome, Solution, in_parts
 from memmeta.algorithms.problems import Problem
 from memmeta.config import LearnerConfig
-from memmeta.data import Episodes
+from memmeta.data.episodes import Episodes
 from memmeta.networks import chunks, losses
 from memmeta.networks.models import MetaModel
 
@@ -58,7 +58,7 @@ def _backward(
         features = [chunks.features(model, part, chunk) for part in images]
     # Leaves of their own: the cotangents are complete before the backbone's backward starts.
     leaves = [part.detach().requires_grad_() for part in features]
-    problem = problems.build(model, leaves[0], leaves[1], episodes, config)
+    problem = problems.inner_problem(model, leaves[0], leaves[1], episodes, config)
 
     phi0 = start.phi if start else model.initial_phi(len(episodes.support))
     phi, v, residual, stopped = _solve(problem, phi0, start.v if start else None, config)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from memmeta.data import Episodes
+from memmeta.data.episodes import Episodes
 
 
 class Diagnostics(NamedTuple):

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from memmeta.config import LearnerConfig
-from memmeta.data import Episodes
+from memmeta.data.episodes import Episodes
 from memmeta.networks import heads, losses
 from memmeta.networks.heads import Head
 from memmeta.networks.models import MetaModel
@@ -51,7 +51,7 @@ class Problem(Protocol):
         """Scores of the query set, [tasks, n, outputs]."""
 
 
-def build(
+def inner_problem(
     model: MetaModel, support: Tensor, query: Tensor, episodes: Episodes, config: LearnerConfig
 ) -> Problem:
     """The problem on what the backbone made of the support and query sets, [tasks, n, ...]."""

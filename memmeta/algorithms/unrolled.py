@@ -10,7 +10,7 @@ from memmeta.algorithms.inner_loop import accuracy
 from memmeta.algorithms.outcome import Diagnostics, Outcome, Solution, in_parts
 from memmeta.algorithms.problems import Problem
 from memmeta.config import LearnerConfig
-from memmeta.data import Episodes
+from memmeta.data.episodes import Episodes
 from memmeta.networks import losses
 from memmeta.networks.models import MetaModel
 
@@ -20,13 +20,13 @@ def backward(
 ) -> Outcome:
     """Add the gradient of the tasks' mean query loss f(theta, phi_K) to `.grad` of what is learned.
 
-    `config.kind` says whether an inner step uses the support features of the first (`cached`) or
-    computes its own, with their graph (`naive`). With `config.first_order` the inner gradients
-    count as constants. With `config.chunk` the graph of so many images' tasks is held at a time;
-    MAML always takes one task at a time, as convolutions with each task's own weights gain nothing
-    from company.
+    With `config.feature_reuse` all inner steps use the same support features. Without it each step
+    computes its own, with their graph. With `config.first_order` the inner gradients count as
+    constants. With `config.chunk` the step holds the graph of only that many images' tasks at a
+    time. MAML always takes one task at a time, since convolutions with each task's own weights gain
+    nothing from batching.
     """
-    size = 1 if config.algorithm == "maml" else len(episodes.support)
+    size = 1 if config.adapts_backbone else len(episodes.support)
     if config.chunk is not None:
         size = config.chunk // episodes.task_size
     return in_parts(partial(_backward, model, config), episodes, start, size)
@@ -44,12 +44,12 @@ def _backward(
 
     def problem_now() -> Problem:
         support = model.features(episodes.support)
-        return problems.build(model, support, query, episodes, config)
+        return problems.inner_problem(model, support, query, episodes, config)
 
     problem = problem_now()
     phi = start.phi if start else model.initial_phi(len(query))
     for step in range(config.inner_steps):
-        if config.kind == "naive" and step > 0:
+        if not config.feature_reuse and step > 0:
             problem = problem_now()
         with torch.set_grad_enabled(not config.first_order):
             gradient = problem.support_gradient(phi)
@@ -71,7 +71,7 @@ def _backward(
 
 @torch.no_grad()
 def _gradient_norm(problem: Problem, phi: Tensor, config: LearnerConfig) -> Tensor | None:
-    if config.algorithm == "maml" or config.kind == "naive":
+    if config.adapts_backbone or not config.feature_reuse:
         return None
     norms: Tensor = torch.linalg.vector_norm(problem.support_gradient(phi).flatten(1), dim=1)
     return norms.mean()

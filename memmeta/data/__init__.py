@@ -1,82 +1,57 @@
 """Data sets and the few-shot tasks drawn from them."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from memmeta.data import store
-from memmeta.data.dataset import Dataset, ImageDataset, SplitName, check_episodes
-from memmeta.data.episodes import Episodes, Split, sample_episodes, to_float
-from memmeta.data.sets import cifar, glyphs, mini_imagenet, omniglot, tiered_imagenet
-from memmeta.data.sets.sinusoid import Sinusoid
-from memmeta.data.sources import SPLITS, NoDataError, Source
+from memmeta.data.sources import DataSource, ImageSource
 from memmeta.errors import InputError
+from memmeta.registry import Place, Registry
 
-__all__ = [
-    "INPUT_SHAPES",
-    "SPLITS",
-    "Dataset",
-    "Episodes",
-    "ImageDataset",
-    "NoDataError",
-    "Split",
-    "SplitName",
-    "check_episodes",
-    "download",
-    "load",
-    "prepare",
-    "sample_episodes",
-    "to_float",
-    "try_out",
-]
+if TYPE_CHECKING:
+    from memmeta.data.dataset import Dataset
 
-SOURCES: dict[str, Source] = {
-    "glyphs": glyphs.SOURCE,
-    "cifar_fs": cifar.CIFAR_FS,
-    "fc100": cifar.FC100,
-    "miniimagenet": mini_imagenet.SOURCE,
-    "tieredimagenet": tiered_imagenet.SOURCE,
-    "omniglot": omniglot.SOURCE,
-}
+DATA_SETS: Registry[DataSource] = Registry(
+    "data set",
+    {
+        "glyphs": Place("memmeta.data.sets.glyphs:GLYPHS"),
+        "cifar_fs": Place("memmeta.data.sets.cifar:CIFAR_FS"),
+        "fc100": Place("memmeta.data.sets.cifar:FC100"),
+        "miniimagenet": Place("memmeta.data.sets.mini_imagenet:MINI_IMAGENET"),
+        "tieredimagenet": Place("memmeta.data.sets.tiered_imagenet:TIERED_IMAGENET"),
+        "omniglot": Place("memmeta.data.sets.omniglot:OMNIGLOT"),
+        "sinusoid": Place("memmeta.data.sets.sinusoid:SINUSOID"),
+    },
+)
+"""The data sets that configs can name."""
 
-INPUT_SHAPES: dict[str, tuple[int, ...]] = {
-    "glyphs": (1, 28, 28),
-    "cifar_fs": (3, 32, 32),
-    "fc100": (3, 32, 32),
-    "miniimagenet": (3, 84, 84),
-    "tieredimagenet": (3, 84, 84),
-    "omniglot": (1, 28, 28),
-    "sinusoid": (1,),
-}
-"""Of one input of each data set, as a backbone gets it; known without the data."""
+
+def load(name: str, data_root: Path, cache: Path | None = None) -> "Dataset":
+    """The data set `name`, prepared first if it was not yet. See `DataSource.load`.
+
+    Raises:
+        InputError: no such data set; its files are missing or damaged; the cache cannot be written.
+    """
+    return _source(name).load(data_root, cache)
 
 
 def prepare(name: str, data_root: Path, cache: Path | None = None) -> Path:
     """Make the cache of a data set, once, and return its folder.
 
-    Any number of processes may call this at the same time. A cache once made is used even if the
-    files it was read from change or go: delete the folder to read them again.
+    Any number of processes may call this at the same time. A finished cache is used even if the
+    files it was read from change or disappear. Delete the folder to read them again.
 
     Args:
-        name: of the data set.
-        data_root: where its files are looked for.
-        cache: folder of all caches; None: `cache` in the data root.
+        name: the data set.
+        data_root: the folder with its files.
+        cache: the folder of all caches; None: `cache` in the data root.
 
     Raises:
-        InputError: no such data set; its files are missing or damaged; the cache cannot be written.
+        InputError: as `load`, or the data set has no files.
     """
-    return store.prepare(name, _source(name), data_root, cache)
+    # PyTorch takes seconds to import.
+    from memmeta.data import store
 
-
-def load(name: str, data_root: Path, cache: Path | None = None) -> Dataset:
-    """The data set, prepared if it was not yet. All processes of a node share its pages.
-
-    Sinusoid has no files and nothing to prepare.
-
-    Raises:
-        InputError: as `prepare`.
-    """
-    if name == Sinusoid.name:
-        return Sinusoid()
-    return store.load(name, _source(name), data_root, cache)
+    return store.prepare(_with_files(name), data_root, cache)
 
 
 def try_out(name: str, data_root: Path, cache: Path | None = None) -> None:
@@ -84,28 +59,42 @@ def try_out(name: str, data_root: Path, cache: Path | None = None) -> None:
 
     Raises:
         NoDataError: no form of the data set was found.
-        InputError: as `prepare`.
+        InputError: as `load`.
     """
-    if name != Sinusoid.name:
-        store.try_out(name, _source(name), data_root, cache)
+    from memmeta.data import store
+
+    source = _source(name)
+    if isinstance(source, ImageSource):
+        store.try_out(source, data_root, cache)
 
 
 def download(name: str, data_root: Path) -> None:
-    """Fetch the files of a data set into `data_root`. Nothing is downloaded but by this function.
+    """Fetch the files of a data set into `data_root`. No other function downloads anything.
 
     Raises:
-        InputError: no such data set; it cannot be downloaded; the network or the disk refuses.
+        InputError: no such data set; it cannot be downloaded; the network or the disk fails.
     """
-    source = _source(name)
+    source = _with_files(name)
     if source.download is None:
         raise InputError(f"{name}: not a data set that can be downloaded")
     source.download(data_root)
 
 
-def _source(name: str) -> Source:
-    if name == Sinusoid.name:
+def image_sources() -> dict[str, ImageSource]:
+    """The data sets that are read from files or drawn, by name."""
+    sources = {name: DATA_SETS[name] for name in DATA_SETS}
+    return {name: it for name, it in sources.items() if isinstance(it, ImageSource)}
+
+
+def _source(name: str) -> DataSource:
+    try:
+        return DATA_SETS[name]
+    except ValueError as error:
+        raise InputError(f"{name}: {error}") from None
+
+
+def _with_files(name: str) -> ImageSource:
+    source = _source(name)
+    if not isinstance(source, ImageSource):
         raise InputError(f"{name}: drawn from its definition, it has no files")
-    if name not in SOURCES:
-        known = ", ".join((*SOURCES, Sinusoid.name))
-        raise InputError(f"{name}: no such data set, choose from {known}")
-    return SOURCES[name]
+    return source

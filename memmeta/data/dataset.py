@@ -6,8 +6,8 @@ from typing import Literal, Protocol, get_args
 
 from torch import Tensor
 
-from memmeta.config import DataConfig
 from memmeta.data.episodes import Episodes, Split, sample_episodes, to_float
+from memmeta.data.sources import TaskShape
 from memmeta.errors import InputError
 
 SplitName = Literal["train", "val", "test"]
@@ -31,9 +31,8 @@ class Dataset(Protocol):
     def episodes(
         self,
         split: SplitName,
-        config: DataConfig,
+        shape: TaskShape,
         *,
-        queries: int,
         seed: int,
         indices: Sequence[int],
     ) -> Episodes:
@@ -44,8 +43,7 @@ class Dataset(Protocol):
 
         Args:
             split: which classes, or which numbers, to draw from.
-            config: the shape of a task.
-            queries: query inputs a class, in place of the config's.
+            shape: the number of classes and examples.
             seed: not negative; another seed gives other tasks.
             indices: B indices, not negative. Even with none the split has to suffice.
 
@@ -61,17 +59,20 @@ class Dataset(Protocol):
         """
 
 
-def check_episodes(dataset: Dataset, config: DataConfig) -> None:
-    """Make sure that every split can give its tasks: `config.in_training` for train, else `config`.
+def check_episodes(dataset: Dataset, training: TaskShape, evaluation: TaskShape) -> None:
+    """Make sure that every split has enough data for its tasks.
+
+    Args:
+        dataset: the data.
+        training: the shape of tasks of split train.
+        evaluation: the shape of tasks of the other splits.
 
     Raises:
         InputError: as `Dataset.episodes`.
     """
     for split in get_args(SplitName):
-        shape, queries = config, config.eval_queries
-        if split == "train":
-            shape, queries = config.in_training, config.queries
-        dataset.episodes(split, shape, queries=queries, seed=0, indices=[])
+        shape = training if split == "train" else evaluation
+        dataset.episodes(split, shape, seed=0, indices=[])
 
 
 @dataclass(frozen=True)
@@ -98,22 +99,15 @@ class ImageDataset:
     def episodes(
         self,
         split: SplitName,
-        config: DataConfig,
+        shape: TaskShape,
         *,
-        queries: int,
         seed: int,
         indices: Sequence[int],
     ) -> Episodes:
         """As `Dataset.episodes`: uint8 images."""
         try:
             return sample_episodes(
-                getattr(self, split),
-                ways=config.ways,
-                shots=config.shots,
-                queries=queries,
-                rotations=config.rotations,
-                seed=seed,
-                indices=indices,
+                getattr(self, split), **shape._asdict(), seed=seed, indices=indices
             )
         except InputError as error:
             raise InputError(f"{self.name}, split {split}: {error.message}") from None

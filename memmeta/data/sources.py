@@ -1,16 +1,20 @@
-"""What a source of images gives to the store, and how it is found on disk."""
+"""Where data sets come from, and what is known of them before they are loaded."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memmeta.data.formats.foreign import unreadable
 from memmeta.errors import InputError
+from memmeta.metric import ACCURACY, Metric
+
+if TYPE_CHECKING:
+    from memmeta.data.dataset import Dataset
 
 SPLITS = ("train", "val", "test")
 
@@ -21,20 +25,94 @@ Classes = Iterator[tuple[str, Images]]
 """One split: (class name, its images), in the order of the names, one class at a time."""
 
 
-@dataclass(frozen=True)
-class Source:
-    """Where the images of one data set come from. Each module beside this one makes its own."""
+class TaskShape(NamedTuple):
+    """How many examples a task has."""
 
+    ways: int
+    """Classes; 1 for regression."""
+    shots: int
+    """Support examples per class."""
+    queries: int
+    """Query examples per class."""
+    rotations: bool = False
+    """Whether a class that is turned by 90, 180 or 270 degrees counts as another class."""
+
+
+class DataSource(Protocol):
+    """A data set as configs know it, before it is loaded."""
+
+    @property
+    def name(self) -> str:
+        """The name in configs."""
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one network input: (C, H, W) for images."""
+
+    @property
+    def metric(self) -> Metric:
+        """What a run on this data is judged by."""
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether tasks have classes; if not, `ways` is 1."""
+
+    @property
+    def mirror_keeps_class(self) -> bool:
+        """Whether a mirror image is of the same class, so that `augment` may be used."""
+
+    @property
+    def rotation_makes_class(self) -> bool:
+        """Whether a class that is turned by 90 degrees may count as another class."""
+
+    def chance_level(self, ways: int) -> float:
+        """The expected metric of a learner that knows nothing."""
+
+    def load(self, data_root: Path, cache: Path | None = None) -> "Dataset":
+        """The data set, prepared first if it was not yet.
+
+        Args:
+            data_root: the folder with its files.
+            cache: the folder of prepared data; None: `cache` in the data root.
+
+        Raises:
+            InputError: the data is missing or damaged.
+        """
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """A `DataSource` of image classes."""
+
+    metric: ClassVar[Metric] = ACCURACY
+    has_classes: ClassVar[bool] = True
+
+    name: str
+    input_shape: tuple[int, ...]
+    """(C, H, W)."""
     read: Callable[[Path, str], Classes]
-    """The classes of a split, given the data root; InputError if they are not to be had there."""
+    """The classes of a split, given the data root. Raises InputError if they cannot be read."""
     mean: tuple[float, ...] | None = None
     """Per channel, on the 0-255 scale; None: computed on the training split."""
     std: tuple[float, ...] | None = None
-    """Likewise."""
+    """Per channel, on the 0-255 scale; None: computed on the training split."""
     download: Callable[[Path], None] | None = None
-    """Fetches the data into the data root, where that is allowed and possible."""
+    """Fetches the files into the data root; None if the data cannot be downloaded."""
     drawn: bool = False
     """Whether the program draws the images, without any files."""
+    mirror_keeps_class: bool = False
+    rotation_makes_class: bool = False
+
+    def chance_level(self, ways: int) -> float:
+        """1 / ways: the accuracy of guessing."""
+        return 1 / ways
+
+    def load(self, data_root: Path, cache: Path | None = None) -> "Dataset":
+        """See `DataSource.load`. All processes of a node share the images' memory pages."""
+        # PyTorch takes seconds to import.
+        from memmeta.data import store
+
+        return store.load(self, data_root, cache)
 
 
 class Layout(NamedTuple):

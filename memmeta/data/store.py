@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from memmeta.data.dataset import ImageDataset
 from memmeta.data.episodes import Split
-from memmeta.data.sources import SPLITS, Classes, Images, Source
+from memmeta.data.sources import SPLITS, Classes, Images, ImageSource
 from memmeta.errors import InputError
 from memmeta.system import files
 
@@ -27,7 +27,7 @@ _COPIES = "copies.json"
 """Lists the images that equal the image before. Older caches lack this file."""
 
 
-def prepare(name: str, source: Source, data_root: Path, cache: Path | None = None) -> Path:
+def prepare(source: ImageSource, data_root: Path, cache: Path | None = None) -> Path:
     """The cache folder of a data set, made if it is not there.
 
     A cache once made is used even if the source files change or go: delete the folder to read them
@@ -36,52 +36,51 @@ def prepare(name: str, source: Source, data_root: Path, cache: Path | None = Non
     cache. A complete cache may be read-only.
 
     Args:
-        name: of the data set.
-        source: where its images come from.
-        data_root: where they are looked for.
+        source: where the images come from.
+        data_root: the folder with their files.
         cache: folder of all caches; None: `cache` in the data root.
 
     Raises:
         InputError: the data is missing or damaged, or the cache cannot be written.
     """
-    folder = _cache_folder(name, data_root, cache)
-    if _open(name, folder) is not None:
+    folder = _cache_folder(source.name, data_root, cache)
+    if _open(source.name, folder) is not None:
         return folder
     # Looks for the files first, to leave no folder behind where there are none.
     for split in SPLITS:
         source.read(data_root, split)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_name(f".{name}.lock")):
-            if _open(name, folder) is None:
-                _make(name, source, data_root, folder)
+        with FileLock(folder.with_name(f".{source.name}.lock")):
+            if _open(source.name, folder) is None:
+                _make(source, data_root, folder)
     except OSError as error:
         raise _unwritable(folder, error) from None
     return folder
 
 
-def load(name: str, source: Source, data_root: Path, cache: Path | None = None) -> ImageDataset:
+def load(source: ImageSource, data_root: Path, cache: Path | None = None) -> ImageDataset:
     """The data set, its images mapped from the cache, which is made first if it is not there.
 
     Raises:
         InputError: as `prepare`.
     """
-    folder = prepare(name, source, data_root, cache)
-    dataset = _open(name, folder)
+    folder = prepare(source, data_root, cache)
+    dataset = _open(source.name, folder)
     if dataset is None:
         raise InputError(f"{folder}: damaged while it was opened; delete it and try again")
     return _with_originals(dataset, folder)
 
 
-def try_out(name: str, source: Source, data_root: Path, cache: Path | None = None) -> None:
+def try_out(source: ImageSource, data_root: Path, cache: Path | None = None) -> None:
     """Do what `load` would do, up to the first class of each split, and leave nothing behind.
 
     Raises:
         NoDataError: no form of the data set was found.
         InputError: as `prepare`.
     """
-    folder = _cache_folder(name, data_root, cache)
-    if _open(name, folder) is not None:
+    folder = _cache_folder(source.name, data_root, cache)
+    if _open(source.name, folder) is not None:
         return
     for split in SPLITS:
         next(source.read(data_root, split), None)
@@ -105,13 +104,13 @@ def _unwritable(folder: Path, error: OSError) -> InputError:
     )
 
 
-def _make(name: str, source: Source, data_root: Path, folder: Path) -> None:
-    partial = folder.with_name(f".{name}.partial")
+def _make(source: ImageSource, data_root: Path, folder: Path) -> None:
+    partial = folder.with_name(f".{source.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir()
         copies = _write(source, data_root, partial)
-        _report(name, copies)
+        _report(source.name, copies)
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
     finally:
@@ -130,7 +129,7 @@ def _with_originals(dataset: ImageDataset, folder: Path) -> ImageDataset:
         copies = {split: _find_copies(getattr(dataset, split)) for split in SPLITS}
         _report(dataset.name, copies)
         # In a read-only cache each process finds them for itself.
-        with contextlib.suppress(OSError), files.whole(path) as file:
+        with contextlib.suppress(OSError), files.atomic_write(path) as file:
             file.write(json.dumps({"digest": dataset.digest, **copies}).encode())
     splits = {
         split: dataclasses.replace(
@@ -250,7 +249,7 @@ class _Moments:
         return [float(value) for value in np.sqrt(self.squares / self.pixels - mean**2)]
 
 
-def _write(source: Source, data_root: Path, folder: Path) -> dict[str, list[int]]:
+def _write(source: ImageSource, data_root: Path, folder: Path) -> dict[str, list[int]]:
     """Stream the three splits of `source` into `folder`, one class in memory at a time.
 
     Returns the copies in each split, as `_find_copies`.

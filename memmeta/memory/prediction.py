@@ -12,9 +12,12 @@ import torch
 from torch import Tensor
 
 from memmeta.algorithms import ALGORITHMS
-from memmeta.config import DataConfig, LearnerConfig, RunConfig, TrainingConfig
-from memmeta.data import INPUT_SHAPES, Episodes, SplitName, to_float
+from memmeta.config import LearnerConfig, RunConfig, TrainingConfig
+from memmeta.data.dataset import SplitName
+from memmeta.data.episodes import Episodes, to_float
+from memmeta.data.sources import TaskShape
 from memmeta.memory.fake import fake_tensors
+from memmeta.networks import HEADS
 from memmeta.peak_memory import LiveBytes
 from memmeta.training import MetaTrainer
 
@@ -48,7 +51,7 @@ def predict_peak_memory(config: RunConfig, input_shape: Shape | None = None) -> 
         input_shape: of one example, (channels, height, width) for images; the data set's own by
             default.
     """
-    shape = input_shape or INPUT_SHAPES[config.data.name]
+    shape = input_shape or config.data.source.input_shape
     return max(_step_peaks(_relevant(config, eval_queries=1), shape))
 
 
@@ -69,7 +72,7 @@ def predict_trial_memory(config: RunConfig, input_shape: Shape | None = None) ->
         config: the run.
         input_shape: as for `predict_peak_memory`.
     """
-    shape = input_shape or INPUT_SHAPES[config.data.name]
+    shape = input_shape or config.data.source.input_shape
     step = _by_tasks(lambda run: max(_step_peaks(run, shape)), _relevant(config, eval_queries=1))
     relevant = _relevant(config, config.data.eval_queries)
     steps = min(relevant.learner.inner_steps, _STEADY)
@@ -95,8 +98,7 @@ def _by_tasks(peak: Callable[[RunConfig], int], config: RunConfig) -> int:
 def _relevant(config: RunConfig, eval_queries: int) -> RunConfig:
     """A run that holds the same: runs that only differ in other things are predicted once."""
     learner = config.learner
-    unrolled = learner.algorithm != "memory_reduced"
-    graph = unrolled and not learner.first_order
+    graph = learner.unrolls and not learner.first_order
     run = RunConfig(
         data=config.data.model_copy(update={"rotations": False, "eval_queries": eval_queries}),
         learner=learner,
@@ -105,7 +107,7 @@ def _relevant(config: RunConfig, eval_queries: int) -> RunConfig:
     return _with_learner(
         run,
         inner_steps=learner.inner_steps if graph else min(learner.inner_steps, _STEADY),
-        cg_steps=0 if unrolled else min(learner.cg_steps, _STEADY),
+        cg_steps=0 if learner.unrolls else min(learner.cg_steps, _STEADY),
         inner_lr=1.0,
         outer_lr=1.0,
         schedule="constant",
@@ -132,16 +134,18 @@ def _step_peaks(config: RunConfig, shape: Shape) -> _Peaks:
         if growth == steady.gradient - before.gradient > 0:
             # The graph of the steps is the peak, and every step adds the same to it.
             return _Peaks(steady.gradient + (steps - _STEADY) * growth, steady.update)
-    if config.learner.algorithm == "maml" and config.learner.task_batch > 1:
+    if config.learner.adapts_backbone and config.learner.task_batch > 1:
         return _maml_peaks(config, shape)
     return _walk(config, shape)
 
 
 def _steps_are_dear(learner: LearnerConfig) -> bool:
     """Whether an inner step passes through layers of the backbone and leaves a graph."""
-    if learner.algorithm == "memory_reduced" or learner.first_order:
+    if not learner.unrolls or learner.first_order:
         return False
-    return learner.algorithm == "maml" or learner.kind == "naive" or learner.head == "last_block"
+    if learner.adapts_backbone or not learner.feature_reuse:
+        return True
+    return HEADS[learner.head].takes_last_block
 
 
 def _walk(config: RunConfig, shape: Shape) -> _Peaks:
@@ -164,10 +168,11 @@ def _maml_peaks(config: RunConfig, shape: Shape) -> _Peaks:
     data = config.data
     with fake_tensors():
         trainer = _warm_trainer(alone, shape)
-        episode = trainer.dataset.episodes("train", data, queries=data.queries, seed=0, indices=[0])
+        episode = trainer.dataset.episodes("train", data.training_shape, seed=0, indices=[0])
         with LiveBytes() as live:
             live.count([*trainer.held_tensors(), *episode])
-            outcome = ALGORITHMS["maml"].backward(trainer.model, episode, alone.learner)
+            backward = ALGORITHMS[alone.learner.algorithm].backward
+            outcome = backward(trainer.model, episode, alone.learner)
     left = [part for part in (*episode, *outcome.diagnostics) if part is not None]
     others = (config.learner.task_batch - 1) * sum(part.nbytes for part in left)
     return _Peaks(live.peak + others, _step_peaks(brief, shape).update)
@@ -209,15 +214,14 @@ class ShapeDataset:
     def episodes(
         self,
         split: SplitName,
-        config: DataConfig,
+        shape: TaskShape,
         *,
-        queries: int,
         seed: int,
         indices: Sequence[int],
     ) -> Episodes:
         """As `Dataset.episodes`."""
         del split, seed
-        support, query = config.ways * config.shots, config.ways * queries
+        support, query = shape.ways * shape.shots, shape.ways * shape.queries
         return Episodes(
             self._inputs(len(indices), support),
             self._labels(len(indices), support),

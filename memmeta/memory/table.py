@@ -8,22 +8,23 @@ import torch
 from rich import box
 from rich.table import Table
 
+from memmeta.algorithms import ALGORITHMS
 from memmeta.config import DataConfig, LearnerConfig, RunConfig, TrainingConfig
 from memmeta.errors import InputError
 from memmeta.memory.prediction import ShapeDataset, predict_peak_memory
 from memmeta.training import MetaTrainer
 
-METHODS: tuple[tuple[str, str], ...] = (
-    ("memory_reduced", "cached"),
-    ("anil", "cached"),
-    ("itd_bio", "cached"),
-    ("anil", "naive"),
-    ("itd_bio", "naive"),
-    ("maml", "cached"),
+METHODS: tuple[tuple[str, bool], ...] = (
+    ("memory_reduced", True),
+    ("anil", True),
+    ("itd_bio", True),
+    ("anil", False),
+    ("itd_bio", False),
+    ("maml", True),
 )
-"""Algorithm and kind, the leanest first."""
+"""Algorithm and `feature_reuse`, the leanest first."""
 
-# Okabe and Ito's colours, distinct to colour-blind readers, one an algorithm.
+# Okabe and Ito's colours, which colour-blind readers can tell apart.
 _COLOURS = {
     "memory_reduced": "#0072B2",
     "anil": "#009E73",
@@ -36,7 +37,7 @@ class Row(NamedTuple):
     """The peak of one outer step."""
 
     algorithm: str
-    kind: str
+    feature_reuse: bool
     inner_steps: int
     cg_steps: int
     task_batch: int
@@ -45,8 +46,10 @@ class Row(NamedTuple):
 
     @property
     def method(self) -> str:
-        """What a reader would call it."""
-        kind = f", {self.kind}" if self.algorithm in ("anil", "itd_bio") else ""
+        """The name for readers: `anil, cached` if its steps reuse features, else `anil, naive`."""
+        kind = ""
+        if ALGORITHMS[self.algorithm].can_recompute_features:
+            kind = ", cached" if self.feature_reuse else ", naive"
         chunk = f", {self.chunk} images at a time" if self.chunk else ""
         return f"{self.algorithm}{kind}{chunk}"
 
@@ -70,19 +73,21 @@ def rows(
         device: where to measure; None: predicted.
     """
     steps = list(inner_steps)
-    for algorithm, kind in METHODS:
+    for algorithm, reuse in METHODS:
         for chunk in (None, *chunks):
             for k in steps:
                 changes = {
                     "algorithm": algorithm,
-                    "kind": kind,
+                    "feature_reuse": reuse,
                     "inner_steps": k,
                     "chunk": chunk,
                 }
                 run = _run(data, learner, changes)
                 if run is not None:
                     peak = _peak(run, input_shape, device)
-                    yield Row(algorithm, kind, k, learner.cg_steps, learner.task_batch, chunk, peak)
+                    yield Row(
+                        algorithm, reuse, k, learner.cg_steps, learner.task_batch, chunk, peak
+                    )
 
 
 def table(found: Sequence[Row]) -> Table:
@@ -113,7 +118,7 @@ def plot(found: Sequence[Row], path: Path, title: str) -> None:
             steps,
             peaks,
             color=_COLOURS[first[0].algorithm],
-            linestyle="--" if first[0].kind == "naive" else "-",
+            linestyle="-" if first[0].feature_reuse else "--",
             marker="s" if first[0].chunk else "o",
             clip_on=False,
         )
@@ -161,7 +166,7 @@ def _run(data: DataConfig, learner: LearnerConfig, changes: dict[str, object]) -
         changed = LearnerConfig.model_validate(learner.model_dump() | changes)
         return RunConfig(data=data, learner=changed, training=TrainingConfig(iterations=3))
     except ValueError:
-        if changes["chunk"] is None and changes["algorithm"] == "memory_reduced":
+        if changes["chunk"] is None and changes["algorithm"] == METHODS[0][0]:
             raise
         return None
 

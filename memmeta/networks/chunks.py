@@ -7,8 +7,8 @@ of an evaluation, whose sets may be larger, it is a whole set.
 import torch
 from torch import Tensor
 
-from memmeta.networks import backbones
 from memmeta.networks.models import MetaModel
+from memmeta.networks.norms import mixes_images
 
 
 def features(model: MetaModel, examples: Tensor, size: int | None) -> Tensor:
@@ -30,7 +30,7 @@ def backward(model: MetaModel, examples: Tensor, cotangent: Tensor, size: int) -
 
 def _dim(model: MetaModel) -> int:
     """Along tasks where images of a set depend on each other, else along images."""
-    return 0 if backbones.mixes_images(model.backbone) else 1
+    return 0 if mixes_images(model.backbone) else 1
 
 
 def _split(examples: Tensor, dim: int, size: int) -> tuple[Tensor, ...]:

@@ -109,20 +109,24 @@ class Head(nn.Module):
         return scores
 
 
-def linear_top(d: int, outputs: int) -> nn.Module:
-    """A linear layer, at 0 to begin with. Its bias is the weight of the constant input."""
-    layer = nn.Linear(d, outputs, bias=False)
+def linear_top(inputs: int, outputs: int, width: int = 0) -> nn.Module:
+    """A linear layer that starts at 0. Its bias is the weight of the constant input.
+
+    It has no hidden layer whose `width` would count.
+    """
+    del width
+    layer = nn.Linear(inputs, outputs, bias=False)
     nn.init.zeros_(layer.weight)
     return layer
 
 
-def mlp_top(d: int, width: int, outputs: int) -> nn.Module:
+def mlp_top(inputs: int, outputs: int, width: int) -> nn.Module:
     """One hidden layer, which keeps the norm of small inputs, and an output layer at 0.
 
-    Tanh, because implicit differentiation asks for second derivatives: a ReLU's optimum often lies
-    on a kink.
+    The hidden units are tanh, because implicit differentiation needs second derivatives: with ReLU
+    the optimum often lies on a kink.
     """
-    hidden = nn.Linear(d, width, bias=False)
+    hidden = nn.Linear(inputs, width, bias=False)
     nn.init.kaiming_normal_(hidden.weight, mode="fan_out", nonlinearity="linear")
     output = nn.Linear(width, outputs)
     nn.init.zeros_(output.weight)

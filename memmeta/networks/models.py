@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from memmeta.config import LearnerConfig
 from memmeta.errors import InputError
-from memmeta.networks import backbones, heads
+from memmeta.networks import BACKBONES, HEADS, heads, norms
+from memmeta.networks.features import backbone_features
 from memmeta.networks.heads import Head
 
 ToInput = Callable[[Tensor], Tensor]
@@ -49,7 +50,7 @@ class MetaModel(nn.Module):
     def features(self, examples: Tensor) -> Tensor:
         """What the backbone makes of stored examples [tasks, n, ...]: [tasks, n, ...]."""
         with torch.autocast(examples.device.type, torch.bfloat16, enabled=self.half_precision):
-            features = backbones.features(self.backbone, self.to_input(examples))
+            features = backbone_features(self.backbone, self.to_input(examples))
         return features.float() if self.half_precision else features
 
     def learned(self) -> list[nn.Parameter]:
@@ -65,10 +66,15 @@ class MetaModel(nn.Module):
     def calibrate(self, images: Tensor) -> None:
         """Set the statistics of frozen BatchNorm to those of stored images [n, ...]."""
         trunk = self.head.trunk or nn.Identity()
-        backbones.calibrate(nn.Sequential(self.backbone, trunk), self.to_input(images))
+        norms.calibrate(nn.Sequential(self.backbone, trunk), self.to_input(images))
 
 
-def build(
+def build_backbone(config: LearnerConfig, input_shape: tuple[int, ...]) -> nn.Sequential:
+    """A new backbone: inputs [n, *input_shape] to features [n, d]."""
+    return BACKBONES[config.backbone].build(input_shape, config.filters, config.norm)
+
+
+def build_model(
     config: LearnerConfig,
     input_shape: tuple[int, ...],
     outputs: int,
@@ -85,20 +91,18 @@ def build(
     Raises:
         InputError: the images are too small for the backbone.
     """
-    smallest = 2**backbones.BLOCKS
-    if len(input_shape) == 3 and min(input_shape[1:]) < smallest:
+    backbone_kind, head_kind = BACKBONES[config.backbone], HEADS[config.head]
+    smallest = 2**backbone_kind.blocks
+    if backbone_kind.takes_images and min(input_shape[1:]) < smallest:
         raise InputError(
             f"images of {input_shape[1]}x{input_shape[2]} are too small for {config.backbone}, "
-            f"which halves them {backbones.BLOCKS} times: {smallest}x{smallest} at least"
+            f"which halves them {backbone_kind.blocks} times: {smallest}x{smallest} at least"
         )
-    network = backbones.build(config, input_shape)
+    network = build_backbone(config, input_shape)
     with torch.no_grad():
         # BatchNorm asks for more than one image.
         d = network(torch.zeros(2, *input_shape)).shape[1] + 1
-    if config.head == "mlp":
-        top = heads.mlp_top(d, config.head_width, outputs)
-    else:
-        top = heads.linear_top(d, outputs)
+    top = head_kind.build(d, outputs, config.head_width)
     backbone, trunk = _split(network, config)
     half_precision = config.precision == "bfloat16"
     model = MetaModel(backbone, Head(trunk, top, outputs), to_input, half_precision=half_precision)
@@ -118,8 +122,9 @@ def with_outputs(model: MetaModel, outputs: int) -> MetaModel:
 
 def _split(network: nn.Sequential, config: LearnerConfig) -> tuple[nn.Module, nn.Module | None]:
     """What of the network is shared, and what belongs to the head."""
-    if config.algorithm == "maml":
+    if config.adapts_backbone:
         return nn.Identity(), network
-    if config.head == "last_block":
-        return network[: backbones.BLOCKS - 1], network[backbones.BLOCKS - 1 :]
+    if HEADS[config.head].takes_last_block:
+        shared = BACKBONES[config.backbone].blocks - 1
+        return network[:shared], network[shared:]
     return network, None

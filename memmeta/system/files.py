@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Atomic file writing."""
 
 import glob
 import itertools
@@ -12,22 +12,26 @@ from typing import BinaryIO
 
 
 @contextmanager
-def whole(path: Path, below: Path | None = None) -> Iterator[BinaryIO]:
-    """A file to write that becomes `path` when all is on disk; until then the old one stays.
+def atomic_write(path: Path, below: Path | None = None) -> Iterator[BinaryIO]:
+    """Open a file that replaces `path` once all its content is on disk.
 
-    Any number of processes may write the same path; the last one to finish wins. One that is
-    killed half-way leaves a hidden partial file, which the next writer of the path removes.
+    Any number of processes may write the same path; the last one to finish wins. A process that is
+    killed while writing leaves a hidden partial file, which the next writer of the path removes.
 
     Args:
-        path: the file. Folders on the way are made.
-        below: a folder that has to be there: neither it nor what is above it is made. So nothing
-            is written beside a file system that went away.
+        path: the file. Missing parent folders are created.
+        below: a parent folder that must exist and is never created. This prevents writing to the
+            mount point of a file system that is not mounted.
 
     Raises:
-        OSError: it cannot be written; nothing is left of it.
+        OSError: the file cannot be written. `path` is unchanged.
+
+    Examples:
+        >>> with atomic_write(Path("notes.txt")) as file:
+        ...     _ = file.write(b"all or nothing")
     """
     _make_folders(path.parent, below)
-    partial, file = _begun(path)
+    partial, file = _create_partial(path)
     try:
         with file:
             _remove_abandoned(path.parent, f".{glob.escape(path.name)}.*.partial")
@@ -39,8 +43,13 @@ def whole(path: Path, below: Path | None = None) -> Iterator[BinaryIO]:
         partial.unlink(missing_ok=True)
 
 
+def resolved(path: Path) -> Path:
+    """The absolute path without symbolic links. Unlike `Path.resolve` it accepts loops of links."""
+    return Path(os.path.realpath(path))
+
+
 def check_writable(path: Path) -> None:
-    """Try what `whole` will do, and leave nothing of it but the folders on the way.
+    """Check that `atomic_write` can write `path`. Creates missing parent folders.
 
     Raises:
         OSError: `path` cannot be written.
@@ -52,7 +61,7 @@ def check_writable(path: Path) -> None:
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Remove what killed writers left in `folder` and in all folders below it."""
+    """Remove partial files of killed writers in `folder` and all its subfolders."""
     _remove_abandoned(folder, "**/.*.partial")
 
 
@@ -66,24 +75,24 @@ def _make_folders(folder: Path, below: Path | None) -> None:
 
 
 def _partial(path: Path) -> Path:
-    """A new name beside `path`."""
+    """A new file name in the folder of `path`."""
     return path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
 
 
-def _begun(path: Path) -> tuple[Path, BinaryIO]:
-    """A new file beside `path`, that says of itself that somebody writes it."""
+def _create_partial(path: Path) -> tuple[Path, BinaryIO]:
+    """Create a locked file in the folder of `path`."""
     while True:
         partial = _partial(path)
         file = partial.open("xb")
         _hold(file, wait=True)
-        if partial.exists():  # another process may have found it before it was held
+        if partial.exists():  # another process may have removed it before it was locked
             return partial, file
         file.close()
 
 
 def _remove_abandoned(folder: Path, pattern: str) -> None:
     for partial in folder.glob(pattern):
-        # Others write and remove here too.
+        # Other processes write and remove files here too.
         with suppress(OSError), partial.open("r+b") as file:
             if _hold(file):
                 partial.unlink()
@@ -93,11 +102,11 @@ def _hold(file: BinaryIO, wait: bool = False) -> bool:
     """Lock a file until it is closed or its process ends.
 
     Args:
-        file: what is locked.
-        wait: whether to wait for a process that has locked it.
+        file: the file.
+        wait: whether to wait for a process that holds the lock.
 
     Returns:
-        False where another process has, or where the file system knows no locks.
+        False if another process holds the lock, or if the file system does not support locks.
     """
     if sys.platform == "win32":
         return False

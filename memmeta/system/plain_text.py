@@ -1,4 +1,4 @@
-"""Output for terminals and files whose encoding lacks some of the characters that are printed."""
+"""Output to terminals and files whose encoding lacks some characters."""
 
 import codecs
 import io
@@ -12,18 +12,18 @@ _PLAIN = {
     "≤": "<=", "→": "->", "–": "-", "—": "-", "‖": "|", "…": "...", "“": '"', "”": '"',
     "‘": "'", "’": "'", "•": "*", "√": "sqrt ", "÷": "/", "κ": "kappa", "−": "-",
 }  # fmt: skip
-"""Characters of this program's texts that are more than a letter with an accent."""
+"""Replacements for characters of this program's texts. Accents are removed without a table."""
 
 
 def degrade_output() -> None:
-    """Have what the encoding of stdout and stderr lacks printed as something close to it.
+    """Replace characters that the encoding of stdout or stderr lacks by similar ones.
 
-    Otherwise one such character ends the program with a UnicodeEncodeError. That holds for file
-    names too, of which some can be printed in no encoding.
+    Without this, one such character ends the program with a UnicodeEncodeError. Some file names
+    cannot be printed in any encoding.
     """
     codecs.register_error(_HANDLER, _plain)
     for stream in (sys.stdout, sys.stderr):
-        # Tests and notebooks put streams of other kinds there.
+        # Tests and notebooks replace these streams.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=_HANDLER)
 
@@ -36,7 +36,7 @@ def _plain(error: UnicodeError) -> tuple[str, int]:
 
 
 def _plain_character(character: str) -> str:
-    """ASCII, in as many characters as it takes: `±` is `+-`, `é` is `e`, a line of a box is `-`."""
+    """ASCII text for a character: `+-` for `±`, `e` for `é`, `-` for a line of a box."""
     if character in _PLAIN:
         return _PLAIN[character]
     name = unicodedata.name(character, "")

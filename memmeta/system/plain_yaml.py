@@ -1,4 +1,4 @@
-"""A YAML reader for plain values, in which a small file cannot become a large value."""
+"""A safe YAML reader: a small file cannot expand to a large value, and keys are unique."""
 
 from collections import Counter
 from pathlib import Path
@@ -9,24 +9,24 @@ import yaml
 from memmeta.errors import InputError, shortened
 
 _MOST = 2**22
-"""Limit on the characters of a file with its aliases written out: two thousand exported runs."""
+"""Limit on the characters of a file after expanding aliases: about 2,000 exported runs."""
 
 _NODE = 16
-"""Each node counts as this many characters more, since empty nodes take memory too."""
+"""Characters added per node, because empty nodes take memory too."""
 
 _LONGEST_NUMBER = 100
-"""Limit on the characters of a number or a date. Base 60 takes time by the square of them."""
+"""Limit on the characters of a number or a date. Base-60 numbers take quadratic time."""
 
 _MERGE = "tag:yaml.org,2002:merge"
 """The tag of the key `<<`, which includes the keys of another mapping."""
 
 
 class _RefusedError(Exception):
-    """The file is YAML and uses something that this reader refuses."""
+    """The file is YAML, but uses something that this reader refuses."""
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses aliases that multiply and keys that are there twice."""
+    """Refuses aliases that expand too far, and repeated keys."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -53,7 +53,9 @@ class _Loader(yaml.SafeLoader):
         """Compose a scalar, unless it is a number or a date of absurd length."""
         node = super().compose_scalar_node(anchor)
         if node.tag != self.DEFAULT_SCALAR_TAG and len(node.value) > _LONGEST_NUMBER:
-            raise _RefusedError(f"{_at(node)}: {len(node.value)} characters are no number or date")
+            raise _RefusedError(
+                f"{_at(node)}: {len(node.value)} characters are too long for a number or date"
+            )
         return node
 
     def compose_mapping_node(self, anchor: Any) -> Any:
@@ -65,7 +67,7 @@ class _Loader(yaml.SafeLoader):
             if count > 1:
                 first, second = [k for k, v in zip(keys, values, strict=True) if v == value][:2]
                 lines = f"lines {_line(first)} and {_line(second)}"
-                raise _RefusedError(f"the key {shortened(first.value)} is there twice, {lines}")
+                raise _RefusedError(f"the key {shortened(first.value)} is repeated, {lines}")
         return node
 
     def _value(self, key: yaml.ScalarNode) -> object:
@@ -76,7 +78,7 @@ class _Loader(yaml.SafeLoader):
     def _count(self, event: Any, size: int) -> None:
         self.size += size
         if self.size > _MOST:
-            raise _RefusedError(f"{_at(event)}: with its aliases written out it is too large")
+            raise _RefusedError(f"{_at(event)}: too large after expanding aliases")
 
 
 def _line(event: Any) -> int:
@@ -89,11 +91,11 @@ def _at(event: Any) -> str:
 
 
 def read_yaml(path: Path) -> object:
-    """The content of a YAML file.
+    """Read a YAML file.
 
     Raises:
-        InputError: the file is missing, too large, not text or not YAML, has a key twice, or
-            has aliases that multiply its size.
+        InputError: the file is missing, too large, not text or not YAML, repeats a key, or expands
+            too far through aliases.
     """
     try:
         with path.open("rb") as file:
@@ -110,7 +112,7 @@ def read_yaml(path: Path) -> object:
 
 
 def parse_yaml(text: str, source: str) -> object:
-    """The value of a YAML text.
+    """Parse YAML text.
 
     Args:
         text: one document.
@@ -127,8 +129,8 @@ def parse_yaml(text: str, source: str) -> object:
             loader.dispose()
     except _RefusedError as error:
         raise InputError(f"{source}: refused: {error}") from None
-    # Not only YAMLError: PyYAML lets the errors of int and date through, as for `2024-13-45`, and
-    # RecursionError for a thousand nested brackets.
+    # Besides YAMLError, PyYAML raises the errors of int and date (`2024-13-45`), and RecursionError
+    # for a thousand nested brackets.
     except Exception as error:
         where = getattr(error, "problem_mark", None)
         line = f" (line {where.line + 1})" if where else ""

@@ -1,4 +1,4 @@
-"""Where a number comes from: which code and which machine."""
+"""Provenance of results: the code and the machine."""
 
 import os
 import platform
@@ -10,18 +10,18 @@ from pathlib import Path
 import torch
 
 _CODE = (":/memmeta", ":/sweeps")
-"""What decides a trial's numbers. Nodes of a cluster have no tests or documents, which would count
+"""The code that determines a trial's numbers. Cluster nodes lack tests and docs, which would count
 as deleted."""
 
 
 @cache
 def commit() -> str:
-    """The git commit of this code, as it was when first asked for; "unknown" outside git.
+    """The git commit of this code at the first call, or "unknown" outside git.
 
-    It ends in "-dirty" if tracked files of the learner or the search differ from it.
+    Ends in "-dirty" if tracked files of the learner or the search differ from the commit.
     """
     try:
-        # Installed into an environment, the code may lie inside somebody else's repository.
+        # In an environment, the code may be inside another project's repository.
         _git("ls-files", "--error-unmatch", __file__)
         dirty = _git("status", "--porcelain", "--untracked-files=no", "--", *_CODE)
         return _git("rev-parse", "HEAD") + ("-dirty" if dirty else "")
@@ -31,14 +31,14 @@ def commit() -> str:
 
 def _git(*arguments: str) -> str:
     here = Path(__file__).resolve().parent
-    # Many workers ask at once, and none is to write to the repository.
+    # Many workers ask at once, and none should write to the repository.
     command = ["git", "--no-optional-locks", *arguments]
     done = subprocess.run(command, cwd=here, check=True, capture_output=True, text=True)
     return done.stdout.strip()
 
 
 def hardware(device: torch.device) -> str:
-    """The device, the PyTorch version and, on the CPU, its kind and its threads, in one line."""
+    """One line with the device, the PyTorch version and, for a CPU, its model and threads."""
     if device.type == "cuda":  # only on CUDA
         name = torch.cuda.get_device_name(device)
     else:
@@ -48,19 +48,19 @@ def hardware(device: torch.device) -> str:
 
 
 def expected_difference(stated: str, device: torch.device) -> str | None:
-    """Why numbers of this process may differ in their last digits from stated ones.
+    """Explain why this process may give other last digits than an earlier one.
 
-    Kernels are chosen by the kind of processor and sum in an order that depends on the number of
-    threads: on one kind with as many threads and the same PyTorch, numbers are equal to the last
-    bit.
+    PyTorch chooses kernels by the processor, and the order of sums depends on the number of
+    threads. With the same processor model, threads and PyTorch version, numbers are equal to the
+    last bit.
 
     Args:
-        stated: what `hardware` said where they come from, with or without the processor's
-            instruction sets, which older versions left out.
-        device: of this process.
+        stated: the result of `hardware` in the earlier process. Older versions left out the
+            processor's instruction sets.
+        device: the device of this process.
 
     Returns:
-        What differs, then and now; None where they should be equal.
+        The hardware then and now, or None if the numbers should be equal.
     """
     now = hardware(device)
     if _parts(stated, now) == _parts(now, stated):
@@ -69,11 +69,11 @@ def expected_difference(stated: str, device: torch.device) -> str | None:
 
 
 def _parts(one: str, other: str) -> tuple[str, ...]:
-    """What decides the numbers, as far as both say it."""
+    """The parts of `one` that determine numbers, without details that `other` lacks."""
     sets = r" \([A-Z0-9 ]+\)(?=, \d+ of \d+ cores)"
     if not re.search(sets, other):
         one = re.sub(sets, "", one)
-    # Of the cores only those count that worked.
+    # The number of threads matters, the number of cores does not.
     return tuple(re.sub(r" of \d+ cores", "", one).split(", "))
 
 

@@ -1,4 +1,4 @@
-"""How a training process is set up: threads, allocator, determinism."""
+"""Set-up of a training process: threads, allocator, determinism."""
 
 import ctypes
 import os
@@ -14,22 +14,25 @@ ALLOCATOR_ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": str(_THRESHOLD),
     "MALLOC_TOP_PAD_": str(_TOP_PAD),
 }
-"""What `configure_process` sets of the allocator, for the environment of a process that is yet to
-start: glibc then has it from the first allocation on."""
+"""The allocator settings of `configure_process` as environment variables, for processes that have
+not started yet."""
 
 
 def configure_process(threads: int | None = None) -> int:
-    """Set this process up to train, and return the number of CPU threads it will use.
+    """Set up this process for training.
 
     Args:
-        threads: CPU threads of PyTorch; its own choice by default, usually a thread a core.
+        threads: CPU threads of PyTorch; by default PyTorch decides, usually one per core.
+
+    Returns:
+        The number of CPU threads.
     """
     if threads:
         torch.set_num_threads(threads)
-    # cuBLAS reads it at its first call; without it, its results vary from run to run.
+    # cuBLAS reads this at its first call. Without it, results vary from run to run.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
-    # Which would fill every new tensor with NaN, in a sixth of the time of a step.
+    # Filling every new tensor with NaN would take a sixth of the time of a step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
     _keep_freed_memory()
@@ -39,8 +42,8 @@ def configure_process(threads: int | None = None) -> int:
 def _keep_freed_memory() -> None:
     """Let glibc keep freed blocks for the next step.
 
-    By default it returns big blocks to the system at once, and every step then pays for
-    zeroed pages again.
+    By default glibc returns big blocks to the system at once, and every step pays for zeroed pages
+    again.
     """
     if sys.platform == "linux":
         mallopt = ctypes.CDLL(None).mallopt

@@ -1,4 +1,4 @@
-"""Sizes of memory as people type them."""
+"""Sizes of memory, in and out of text."""
 
 import re
 
@@ -11,12 +11,16 @@ ACCEPTED = "bytes above 0 are accepted, such as 2000000, 200MiB or 1.5GB"
 
 
 def parse_size(value: object) -> int:
-    """Bytes from `200MiB`, `1.5GB` or a plain number.
+    """Parse `200MiB`, `1.5GB` or a plain number into bytes.
 
     Raises:
-        ValueError: it is none of these, or not above 0.
+        ValueError: the value is none of these, or not above 0.
+
+    Examples:
+        >>> parse_size("200MiB")
+        209715200
     """
-    # Pydantic reads the beginning of a text and is content: 1.2.3GiB would be one byte.
+    # Pydantic reads only the beginning of a text: 1.2.3GiB would be one byte.
     if isinstance(value, str) and not re.fullmatch(r"\s*\d+(\.\d+)?\s*[A-Za-z]*\s*", value):
         raise ValueError(ACCEPTED)
     try:
@@ -29,7 +33,7 @@ def parse_size(value: object) -> int:
 
 
 class Size(click.ParamType[int]):
-    """The value of an option, in bytes."""
+    """A command-line option in bytes."""
 
     name = "size"
 

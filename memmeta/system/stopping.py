@@ -1,6 +1,6 @@
 """Signals that ask a process to stop: Ctrl-C, SIGTERM of a scheduler, SIGHUP of a closed terminal.
 
-They raise KeyboardInterrupt, whichever it was: the one exception for it that libraries let through.
+All of them raise KeyboardInterrupt, since libraries let this exception through.
 """
 
 import signal
@@ -9,18 +9,19 @@ from contextlib import contextmanager
 from types import FrameType
 
 _NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
-"""Signals that are heeded, and how they are called where a process says what stopped it."""
+"""The handled signals, and their names in messages."""
 
 GRACE = 10
-"""Seconds in which work that can be saved has to come to a point where it can."""
+"""Seconds that work has to reach a point where it can be saved."""
 
 
 class Stop:
-    """Whether this process was asked to stop, and by what.
+    """Whether this process was asked to stop, and by which signal.
 
     Attributes:
-        number: of the signal; None: it was not asked.
-        postponed: seconds that it has to come to where it can stop; 0: it is interrupted at once.
+        number: the signal's number; None if there was none.
+        postponed: seconds that the process has to reach a point where it can stop; 0: a signal
+            interrupts it at once.
     """
 
     def __init__(self) -> None:
@@ -34,37 +35,36 @@ class Stop:
 
     @property
     def exit_code(self) -> int:
-        """As shells have it: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP."""
+        """The shell convention: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP."""
         return 128 + (self.number or signal.SIGINT)
 
     @property
     def by(self) -> str:
-        """What asked."""
+        """The name of the signal."""
         return _NAMES[signal.Signals(self.number or signal.SIGINT)]
 
 
 STOP = Stop()
-"""Of this process."""
+"""The state of this process."""
 
 
 def heed_signals() -> None:
-    """Have the signals end this process in good order, except those that it was started to ignore.
+    """Install handlers, except for signals that this process was started to ignore.
 
-    To be called again after a library has set handlers of its own. Not for other threads than the
-    main one.
+    Call it again after a library has set its own handlers. Only for the main thread.
     """
     for number in _NAMES:
-        # What `nohup` runs ignores SIGHUP, and what a script runs in the background Ctrl-C.
+        # `nohup` makes a process ignore SIGHUP. Background jobs of a script ignore Ctrl-C.
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _stop)
 
 
 @contextmanager
 def postponed(grace: int = GRACE) -> Iterator[Stop]:
-    """Leave it to the block to stop where it can, when `Stop.requested`.
+    """Let the block stop at a suitable point instead of interrupting it.
 
-    A second signal interrupts it at once, and so does the end of `grace` seconds, in a process
-    that has called `heed_signals`.
+    The block has to look at `Stop.requested`. A second signal, or the end of `grace` seconds,
+    interrupts it. The process must have called `heed_signals`.
     """
     STOP.postponed = grace
     try:

@@ -1,10 +1,10 @@
-"""The command line that every study offers."""
+"""The command line of a study."""
 
 import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 from rich.console import Console
@@ -16,16 +16,20 @@ from memmeta.command_line import (
     errors_in_one_line,
     run_command,
 )
+from memmeta.data.dataset import check_episodes
+from memmeta.system.files import resolved
 from memmeta.system.sizes import Size
 from sweeps.engine import run
 from sweeps.engine.display import plan
 from sweeps.engine.ledger.schedule import Choice
 from sweeps.engine.options import Options
+from sweeps.engine.stores.options import storage_option
 from sweeps.engine.stores.store import default_uri
 from sweeps.engine.study import design
+from sweeps.engine.study.samplers import SAMPLERS
 from sweeps.engine.study.study import Study
 
-# A study in Python is made before it can call `main`.
+# A study in Python may be invalid before it calls `main`.
 errors_in_one_line()
 
 
@@ -40,70 +44,73 @@ _OPTIONS = (
     cache_option,
     click.option(
         "--stage",
-        type=click.Choice(["explore", "search", "confirm", "all", "grid"]),
-        help="A space-filling design; the optimiser; the best configs with fresh seeds, then on "
-        "test tasks; or the three within one budget. Default: all, or grid where there is one.",
+        type=click.Choice(get_args(Choice)),
+        help="explore: a space-filling design; search: the optimiser; confirm: the best configs "
+        "with fresh seeds and on test tasks; all: these three within one budget; grid: every "
+        "combination of --grid. Default: all, or grid if the study has one.",
     ),
-    click.option("--trials", type=click.IntRange(min=1), help="Trials in all."),
+    click.option("--trials", type=click.IntRange(min=1), help="Total number of trials."),
     click.option(
         "--iterations",
         type=click.IntRange(min=1),
-        help="Outer steps a trial; those that tune have their own where the study says so.",
+        help="Outer steps of a trial. Trials of stage tune may have their own budget in the study.",
     ),
-    click.option("--tasks", type=click.IntRange(min=1), help="Tasks a trial sees, instead."),
+    click.option(
+        "--tasks",
+        type=click.IntRange(min=1),
+        help="Training tasks of a trial, instead of --iterations.",
+    ),
     click.option(
         "--grid",
         multiple=True,
         metavar="NAME=V,V…",
-        help="Run every combination of these values instead; once for each NAME.",
+        help="Run every combination of these values. Repeat the option for further fields.",
     ),
     click.option(
         "--tune",
         multiple=True,
         metavar="NAME=V,V…",
-        help="Try these values for each combination of the grid first; the seeds get the best.",
+        help="Try these values first for each combination of the grid, and use the best.",
     ),
     click.option(
-        "--seeds", type=click.IntRange(min=1), help="Training seeds a config in confirm and grid."
+        "--seeds",
+        type=click.IntRange(min=1),
+        help="Training seeds for each config in stages confirm and grid.",
     ),
-    click.option("--objective", help="accuracy (mse in regression), or accuracy,memory."),
+    click.option("--objective", help="accuracy (regression: mse), or accuracy,memory."),
     click.option(
         "--memory-limit",
         type=Size(),
-        help="Peak memory of a feasible trial at most: a constraint of the search.",
+        help="Maximum peak memory of a feasible trial: a constraint of the search.",
     ),
-    click.option("--sampler", help="Of stage search: tpe, gp, nsgaii or random."),
+    click.option("--sampler", help=f"Sampler of stage search: {', '.join(SAMPLERS)}."),
     click.option(
         "--asha", is_flag=True, default=None, help="Stop trials of stage search early (ASHA)."
     ),
     click.option("--seed", type=click.IntRange(0, 2**63), default=0, show_default=True),
-    click.option(
-        "--storage",
-        type=click.Path(path_type=Path),
-        default=Path("runs"),
-        show_default=True,
-        envvar="MEMMETA_STORAGE",
-        show_envvar=True,
-        help="Folder for everything of the sweep: journal, checkpoints, mlflow.db.",
-    ),
-    click.option("--fresh", is_flag=True, help="Begin a new version of the sweep."),
+    storage_option,
+    click.option("--fresh", is_flag=True, help="Start a new version of the sweep."),
     click.option("--ledger", metavar="URL", envvar="MEMMETA_LEDGER", show_envvar=True,
-                 help="Database that keeps the record of the sweep, instead of a journal in the "
-                 "storage folder."),
-    click.option("--max-concurrent", type=click.IntRange(min=1), help="Trials that run at once."),
+                 help="Database for the record of the sweep, instead of a journal in the storage "
+                 "folder."),
+    click.option(
+        "--max-concurrent",
+        type=click.IntRange(min=1),
+        help="Maximum number of trials that run at once.",
+    ),
     click.option(
         "--cpus-per-trial",
         type=click.IntRange(min=1),
         default=1,
         show_default=True,
-        help="CPUs, and so threads, of a trial.",
+        help="CPUs and threads of a trial.",
     ),
     click.option(
         "--gpu-memory-budget",
         "--memory-budget",
         "memory_budget",
         type=Size(),
-        help="What a trial may take of a GPU (of RAM without one); larger ones are not started.",
+        help="Maximum GPU memory (without GPUs: RAM) of a trial. Larger trials are not started.",
     ),
     click.option(
         "--tracking-uri",
@@ -112,33 +119,33 @@ _OPTIONS = (
         help="MLflow store; default: mlflow.db in the storage folder.",
     ),
     click.option("--experiment", help="MLflow experiment; default: the study's name."),
-    click.option("--dry-run", is_flag=True, help="Print the plan and its cost; run nothing."),
+    click.option("--dry-run", is_flag=True, help="Print the plan and its cost, and exit."),
     click.option(
         "--price-per-hour",
         type=click.FloatRange(min=0),
         callback=_finite,
-        help="Of a GPU (of a CPU without one), for the plan.",
+        help="Price of a GPU (without GPUs: of a CPU) per hour, for the plan.",
     ),
 )  # fmt: skip
 
 
 def study_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What every study can be told on the command line."""
+    """Add the options of a study to a command."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
 
 
 def main(study: Study) -> None:
-    """Run `study` as the command line says."""
+    """Run the command line of `study`, and exit."""
     run_command(_command, f"python sweeps/{study.name}.py", study)
 
 
 @click.command()
 @study_options
 @click.pass_obj
-def _command(study: Study, **options: Any) -> None:
-    """Search this study's hyperparameters. The same command again goes on where it stopped."""
+def _command(study: Study, /, **options: Any) -> None:
+    """Search this study's hyperparameters. Run the same command again to continue."""
     start(study, **options)
 
 
@@ -161,28 +168,34 @@ def start(
     price_per_hour: float | None,
     **overrides: Any,
 ) -> None:
-    """Run `study` with the values of `study_options`, and exit."""
+    """Run `study` with the values of `study_options`, and exit.
+
+    Raises:
+        click.UsageError: options contradict each other.
+        InputError: the study or the data cannot be used.
+    """
     study = _overridden(study, **overrides)
     stage = stage or ("grid" if study.grid else "all")
     if stage == "grid" and not study.grid:
-        raise click.UsageError("there is no grid: give --grid, or one in the study")
+        raise click.UsageError("there is no grid: give --grid, or a grid in the study")
     for option in ("grid", "tune"):
         if stage != "grid" and overrides[option]:
             raise click.UsageError(f"--{option} is not for --stage {stage}")
     if stage == "grid" and overrides["trials"]:
-        raise click.UsageError("a grid decides the number of trials: leave out --trials")
+        raise click.UsageError("the grid determines the number of trials: leave out --trials")
     for option in ("objective", "memory_limit", "sampler", "asha"):
         if stage == "grid" and overrides[option]:
             raise click.UsageError(f"--{option.replace('_', '-')} is not for --stage grid")
     if fresh and stage == "confirm":
-        raise click.UsageError("--fresh begins a sweep, which has nothing to confirm yet")
+        raise click.UsageError("--fresh starts a new sweep, which has nothing to confirm yet")
+    # Checked even if it is not used: the summary compares the two.
     own_store = default_uri(storage)
     options = Options(
         stage=stage,
-        data_root=data_root.resolve(),
-        cache=cache.resolve() if cache else None,
+        data_root=resolved(data_root),
+        cache=resolved(cache) if cache else None,
         seed=seed,
-        storage=storage.resolve(),
+        storage=resolved(storage),
         fresh=fresh,
         ledger=ledger,
         max_concurrent=max_concurrent,
@@ -194,7 +207,7 @@ def start(
     run.quiet()
     console = Console(highlight=False)
     dataset = data.load(study.data.name, options.data_root, options.cache)
-    data.check_episodes(dataset, study.data)
+    check_episodes(dataset, study.data.training_shape, study.data.evaluation_shape)
     if dry_run:
         plan.show(console, study, options, dataset, price_per_hour)
         return
@@ -210,7 +223,7 @@ def _overridden(
     tune: tuple[str, ...],
     **fields: Any,
 ) -> Study:
-    """The study with what the command line says instead."""
+    """The study, changed by the options of the command line."""
     changes = {name: value for name, value in fields.items() if value is not None}
     if iterations and tasks:
         raise click.UsageError("give either --iterations or --tasks")

@@ -1,4 +1,4 @@
-"""How a study is run."""
+"""How a study runs."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,29 +8,29 @@ from sweeps.engine.ledger.schedule import Choice
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says besides the study."""
+    """The options of the command line, except those that change the study."""
 
     stage: Choice
-    """What is run of the study."""
+    """The stages to run."""
     data_root: Path
     """Folder with the data sets."""
     cache: Path | None
-    """Folder of their caches; None: in the data root."""
+    """Folder for prepared data; None: `cache` in the data root."""
     seed: int
-    """Of the sweep: of its design, its sampler and the trials of explore and search."""
+    """Seed of the sweep: of the design, the sampler, and the trials of explore and search."""
     storage: Path
     """Folder of all sweeps."""
     fresh: bool
-    """Whether to begin a new version of the sweep."""
+    """Whether to start a new version of the sweep."""
     ledger: str | None
-    """Database that keeps the record of the sweep; None: a journal in the storage folder."""
+    """Database URL for the record of the sweep; None: a journal in the storage folder."""
     max_concurrent: int | None
-    """Trials that run at once; None: as many as there is room for."""
+    """Maximum number of trials that run at once; None: no limit besides resources."""
     cpus_per_trial: int
-    """CPUs, and so threads, of a trial."""
+    """CPUs of a trial, which is also its number of threads."""
     memory_budget: int | None
-    """Bytes that a trial may take of its device; None: all of it."""
+    """Maximum device memory of a trial in bytes; None: the whole device."""
     tracking_uri: str
-    """MLflow store."""
+    """The MLflow store."""
     experiment: str
-    """MLflow experiment."""
+    """Name of the MLflow experiment."""

@@ -1,4 +1,4 @@
-"""Trials and sweeps without a store: for tests of what is computed from them."""
+"""Simulated trials and sweeps without a store, for tests of statistics and reports."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -23,7 +23,7 @@ def trial(
     tasks: int = 100,
     **facts: Any,
 ) -> Trial:
-    """A trial that gave `value` on the validation tasks; `facts` are other fields of it."""
+    """A trial with `value` on the validation tasks; `facts` are its other fields."""
     config = RunConfig(
         data=data,
         learner=LearnerConfig(**learner or {}),
@@ -61,7 +61,7 @@ def trial(
 
 
 def sweep(trials: Iterable[Trial], space: Mapping[str, Any] | None = None, **search: Any) -> Sweep:
-    """A sweep of these trials; `space` as YAML has it, `search` further settings of that stage."""
+    """A sweep of these trials, with `space` as in YAML and further settings of stage search."""
     settings = {"space": dict(space or {})}
     stages: dict[Stage, Any] = {"explore": settings, "search": settings | search}
-    return Sweep("made_up", "made_up-100tasks-seed0", ordered(trials), stages, others=())
+    return Sweep("made_up", "made_up-100tasks-seed0", ordered(trials), stages, alternatives=())

@@ -1,4 +1,4 @@
-"""Sweeps without training: what trials would report, through the ledger and the tracker."""
+"""Sweeps without training: simulated results go through the real ledger and tracker."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from memmeta.config import DataConfig, LearnerConfig, RunConfig, TrainingConfig
-from sweeps.engine.ledger.ledger import Entry, Ledger
-from sweeps.engine.study import Study
+from sweeps.engine.ledger.entry import Entry
+from sweeps.engine.ledger.ledger import Ledger
 from sweeps.engine.study.outcome import Stage, Status
+from sweeps.engine.study.study import Study
 from sweeps.engine.tracking.tracker import Tracker
 
 TRAINING = TrainingConfig(iterations=60, val_tasks=50)
@@ -41,7 +42,7 @@ def run_config(seed: int = 0, **learner: Any) -> RunConfig:
 
 
 def result(status: Status, *accuracies: float, **facts: Any) -> dict[str, Any]:
-    """A result as the trainable makes it, after validations with these accuracies."""
+    """A result as the trainable reports it, after validations with these accuracies."""
     reports: list[dict[str, Any]] = [
         {
             "step": 30 * number,
@@ -70,7 +71,7 @@ def confirmed(val: float, test: float) -> dict[str, Any]:
 
 
 class Driver:
-    """Runs trials as a sweep does, one after the other."""
+    """Runs simulated trials one after another, as a sweep does."""
 
     def __init__(self, ledger: Ledger, tracker: Tracker) -> None:
         self._ledger = ledger
@@ -84,9 +85,9 @@ class Driver:
         *results: dict[str, Any],
         seed: int = 0,
     ) -> None:
-        """Begin a trial, and have it report these results."""
+        """Start a trial and report these results."""
         ticket = self._ledger.begin(stage, index, params, seed)
-        self._tell(self._ledger.entry(ticket.place))
+        self._tell(self._ledger.entry(ticket.slot))
         for reported in results:
             self._tell(self._ledger.report(ticket, reported))
 
@@ -96,7 +97,7 @@ class Driver:
 
 @contextmanager
 def driven(folder: Path, name: str, seed: int, uri: str, experiment: str) -> Iterator[Driver]:
-    """A sweep that begins, or goes on with what is in its folder."""
+    """A sweep that starts, or continues from its folder."""
     folder.mkdir(exist_ok=True)
     ledger = Ledger(study(name), seed, folder)
     tracker = Tracker(ledger, study(name).sweep_name(seed), uri, experiment, folder)
@@ -111,8 +112,8 @@ BEST = {"inner_lr": 0.1 / 3, "inner_steps": 2}
 def begin_mixed(driver: Driver) -> None:
     """Trials of every stage and status; explore 4 and 5 are interrupted when the driver ends.
 
-    The best of explore and search is neither the first nor the last of them, and no candidate is
-    as good as those that were stopped early, had other seeds or are cells of the grid.
+    The best of explore and search is neither the first nor the last. All candidates are worse than
+    the trials that were pruned, had other seeds or are cells of the grid.
     """
     driver.trial("explore", 0, GOOD, result("running", 0.5), result("complete", 0.5, 0.6))
     driver.trial("explore", 1, BEST, result("running", 0.1), result("complete", 0.1, 2 / 3))
@@ -133,8 +134,8 @@ def begin_mixed(driver: Driver) -> None:
     write_grid(driver)
 
 
-def go_on_with_mixed(driver: Driver) -> None:
-    """One of the trials that failed runs again."""
+def continue_mixed(driver: Driver) -> None:
+    """Run one of the failed trials again."""
     driver.trial("explore", 7, {"ridge": 0.1}, result("running", 0.3))
 
 

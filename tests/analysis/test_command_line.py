@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from rich.console import Console
 
 from analysis.__main__ import main
-from analysis.records import table
+from analysis.display import trial_list
 from analysis.records.trials import read_sweep
 from memmeta.exported import read_run
 from sweeps.engine.stores.store import default_uri
@@ -26,7 +26,7 @@ def invoke(*args: object, columns: int = 80) -> Result:
 
 
 def blocks(output: str) -> dict[str, list[str]]:
-    """The lines of every block under its title."""
+    """The lines of the output by block."""
     parts = [part.splitlines() for part in output.split("\n\n")[1:-1]]
     return {lines[0].partition(":")[0]: lines for lines in parts}
 
@@ -62,7 +62,7 @@ def test_the_table_fits_eighty_columns(storage: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["MEMMETA_STORAGE", "MLFLOW_TRACKING_URI"])
-def test_results_are_where_the_environment_says(
+def test_storage_is_read_from_the_environment(
     storage: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = storage if name == "MEMMETA_STORAGE" else default_uri(storage)
@@ -71,7 +71,7 @@ def test_results_are_where_the_environment_says(
     assert found.stdout == invoke("trials", "mixed", "--storage", storage).stdout
 
 
-def test_each_stage_that_is_not_ranked_stands_alone(storage: Path) -> None:
+def test_unranked_stages_have_separate_blocks(storage: Path) -> None:
     found = blocks(invoke("trials", "mixed", "--storage", storage).stdout)
     assert list(found) == ["explore and search", "confirm", "grid"]
     assert [found[title][0] for title in found] == [
@@ -86,7 +86,7 @@ def test_each_stage_that_is_not_ranked_stands_alone(storage: Path) -> None:
     assert "the same in these: seed 0" in found["explore and search"]
 
 
-def test_a_grid_alone_is_listed_as_it_was_laid_out(storage: Path) -> None:
+def test_a_grid_is_listed_in_its_order(storage: Path) -> None:
     output = invoke("trials", "factorial", "--storage", storage).stdout
     assert list(blocks(output)) == ["grid"]
     lines = [line.split() for line in output.splitlines() if "±" in line]
@@ -99,7 +99,7 @@ def test_a_grid_alone_is_listed_as_it_was_laid_out(storage: Path) -> None:
     ]
 
 
-def test_what_is_constant_is_no_column_but_is_said(storage: Path) -> None:
+def test_constant_settings_are_listed_below_the_table(storage: Path) -> None:
     table, _, same = invoke("trials", "mixed", "--storage", storage, columns=300).stdout.partition(
         "the same in all: "
     )
@@ -108,7 +108,7 @@ def test_what_is_constant_is_no_column_but_is_said(storage: Path) -> None:
         assert name.split()[0] not in table
 
 
-def test_a_narrow_terminal_gets_every_number_whole(storage: Path) -> None:
+def test_no_number_is_cut_in_a_narrow_terminal(storage: Path) -> None:
     lines = invoke("trials", "mixed", "--storage", storage, columns=40).stdout.splitlines()
     assert max(map(len, lines)) <= 40
     assert "…" not in "".join(lines)
@@ -117,7 +117,7 @@ def test_a_narrow_terminal_gets_every_number_whole(storage: Path) -> None:
     assert sum(line.split()[:3] == ["1", "explore", "001"] for line in lines) > 1
 
 
-def test_a_single_trial_is_a_table_too(storage: Path) -> None:
+def test_a_single_trial_is_shown_as_a_table(storage: Path) -> None:
     result = invoke("trials", "single", "--storage", storage)
     assert "25.00 ± 1.23" in result.stdout
     assert "inner_lr 1, " in result.stdout.replace("\n", " ")
@@ -149,8 +149,8 @@ def test_a_setting_that_only_some_trials_have_is_a_column(
     learner = second.config.learner.model_copy(update={"chunk": 25})
     second = replace(second, config=second.config.model_copy(update={"learner": learner}))
     sweep = replace(sweep, trials=(first, second))
-    assert [row["chunk"] for row in table.rows(sweep)] == [None, 25]
-    table.show(Console(width=100), sweep)
+    assert [row["chunk"] for row in trial_list.rows(sweep)] == [None, 25]
+    trial_list.show(Console(width=100), sweep)
     assert "     5     25" in capsys.readouterr().out
 
 
@@ -163,7 +163,7 @@ def test_a_setting_that_only_some_trials_have_is_a_column(
         (10 * MIB, "0 of them feasible", "3 over the memory limit, 1 diverged"),
     ],
 )  # fmt: skip
-def test_a_memory_limit_says_how_many_are_feasible_and_why_others_have_no_rank(
+def test_with_a_memory_limit_feasible_trials_are_counted(
     capsys: pytest.CaptureFixture[str], limit: int | None, feasible: str | None, reasons: str
 ) -> None:
     trials = [
@@ -171,7 +171,7 @@ def test_a_memory_limit_says_how_many_are_feasible_and_why_others_have_no_rank(
         for n, peak in enumerate((100, 50, 20))
     ]
     lost = made_up.trial("search", 3, None, status="diverged")
-    table.show(Console(width=100), made_up.sweep([*trials, lost], memory_limit=limit))
+    trial_list.show(Console(width=100), made_up.sweep([*trials, lost], memory_limit=limit))
     output = capsys.readouterr().out
     heading = next(line for line in output.splitlines() if line.startswith("explore and search"))
     assert "3 of 4 trials complete" in heading
@@ -180,12 +180,12 @@ def test_a_memory_limit_says_how_many_are_feasible_and_why_others_have_no_rank(
 
 
 @pytest.mark.parametrize("flag", ["--json", "--tracking-uri"])
-def test_other_sweeps_are_said_beside_the_output(storage: Path, flag: str) -> None:
+def test_other_sweeps_are_named_on_standard_error(storage: Path, flag: str) -> None:
     flags = [flag] if flag == "--json" else [flag, f"sqlite:///{storage}/mlflow.db"]
     result = invoke("trials", "mixed", "--storage", storage, *flags)
-    assert result.stderr == (
-        "mixed: this is mixed-60steps-seed0; name another in full: mixed-60steps-seed1\n"
-    )
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("mixed: using mixed-60steps-seed0;")
+    assert line.endswith(": mixed-60steps-seed1")
     assert "seed1" not in result.stdout
 
 
@@ -199,7 +199,7 @@ def test_export_writes_a_file_to_train_from(storage: Path, tmp_path: Path) -> No
     assert "export mixed-60steps-seed0 --top 4 --out" in written_by
 
 
-def test_an_export_is_repeated_by_the_command_in_its_header(storage: Path, tmp_path: Path) -> None:
+def test_the_command_in_the_header_repeats_the_export(storage: Path, tmp_path: Path) -> None:
     out = tmp_path / "small ones.yaml"
     result = invoke(
         "export", "mixed", "--storage", storage, "--max-memory", "90MiB", "--pareto", "--out", out
@@ -215,12 +215,10 @@ def test_an_export_is_repeated_by_the_command_in_its_header(storage: Path, tmp_p
     assert out.read_text() == content
 
 
-def test_fewer_trials_than_asked_for_are_said_with_what_was_asked(
-    storage: Path, tmp_path: Path
-) -> None:
+def test_fewer_configs_than_requested_are_reported(storage: Path, tmp_path: Path) -> None:
     words = ["--top", 2, "--pareto", "--out", tmp_path / "best.yaml"]
     result = invoke("export", "mixed", "--storage", storage, *words)
-    # All have the same peak, so that one is on the front.
+    # All trials have the same peak, so only one is on the front.
     assert (
         "complete trials, on the Pareto front with peak memory, of mixed-60steps-seed0: only 1 "
         in result.stderr
@@ -228,14 +226,14 @@ def test_fewer_trials_than_asked_for_are_said_with_what_was_asked(
 
 
 @pytest.mark.parametrize("text", ["plenty", "200 apples", "-1"])
-def test_what_is_no_size_is_one_line(storage: Path, text: str) -> None:
+def test_an_invalid_size_is_a_one_line_error(storage: Path, text: str) -> None:
     result = invoke("export", "mixed", "--storage", storage, "--max-memory", text)
     assert (result.exit_code, result.stdout) == (2, "")
     said = f"'{text}': bytes above 0 are accepted, such as 2000000, 200MiB or 1.5GB"
     assert said in result.stderr
 
 
-def test_sweeps_stand_side_by_side(storage: Path) -> None:
+def test_sweeps_are_compared_in_one_table(storage: Path) -> None:
     args = ["compare", "mixed-60steps-seed0", "single", "--storage", storage]
     result = invoke(*args, columns=400)
     assert result.exit_code == 0
@@ -248,7 +246,7 @@ def test_sweeps_stand_side_by_side(storage: Path) -> None:
     assert "…" not in narrow
 
 
-def test_a_comparison_for_machines_is_exact(storage: Path) -> None:
+def test_a_comparison_as_json_is_exact(storage: Path) -> None:
     result = invoke("compare", "mixed", "single", "--json", "--storage", storage)
     first, second = json.loads(result.stdout)
     assert (first["sweep"], first["complete"], first["trials"]) == ("mixed-60steps-seed0", 3, 10)
@@ -275,22 +273,22 @@ def test_a_comparison_for_machines_is_exact(storage: Path) -> None:
         ["export", "mixed", "--out", "best.txt"],
     ],
 )
-def test_bad_input_is_one_line_and_code_two(storage: Path, args: list[str]) -> None:
+def test_bad_input_is_a_one_line_error_with_code_two(storage: Path, args: list[str]) -> None:
     result = invoke(args[0], "--storage", storage, *args[1:])
     assert result.exit_code == 2
     assert result.stdout == ""
-    errors = [line for line in result.stderr.splitlines() if "name another in full" not in line]
+    errors = [line for line in result.stderr.splitlines() if "to select another" not in line]
     assert len(errors) == 1
     assert errors[0].startswith("Error: ")
 
 
-def test_nothing_to_compare_is_an_error_of_usage() -> None:
+def test_compare_without_studies_is_a_usage_error() -> None:
     result = invoke("compare")
     assert result.exit_code == 2
     assert "Missing argument 'STUDY...'" in result.stderr
 
 
-def test_as_a_program_it_is_quiet(storage: Path, tmp_path: Path) -> None:
+def test_the_program_prints_nothing_else(storage: Path, tmp_path: Path) -> None:
     root = ROOT
     command = [sys.executable, "-m", "analysis", "trials", "mixed-60steps-seed0"]
     done = subprocess.run(
@@ -306,7 +304,7 @@ def test_as_a_program_it_is_quiet(storage: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["trials", "verify"])
-def test_help_does_not_wait_for_slow_libraries(command: str) -> None:
+def test_help_imports_no_slow_libraries(command: str) -> None:
     code = (
         "import sys\n"
         "from analysis.__main__ import main\n"
@@ -316,7 +314,7 @@ def test_help_does_not_wait_for_slow_libraries(command: str) -> None:
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
-def test_a_report_is_a_folder_and_is_added_to_the_sweeps_run(storage: Path, tmp_path: Path) -> None:
+def test_a_report_is_written_and_uploaded_to_the_run(storage: Path, tmp_path: Path) -> None:
     out = tmp_path / "re port"
     result = invoke("report", "mixed", "--storage", storage, "--out", out)
     assert (result.exit_code, result.stdout) == (0, f"wrote {out / 'report.html'}\n")
@@ -328,9 +326,7 @@ def test_a_report_is_a_folder_and_is_added_to_the_sweeps_run(storage: Path, tmp_
     assert Path(copy).read_bytes() == (out / "report.html").read_bytes()
 
 
-def test_a_report_is_drawn_again_from_its_table_without_a_store(
-    storage: Path, tmp_path: Path
-) -> None:
+def test_a_report_is_redrawn_from_trials_csv(storage: Path, tmp_path: Path) -> None:
     first, again = tmp_path / "first", tmp_path / "again"
     invoke("report", "factorial", "--storage", storage, "--out", first)
     result = invoke("report", "--trials-csv", first / "trials.csv", "--out", again)
@@ -341,9 +337,7 @@ def test_a_report_is_drawn_again_from_its_table_without_a_store(
         assert (first / name).read_bytes() == (again / name).read_bytes()
 
 
-def test_a_report_is_drawn_again_by_the_command_in_its_footer(
-    storage: Path, tmp_path: Path
-) -> None:
+def test_the_command_in_the_footer_repeats_the_report(storage: Path, tmp_path: Path) -> None:
     out = tmp_path / "report"
     words = ["factorial", "--storage", storage, "--reference-memory", "2GiB", "--out", out]
     assert invoke("report", *words).exit_code == 0
@@ -351,7 +345,7 @@ def test_a_report_is_drawn_again_by_the_command_in_its_footer(
 
 
 @pytest.mark.parametrize("words", [[], ["mixed", "--trials-csv", "trials.csv"]])
-def test_a_report_is_of_a_study_or_of_a_table(words: list[str]) -> None:
+def test_a_report_needs_either_a_study_or_a_table(words: list[str]) -> None:
     result = invoke("report", *words)
     assert result.exit_code == 2
     assert "give either STUDY or --trials-csv" in result.stderr

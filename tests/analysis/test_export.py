@@ -29,11 +29,11 @@ def exported(sweep: Sweep, top: int, path: Path) -> list[ExportedRun]:
     selection = Selection(top)
     runs = export.best_runs(sweep, selection)
     export.write(runs, sweep, selection, path, ["python", "-m", "analysis"])
-    return [read_run(path, rank) for rank in range(1, min(top, len(sweep.complete)) + 1)]
+    return [read_run(path, rank) for rank in range(1, min(top, len(sweep.ranking)) + 1)]
 
 
 @pytest.mark.parametrize("name", ["best.yaml", "best.yml", "best.json", "best.JSON"])
-def test_what_is_written_is_what_is_read(sweep: Sweep, tmp_path: Path, name: str) -> None:
+def test_a_written_file_is_read_back(sweep: Sweep, tmp_path: Path, name: str) -> None:
     runs = exported(sweep, 2, tmp_path / name)
     assert runs == export.best_runs(sweep, Selection(2)).runs
     for run, trial in zip(runs, sweep.trials, strict=False):
@@ -59,7 +59,7 @@ finite = st.floats(allow_nan=False, allow_infinity=False)
     commit=st.from_regex(r"[0-9a-f]{4,40}(-dirty)?", fullmatch=True),
     suffix=st.sampled_from(export.SUFFIXES),
 )
-def test_no_digit_and_no_character_is_lost(
+def test_numbers_and_text_are_exact(
     sweep: Sweep,
     tmp_path_factory: pytest.TempPathFactory,
     results: tuple[float, float, float],
@@ -104,14 +104,14 @@ def test_keys_keep_their_order_under_a_header(sweep: Sweep, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("suffix", export.SUFFIXES)
-def test_a_name_of_several_lines_leaves_the_file_whole(
+def test_a_name_with_line_breaks_does_not_break_the_file(
     sweep: Sweep, tmp_path: Path, suffix: str
 ) -> None:
     (run,) = exported(sweep, 1, tmp_path / f"best\nruns: []\n{suffix}")
-    assert run.config == sweep.complete[0].config
+    assert run.config == sweep.ranking[0].config
 
 
-def test_json_is_json_and_says_what_the_header_says(sweep: Sweep, tmp_path: Path) -> None:
+def test_json_contains_the_header(sweep: Sweep, tmp_path: Path) -> None:
     for name in ("best.json", "best.yaml"):
         exported(sweep, 2, tmp_path / name)
     values = json.loads((tmp_path / "best.json").read_text())
@@ -121,8 +121,8 @@ def test_json_is_json_and_says_what_the_header_says(sweep: Sweep, tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["best", "best.txt", "best.yaml.bak", ".json"])
-def test_a_name_that_says_no_format_is_refused(sweep: Sweep, tmp_path: Path, name: str) -> None:
-    with pytest.raises(InputError, match=re.escape(f"{name}: a name that ends in .yaml, .yml")):
+def test_a_name_without_a_known_suffix_is_refused(sweep: Sweep, tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match=re.escape(f"{name}: the name must end in .yaml, .yml")):
         exported(sweep, 1, tmp_path / name)
     assert list(tmp_path.iterdir()) == []
 
@@ -133,14 +133,14 @@ def test_a_name_that_says_no_format_is_refused(sweep: Sweep, tmp_path: Path, nam
         ("{", r"not a JSON file \(line 1\)"),
         ('{"runs": [],\n"study" "s"}', r"not a JSON file \(line 2\)"),
         ("[" * 100_000, "not a JSON file"),
-        ('{"study": "s", "runs": [], "study": "t"}', "the key 'study' is there twice"),
+        ('{"study": "s", "runs": [], "study": "t"}', "the key 'study' is repeated"),
         ('{"study": "s", "runs": []}', "no run of rank 1, it has 0"),
         ('{"study": "s", "version": 99, "runs": []}', "written by a later version"),
         ('{"study": "s", "version": "new", "runs": []}', "version: a whole number"),
         ('{"seed": 0, "nonsense": 1}', "unknown key nonsense"),
     ],
 )
-def test_json_that_is_no_export_is_one_line(tmp_path: Path, content: str, said: str) -> None:
+def test_invalid_json_is_a_one_line_error(tmp_path: Path, content: str, said: str) -> None:
     path = tmp_path / "best.json"
     with pytest.raises(InputError, match=r"best.json: cannot be read"):
         read_run(path)
@@ -150,10 +150,10 @@ def test_json_that_is_no_export_is_one_line(tmp_path: Path, content: str, said: 
     assert "\n" not in refusal.value.message
 
 
-def test_what_a_record_lacks_is_what_runs_did_before_it_was_a_field(
+def test_fields_that_a_record_lacks_have_former_defaults(
     sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # As if cg_steps had come later than this record, and all runs before had had 3 of them.
+    # As if cg_steps were newer than this record and earlier runs had used 3.
     monkeypatch.setattr(LearnerConfig.model_fields["cg_steps"], "metadata", [Before(3)])
     for name, write, read in (
         ("best.yaml", yaml.safe_dump, yaml.safe_load),
@@ -165,26 +165,26 @@ def test_what_a_record_lacks_is_what_runs_did_before_it_was_a_field(
         del values["runs"][0]["config"]["learner"]["cg_steps"]
         path.write_text(write(values))
         assert read_run(path).config.learner.cg_steps == 3
-        # What somebody wrote by hand means today's default.
+        # A config written by hand gets today's default.
         del values["runs"][0]["provenance"]
         path.write_text(write(values))
         assert read_run(path).config.learner.cg_steps == LearnerConfig().cg_steps
 
 
-def test_without_a_complete_trial_there_is_nothing_to_export(storage: Path) -> None:
+def test_a_sweep_without_complete_trials_is_refused(storage: Path) -> None:
     sweep = read_sweep(default_uri(storage), "mixed-60steps-seed1")
     expected = r"no complete explore or search trial to export \(1 diverged\)"
     with pytest.raises(InputError, match=expected):
         export.best_runs(sweep, Selection(3))
 
 
-def test_of_a_grid_nothing_is_the_best(storage: Path) -> None:
+def test_a_grid_has_no_best_config(storage: Path) -> None:
     sweep = read_sweep(default_uri(storage), "factorial")
     with pytest.raises(InputError, match=r"no explore or search trials to export \(2 grid\)"):
         export.best_runs(sweep, Selection(3))
 
 
-def test_fresh_seeds_are_told_of_the_run_that_they_confirm(sweep: Sweep, tmp_path: Path) -> None:
+def test_confirmed_runs_have_results_of_fresh_seeds(sweep: Sweep, tmp_path: Path) -> None:
     best, second, third = (run.results for run in exported(sweep, 3, tmp_path / "best.yaml"))
     assert best.confirmed == Confirmed(seeds=[1, 2], val=0.78125, test=0.53125)
     assert second.confirmed == Confirmed(seeds=[1], val=0.7, test=0.6)
@@ -207,18 +207,16 @@ def test_a_failed_write_leaves_the_old_file(
 
 
 @pytest.mark.parametrize("name", ["folder.yaml", "file/best.yaml", "file/deeper/best.yaml"])
-def test_a_place_that_cannot_be_written_is_named(sweep: Sweep, tmp_path: Path, name: str) -> None:
+def test_an_unwritable_file_is_named(sweep: Sweep, tmp_path: Path, name: str) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "folder.yaml").mkdir()
     with pytest.raises(InputError, match="cannot be written"):
         exported(sweep, 1, tmp_path / name)
 
 
-def test_what_a_fresh_seed_is_expected_to_give_goes_with_every_run(
-    sweep: Sweep, tmp_path: Path
-) -> None:
+def test_every_run_has_a_prediction_for_a_fresh_seed(sweep: Sweep, tmp_path: Path) -> None:
     best, second, third = (run.results for run in exported(sweep, 3, tmp_path / "best.yaml"))
-    # Confirmed: 0.75 and 0.8125 for the first, 0.7 for the second.
+    # Confirmed values: 0.75 and 0.8125 for the first config, 0.7 for the second.
     assert (best.fresh_seed.expected, best.fresh_seed.seeds) == (0.78125, 2)
     assert (second.fresh_seed.expected, second.fresh_seed.seeds) == (0.7, 1)
     overstated = ((2 / 3 - 0.78125) + (0.64 - 0.7)) / 2
@@ -228,7 +226,7 @@ def test_what_a_fresh_seed_is_expected_to_give_goes_with_every_run(
         assert results.fresh_seed.expected < results.fresh_seed.high <= 1
 
 
-def test_a_file_that_does_not_know_of_fresh_seeds_is_read(sweep: Sweep, tmp_path: Path) -> None:
+def test_a_file_without_predictions_is_read(sweep: Sweep, tmp_path: Path) -> None:
     path = tmp_path / "best.yaml"
     (run,) = exported(sweep, 1, path)
     values = yaml.safe_load(path.read_text())
@@ -259,13 +257,13 @@ def steps(sweep: Sweep, selection: Selection) -> list[int]:
     return [run.config.learner.inner_steps for run in export.best_runs(sweep, selection).runs]
 
 
-def test_the_best_within_a_memory_limit_are_chosen() -> None:
+def test_the_best_within_a_memory_limit_are_selected() -> None:
     assert steps(TRADE, Selection()) == [5, 0, 2, 1, 4, 3]
     assert steps(TRADE, Selection(max_memory=60 * MIB)) == [1, 4, 3]
     assert steps(TRADE, Selection(top=1, max_memory=60 * MIB - 1)) == [1]
 
 
-def test_the_pareto_front_stands_best_first() -> None:
+def test_the_pareto_front_is_sorted_from_the_best() -> None:
     assert steps(TRADE, Selection(pareto=True)) == [0, 1, 3]
     assert steps(TRADE, Selection(top=2, pareto=True)) == [0, 1]
     assert steps(TRADE, Selection(pareto=True, max_memory=99 * MIB)) == [1, 3]
@@ -276,7 +274,7 @@ def test_the_pareto_front_stands_best_first() -> None:
     st.integers(1, 6),
     st.booleans(),
 )
-def test_a_config_that_was_tried_again_is_exported_once(
+def test_a_repeated_config_is_exported_once(
     tries: list[tuple[int, int, float]], top: int, pareto: bool
 ) -> None:
     sweep = made_up.sweep(
@@ -298,12 +296,12 @@ def test_a_limit_below_every_trial_names_the_smallest_peak() -> None:
 
 
 @pytest.mark.parametrize("selection", [Selection(max_memory=MIB), Selection(pareto=True)])
-def test_trials_without_a_measured_peak_are_within_no_limit(selection: Selection) -> None:
-    with pytest.raises(InputError, match="no trial to export whose peak memory was measured"):
+def test_trials_without_a_measured_peak_exceed_every_limit(selection: Selection) -> None:
+    with pytest.raises(InputError, match="no trial to export has a measured peak"):
         export.best_runs(with_peaks((0.9, None)), selection)
 
 
-def test_the_header_says_how_the_trials_were_chosen(tmp_path: Path) -> None:
+def test_the_header_states_the_selection(tmp_path: Path) -> None:
     path, selection = tmp_path / "best.yaml", Selection(None, 100 * MIB, True)
     export.write(export.best_runs(TRADE, selection), TRADE, selection, path, ["python"])
     assert path.read_text().splitlines()[:5] == [

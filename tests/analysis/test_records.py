@@ -1,4 +1,4 @@
-"""What an earlier version wrote (`tests/records`) is read, whatever came since."""
+"""Records of earlier versions, kept in `tests/records`, can be read."""
 
 import csv
 import gzip
@@ -15,13 +15,13 @@ from memmeta.exported import read_run
 from sweeps.engine.stores.store import default_uri
 from tests import ROOT
 
-# Of commit 178167f: a sweep of glyphs, with `analysis report` and `analysis export --top 3`; and a
-# table of the stand-ins' sweep `mixed` whose runs somebody had renamed.
+# Written by commit 178167f: a sweep of glyphs with the output of `analysis report` and of
+# `analysis export --top 3`, and a table of the stand-ins' sweep `mixed` with renamed runs.
 V1 = ROOT / "tests" / "records" / "v1"
 
 
 @pytest.mark.parametrize("name", ["trials.csv", "trials_of_every_status.csv"])
-def test_a_table_of_trials_is_read_as_it_was_written(name: str, tmp_path: Path) -> None:
+def test_an_old_table_of_trials_is_read(name: str, tmp_path: Path) -> None:
     sweep = read_trials(V1 / name)
     with (V1 / name).open(newline="", encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
@@ -40,7 +40,7 @@ def as_cell(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def test_a_store_is_read_with_what_runs_did_before_later_fields(tmp_path: Path) -> None:
+def test_an_old_store_is_read_with_former_defaults(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_bytes(
         gzip.decompress((V1 / "sweep" / "mlflow.db.gz").read_bytes())
     )
@@ -53,7 +53,7 @@ def test_a_store_is_read_with_what_runs_did_before_later_fields(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
-def test_an_exported_file_is_read_as_it_was_written(rank: int) -> None:
+def test_an_old_exported_file_is_read(rank: int) -> None:
     written = yaml.safe_load((V1 / "best.yaml").read_text())["runs"][rank - 1]
     run = read_run(V1 / "best.yaml", rank)
     assert contains(run.model_dump(), written)
@@ -61,7 +61,7 @@ def test_an_exported_file_is_read_as_it_was_written(rank: int) -> None:
 
 
 def contains(whole: object, part: object) -> bool:
-    """Whether `whole` has all of `part`; it may have what came later."""
+    """Whether `whole` contains `part`. It may have fields of later versions."""
     if isinstance(whole, dict) and isinstance(part, dict):
         return all(name in whole and contains(whole[name], of) for name, of in part.items())
     return whole == part

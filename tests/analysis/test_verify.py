@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.__main__ import main
-from analysis.verify import memory_complaint, read_claim, value_complaint, with_fresh_seed
+from analysis.verify import memory_deviation, metric_deviation, read_claim, with_fresh_seed
 from memmeta import data
 from memmeta.config import RunConfig
 from memmeta.errors import InputError
@@ -38,7 +38,7 @@ Write = Callable[..., Path]
 
 @pytest.fixture(scope="module")
 def measured(data_root: Path) -> dict[str, Any]:
-    """What the tiny run gives with seed 3, the first that is fresh, and where."""
+    """Results and hardware of the tiny run with seed 3, its first fresh seed."""
     configure_process(threads=1)
     trainer = MetaTrainer(
         RunConfig.model_validate(TINY | {"seed": 3}), data.load("glyphs", data_root), "cpu"
@@ -55,7 +55,7 @@ def measured(data_root: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def write(measured: dict[str, Any], tmp_path: Path) -> Write:
-    """Writes an exported file of the tiny run; all that it says holds, unless told otherwise."""
+    """A function that writes an exported file of the tiny run. Without changes, its claim holds."""
 
     def exported(
         *,
@@ -102,7 +102,7 @@ def invoke(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return run
 
 
-def test_a_run_that_gives_what_is_stated_is_verified(
+def test_a_run_with_the_stated_results_is_verified(
     write: Write, invoke: Callable[..., Result], measured: dict[str, Any], tmp_path: Path
 ) -> None:
     result = invoke(write())
@@ -113,7 +113,7 @@ def test_a_run_that_gives_what_is_stated_is_verified(
     assert accuracy.startswith(f"accuracy:    {measured['value']:.2%}, stated ")
     assert accuracy.endswith(": holds")
     assert peak.endswith("holds (same hardware: to the byte)")
-    assert "stated 0.250 s: not judged" in step
+    assert "stated 0.250 s: not verified" in step
     assert verdict == "verified"
     assert [file.name for file in tmp_path.iterdir()] == ["best.yaml"]
 
@@ -129,7 +129,7 @@ def test_an_interval_that_excludes_the_run_is_refuted(
     assert "peak memory" not in line
 
 
-def test_a_wrong_peak_is_refuted_to_the_byte(
+def test_on_the_same_hardware_the_peak_must_be_equal(
     write: Write, invoke: Callable[..., Result], measured: dict[str, Any]
 ) -> None:
     result = invoke(write(results={"peak_memory_bytes": measured["peak"] - 1}))
@@ -139,7 +139,7 @@ def test_a_wrong_peak_is_refuted_to_the_byte(
 
 
 @pytest.mark.parametrize(("off", "code"), [(0.009, 0), (0.012, 1)])
-def test_on_other_hardware_a_peak_may_be_off_by_a_hundredth(
+def test_on_other_hardware_the_peak_may_differ_by_one_per_cent(
     write: Write,
     invoke: Callable[..., Result],
     measured: dict[str, Any],
@@ -152,14 +152,14 @@ def test_on_other_hardware_a_peak_may_be_off_by_a_hundredth(
     assert "(other hardware: within 1 %)" in result.stdout
 
 
-def test_other_data_are_a_failure_and_nothing_is_trained(
+def test_other_data_are_refused_before_training(
     write: Write, invoke: Callable[..., Result]
 ) -> None:
     result = invoke(write(data_digest="9e1d" * 16))
     assert (result.exit_code, result.stdout) == (1, "")
     (line,) = result.stderr.splitlines()
-    assert "glyphs is other data than stated" in line
-    assert "not 9e1d9e1d9e1d" in line
+    assert "glyphs differs from the stated data" in line
+    assert "9e1d9e1d9e1d" in line
 
 
 def test_divergence_is_a_failure(write: Write, invoke: Callable[..., Result]) -> None:
@@ -172,16 +172,20 @@ def test_divergence_is_a_failure(write: Write, invoke: Callable[..., Result]) ->
 @pytest.mark.parametrize(
     ("changes", "words", "said"),
     [
-        ({"results": {"fresh_seed": None}}, [], "the sweep needs stage confirm"),
+        ({"results": {"fresh_seed": None}}, [], "run stage confirm"),
         ({"results": {"peak_memory_bytes": None}}, [], "no peak memory to verify"),
-        ({}, ["--seed", "2"], "--seed 2: not a fresh one, what is stated stands on 0, 1, 2"),
-        ({}, ["--seed", "0"], "--seed 0: not a fresh one"),
+        (
+            {},
+            ["--seed", "2"],
+            "not a fresh seed; the stated results are based on 0, 1, 2",
+        ),
+        ({}, ["--seed", "0"], "--seed 0: not a fresh seed"),
         ({}, ["--seed", str(2**64)], "command line: seed: input should be less than"),
         ({}, ["--rank", "2"], "no run of rank 2"),
         ({}, ["--device", "warp"], "--device warp"),
     ],
 )
-def test_what_cannot_be_verified_is_one_line_and_code_two(
+def test_a_claim_that_cannot_be_verified_is_an_input_error(
     write: Write,
     data_root: Path,
     changes: dict[str, Any],
@@ -195,7 +199,7 @@ def test_what_cannot_be_verified_is_one_line_and_code_two(
     assert said in line
 
 
-def test_a_plain_config_states_nothing(tmp_path: Path, invoke: Callable[..., Result]) -> None:
+def test_a_plain_config_has_no_claim(tmp_path: Path, invoke: Callable[..., Result]) -> None:
     path = tmp_path / "plain.yaml"
     path.write_text(yaml.safe_dump(TINY))
     result = invoke(path)
@@ -203,14 +207,14 @@ def test_a_plain_config_states_nothing(tmp_path: Path, invoke: Callable[..., Res
     assert "no results to verify" in result.stderr
 
 
-def test_the_fresh_seed_comes_after_all_that_were_used(write: Write) -> None:
+def test_the_fresh_seed_is_one_above_all_used_ones(write: Write) -> None:
     claim = read_claim(write(), 1)
     assert claim.used_seeds == {0, 1, 2}
     assert with_fresh_seed(claim, None) == claim.config.model_copy(update={"seed": 3})
     assert with_fresh_seed(claim, 8).seed == 8
     alone = read_claim(write(config=TINY | {"seed": 6}, results={"confirmed": None}), 1)
     assert with_fresh_seed(alone, None).seed == 7
-    with pytest.raises(InputError, match="not a fresh one"):
+    with pytest.raises(InputError, match="not a fresh seed"):
         with_fresh_seed(alone, 6)
 
 
@@ -218,7 +222,7 @@ def test_the_fresh_seed_comes_after_all_that_were_used(write: Write) -> None:
 def test_a_value_holds_if_it_is_inside(low: float, width: float, value: float) -> None:
     stated = FreshSeed(expected=low, low=low, high=low + width, seeds=1)
     for metric in (ACCURACY, MSE):
-        complaint = value_complaint(metric, stated, value)
+        complaint = metric_deviation(metric, stated, value)
         if complaint is None:
             assert low <= value <= low + width
         else:
@@ -229,17 +233,15 @@ def test_a_value_holds_if_it_is_inside(low: float, width: float, value: float) -
 @given(stated=st.integers(100, 2**40), per_mille=st.integers(-15, 15), rest=st.integers(-1, 1))
 def test_a_peak_holds_if_it_is_near(stated: int, per_mille: int, rest: int) -> None:
     peak = stated + stated * per_mille // 1000 + rest
-    assert (memory_complaint(stated, peak, same_hardware=True) is None) == (stated == peak)
+    assert (memory_deviation(stated, peak, same_hardware=True) is None) == (stated == peak)
     near = Fraction(99, 100) <= Fraction(peak, stated) <= Fraction(101, 100)
-    assert (memory_complaint(stated, peak, same_hardware=False) is None) == near
+    assert (memory_deviation(stated, peak, same_hardware=False) is None) == near
 
 
 @pytest.mark.parametrize(
     ("number", "said"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")]
 )
-def test_a_signal_ends_it_in_one_line(
-    write: Write, data_root: Path, number: int, said: str
-) -> None:
+def test_a_signal_prints_one_line(write: Write, data_root: Path, number: int, said: str) -> None:
     training = TINY["training"] | {"iterations": 10**6}
     path = write(config=TINY | {"training": training})
     process = subprocess.Popen(

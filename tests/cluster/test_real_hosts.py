@@ -1,6 +1,6 @@
-"""A sweep on a cluster that `ray up` makes of two machines, from a third that stands for a laptop.
+"""A sweep on a cluster of two machines that `ray up` starts from a third, the laptop.
 
-Run as root by `make test-cluster`, which takes some minutes.
+Run as root by `make test-cluster`; takes some minutes.
 """
 
 import json
@@ -30,7 +30,7 @@ pytestmark = [
 CONFIG = HOME / "onprem.yaml"
 SUBMIT = ("ray", "submit", CONFIG, "sweeps/glyphs.py", "--trials", "6", "--iterations", "60")
 BRIEF = STUDY.changed(training=STUDY.training.model_copy(update={"iterations": 60, "tasks": None}))
-"""The study as these options make it."""
+"""The study with these options."""
 
 
 class Lab:
@@ -44,7 +44,7 @@ class Lab:
         self.worker = Host("worker", "10.77.0.3", folder, key)
         self.hosts = [self.laptop, self.head, self.worker]
         key.rename(self.laptop.home / ".ssh/id_ed25519")
-        # As the file is shipped, but for the places that it asks to edit.
+        # The shipped file with the edits that it asks for.
         config = yaml.safe_load((REPOSITORY / "cluster/onprem.yaml").read_text())
         config["provider"]["head_ip"] = self.head.address
         config["provider"]["worker_ips"] = [self.worker.address]
@@ -52,7 +52,7 @@ class Lab:
         (self.laptop.home / CONFIG.name).write_text(yaml.safe_dump(config))
 
     def start(self, *words: str | Path) -> subprocess.Popen:
-        """Run something on the laptop."""
+        """Start a command on the laptop."""
         print("$", *words)
         return subprocess.Popen(
             self.laptop.command(*words),
@@ -63,7 +63,7 @@ class Lab:
         )
 
     def run(self, *words: str | Path) -> str:
-        """Run something on the laptop that is to succeed. Returns what it says."""
+        """Run a command on the laptop that must succeed, and return its output."""
         process = self.start(*words)
         output, _ = process.communicate(timeout=600)
         assert process.returncode == 0, output[-5000:]
@@ -73,7 +73,7 @@ class Lab:
         return self.start(*SUBMIT)
 
     def under_way(self, host: Host) -> list[str]:
-        """The trials that a machine runs, as `explore-001`: their workers are in such folders."""
+        """The trials on a machine, such as `explore-001`, from the folders of their workers."""
         names = []
         for worker in host.processes("ray::", ".train"):
             with suppress(psutil.Error):  # it has ended
@@ -102,16 +102,16 @@ def lab(tmp_path) -> Iterator[Lab]:
 
 
 def wait(until: Callable[[], object], process: subprocess.Popen) -> object:
-    """What `until` returns, as soon as that is something; meanwhile the process must not end."""
+    """Wait until `until` returns a true value, and return it. The process must not end before."""
     deadline = time.monotonic() + 600
     while not (found := until()):
         assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, "timed out"
         time.sleep(0.2)
     return found
 
 
-def test_a_sweep_survives_a_lost_machine_and_a_lost_driver_and_comes_home(lab):
+def test_a_sweep_survives_the_loss_of_a_machine_and_of_the_driver(lab):
     commit = provenance.commit()
     lab.run("ray", "get-auth-token", "--generate")
     lab.run("ray", "up", "-y", CONFIG)
@@ -124,7 +124,7 @@ def test_a_sweep_survives_a_lost_machine_and_a_lost_driver_and_comes_home(lab):
     lost = wait(lambda: lab.interruptible(lab.worker), first)
     lost_at = time.time()
     lab.worker.kill()
-    # Its trial is taken over, and interrupted again, by the loss of the driver.
+    # Another machine continues its trial, which the loss of the driver interrupts again.
     wait(lambda: lost in lab.under_way(lab.head), first)
     end(lab.head.processes("glyphs.py"))
     output, _ = first.communicate(timeout=60)
@@ -132,13 +132,13 @@ def test_a_sweep_survives_a_lost_machine_and_a_lost_driver_and_comes_home(lab):
 
     assert "6 of 6 trials" in (output := lab.run(*SUBMIT)), output
     lab.run("ray", "exec", CONFIG, "python -m sweeps doctor")
-    assert_all_there(lab, commit, lost, lost_at)
+    assert_results_are_complete(lab, commit, lost, lost_at)
     lab.run("ray", "down", "-y", CONFIG)
     assert not lab.head.processes("raylet")
 
 
 def assert_an_edit_reaches_all(lab: Lab) -> None:
-    """By the two commands of `docs/how-to/cluster.md`."""
+    """An edit reaches all machines by the two commands of `docs/how-to/cluster.md`."""
     files = [host.home / "src/sweeps/glyphs.py" for host in (lab.head, lab.worker)]
     for file in files:
         file.write_text("as it was before")
@@ -147,8 +147,8 @@ def assert_an_edit_reaches_all(lab: Lab) -> None:
     assert {file.read_text() for file in files} == {(REPOSITORY / "sweeps/glyphs.py").read_text()}
 
 
-def assert_all_there(lab: Lab, commit: str, lost: str, lost_at: float) -> None:
-    """The results, fetched to the laptop, are whole."""
+def assert_results_are_complete(lab: Lab, commit: str, lost: str, lost_at: float) -> None:
+    """The results that the laptop fetches are complete."""
     lab.run("ray", "rsync-down", CONFIG, "~/mlflow/", HOME / "results")
     where = "--storage", HOME / "results"
     trials = json.loads(lab.run("python", "-m", "analysis", "trials", "glyphs", "--json", *where))

@@ -25,11 +25,11 @@ PROVIDER_KEYS = {
     "gpu": {"type", "region", "availability_zone", "cache_stopped_nodes"},
     "onprem": {"type", "head_ip", "worker_ips"},
 }
-"""Those in use, as Ray spells them: it takes any, and reads the ones that it knows."""
+"""The keys in use, as Ray spells them. Ray ignores keys that it does not know."""
 NODE_KEYS = {
     "InstanceType", "ImageId", "SecurityGroupIds", "BlockDeviceMappings", "InstanceMarketOptions",
 }  # fmt: skip
-"""Of EC2's RunInstances, which is not asked here."""
+"""Keys of EC2's RunInstances, which is not called here."""
 
 LAUNCHED = pytest.mark.parametrize("name", ["gpu", "onprem"])
 
@@ -43,7 +43,7 @@ def commands(config: dict[str, Any]) -> list[str]:
 
 
 @pytest.fixture(autouse=True)
-def where_they_are_used(monkeypatch):
+def in_the_repository(monkeypatch):
     monkeypatch.chdir(ROOT)
 
 
@@ -53,7 +53,7 @@ def test_ray_accepts_it(name):
 
 
 @LAUNCHED
-def test_nothing_is_misspelt_where_ray_takes_any_word(name):
+def test_keys_that_ray_does_not_check_are_known(name):
     config = read(name)
     assert set(config["provider"]) == PROVIDER_KEYS[name]
     for node in config.get("available_node_types", {}).values():
@@ -61,14 +61,14 @@ def test_nothing_is_misspelt_where_ray_takes_any_word(name):
 
 
 @LAUNCHED
-def test_every_command_is_one_that_a_shell_can_read(name):
+def test_every_command_is_valid_shell(name):
     for command in commands(read(name)):
-        # As Ray wraps them.
+        # Ray wraps commands like this.
         subprocess.run(["bash", "-n", "-c", f"true && ({command})"], check=True)
 
 
 @LAUNCHED
-def test_the_mounts_are_there_and_hold_all_that_is_installed(name):
+def test_the_mounts_exist_and_contain_the_package(name):
     mounts = read(name)["file_mounts"]
     assert "~/memmeta" not in mounts  # it would hide the package
     own = {remote: local for remote, local in mounts.items() if remote.startswith("~/src/")}
@@ -82,14 +82,14 @@ def test_the_mounts_are_there_and_hold_all_that_is_installed(name):
 
 
 @LAUNCHED
-def test_the_packages_are_those_of_the_constraints_file(name):
+def test_packages_are_installed_with_the_constraints_file(name):
     installs = [line for line in commands(read(name)) if "pip install" in line]
     assert installs
     assert all("-c cluster/constraints.txt" in line for line in installs)
 
 
 @LAUNCHED
-def test_the_cluster_asks_for_a_token_which_is_in_no_file_of_the_project(name):
+def test_the_cluster_requires_a_token_that_is_not_in_the_repository(name):
     config = read(name)
     assert "RAY_AUTH_MODE=token" in " ".join(config["setup_commands"])
     assert config["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
@@ -109,14 +109,14 @@ def test_no_password_in_the_git_folder_is_in_an_image():
 
 
 @LAUNCHED
-def test_servers_listen_on_the_head_alone(name):
+def test_servers_listen_only_on_the_head(name):
     lines = " ".join(commands(read(name)))
     assert "--dashboard-host=127.0.0.1" in lines
     assert "mlflow server --host 127.0.0.1" in lines
 
 
 @LAUNCHED
-def test_a_study_is_told_where_its_storage_data_and_tracking_store_are(name):
+def test_studies_get_storage_data_and_tracking_from_the_environment(name):
     from sweeps.engine.command_line import _command
 
     told = re.findall(r"export (\w+)=", " ".join(read(name)["setup_commands"]))
@@ -128,14 +128,14 @@ def test_a_study_is_told_where_its_storage_data_and_tracking_store_are(name):
 
 def test_no_port_is_open_to_the_world():
     config = read("gpu")
-    # Without a group of one's own Ray makes one that lets everybody knock at port 22.
+    # Without a configured group, Ray creates one that opens port 22 to the world.
     for node in config["available_node_types"].values():
         assert node["node_config"]["SecurityGroupIds"]
     assert "security_group" not in config["provider"]
     assert "0.0.0.0" not in (CLUSTER / "gpu.yaml").read_text()
 
 
-def test_gpus_come_and_go_with_the_trials_and_the_head_runs_none():
+def test_gpus_scale_with_the_trials_and_the_head_has_none():
     config = prepare_config(read("gpu"))
     head = config["available_node_types"][config["head_node_type"]]
     gpu = config["available_node_types"]["gpu"]
@@ -146,7 +146,7 @@ def test_gpus_come_and_go_with_the_trials_and_the_head_runs_none():
     assert config["provider"]["cache_stopped_nodes"] is False
 
 
-def test_workers_are_spot_machines_by_one_line():
+def test_one_line_makes_workers_spot_instances():
     node = read("gpu")["available_node_types"]["gpu"]["node_config"]
     assert node["InstanceMarketOptions"] == {"MarketType": "spot"}
     lines = (CLUSTER / "gpu.yaml").read_text().splitlines()
@@ -161,12 +161,12 @@ def test_images_have_the_pinned_ray_and_this_python():
     assert f"python{PYTHON[2]}.{PYTHON[3:]} -m venv" in " ".join(read("onprem")["setup_commands"])
 
 
-def test_machines_of_ones_own_are_started_by_the_autoscaler_that_can():
+def test_on_premise_machines_use_the_first_autoscaler():
     lines = " ".join(read("onprem")["head_start_ray_commands"])
     assert "RAY_enable_autoscaler_v2=0 ray start --head" in lines
 
 
-def test_on_kubernetes_it_is_the_same_cluster():
+def test_the_kubernetes_cluster_has_the_same_settings():
     job = read("rayjob")
     assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
     assert job["spec"]["shutdownAfterJobFinishes"] is True

@@ -1,10 +1,10 @@
-"""A study whose trials are long enough to be killed in, and end in seconds."""
+"""A study whose trials take seconds, long enough to be killed."""
 
 from optuna.distributions import FloatDistribution, IntDistribution
 
 from memmeta.config import DataConfig, LearnerConfig, TrainingConfig
 from sweeps.engine.command_line import main
-from sweeps.engine.study import Study
+from sweeps.engine.study.study import Study
 
 STUDY = Study(
     name="killed",

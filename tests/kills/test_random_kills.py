@@ -1,7 +1,7 @@
-"""Sweeps that are killed at random moments end as uninterrupted ones do.
+"""Sweeps that are killed at random moments end with the same results as uninterrupted ones.
 
-Run by `make test-kills`, which takes some six minutes; KILLS and SEED in the environment say how
-often and where.
+Run them with `make test-kills`, which takes about six minutes. The environment variables KILLS and
+SEED set the number of kills and the random seed.
 """
 
 import os
@@ -28,18 +28,18 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 SCRIPT = Path(__file__).with_name("study.py")
 NAME = STUDY.sweep_name(seed=0)
-KILLS = int(os.environ.get("KILLS", "5"))  # of each of two sweeps: once in every way
+KILLS = int(os.environ.get("KILLS", "5"))  # per sweep; by default once in every way
 SEED = int(os.environ.get("SEED", "0"))
 
 
 def table(sweep: Sweep) -> dict:
-    """All that the ledger says, without times."""
+    """All finished trials in the ledger, without times."""
     finished = Ledger(STUDY, 0, sweep.storage / NAME).finished()
-    return {entry.place: (entry.run, timeless(entry.result)) for entry in finished}
+    return {entry.slot: (entry.run, timeless(entry.result)) for entry in finished}
 
 
 def mlflow_table(sweep: Sweep) -> dict:
-    """All that MLflow says, without times; a trial that is there twice is an error."""
+    """All trials in MLflow, without times. Fails if a trial is there twice."""
     client = MlflowClient(default_uri(sweep.storage))
     experiment = client.get_experiment_by_name(STUDY.name)
     trials = client.search_runs(
@@ -47,11 +47,11 @@ def mlflow_table(sweep: Sweep) -> dict:
     )
     found = {}
     for run in trials:
-        place = run.data.tags[TAGS.stage], int(run.data.tags[TAGS.index])
-        assert place not in found
+        slot = run.data.tags[TAGS.stage], int(run.data.tags[TAGS.index])
+        assert slot not in found
         history = client.get_metric_history(run.info.run_id, "val_accuracy")
         points = [(point.step, point.value) for point in history]
-        found[place] = run.info.status, run.data.tags[TAGS.status], points, run.data.params
+        found[slot] = run.info.status, run.data.tags[TAGS.status], points, run.data.params
     return found
 
 
@@ -76,7 +76,7 @@ def kill(processes: list[psutil.Process]) -> bool:
 
 
 def kill_driver(driver: psutil.Process) -> bool:
-    """Its Ray processes are left to notice."""
+    """Its Ray processes notice by themselves."""
     return kill([driver])
 
 
@@ -101,18 +101,18 @@ WAYS = [kill_a_worker, kill_driver, kill_the_cluster, kill_everything, interrupt
 
 
 def live_through(process: subprocess.Popen, chance: random.Random, kills: list[str]) -> bool:
-    """Kill at random moments until the driver has ended; whether the sweep is at its end."""
+    """Kill at random moments until the driver has ended. Returns whether the sweep has finished."""
     driver = psutil.Process(process.pid)
     killed = False
     while len(kills) < KILLS and not killed and process.poll() is None:
-        # A driver takes some seconds to its first trial, which nothing can shorten.
+        # A driver needs some seconds until its first trial.
         deadline = time.monotonic() + chance.uniform(3, 14)
         while process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
         way = WAYS[len(kills) % len(WAYS)]
         if process.poll() is None and way(driver):
             kills.append(way.__name__)
-            killed = way is not kill_a_worker  # which its driver survives
+            killed = way is not kill_a_worker  # the driver survives that
     output, _ = process.communicate(timeout=180)
     assert "Traceback" not in output or killed, output
     return process.returncode == 0
@@ -121,13 +121,13 @@ def live_through(process: subprocess.Popen, chance: random.Random, kills: list[s
 @pytest.mark.parametrize(
     "options",
     [
-        # Two at a time, in a stage whose trials do not depend on who ends first.
+        # Two at a time, in a stage whose trials do not depend on the order of results.
         ("--stage", "explore", "--trials", "10"),
-        # All stages, with a sampler that depends on every result before.
+        # All stages, with a sampler that depends on every earlier result.
         ("--trials", "12", "--max-concurrent", "1"),
     ],
 )
-def test_a_sweep_killed_at_random_moments_ends_as_an_uninterrupted_one(
+def test_a_sweep_killed_at_random_moments_ends_like_an_uninterrupted_one(
     options, tmp_path, data_root
 ):
     whole = Sweep(tmp_path / "whole", data_root)
@@ -140,7 +140,7 @@ def test_a_sweep_killed_at_random_moments_ends_as_an_uninterrupted_one(
         finished = live_through(killed.start(*options, script=SCRIPT), chance, kills)
         if finished:
             assert_same(killed, whole)
-            # It got through; so another one is killed.
+            # It finished before enough kills, so start another one.
             killed = Sweep(tmp_path / f"killed-{len(kills)}", data_root)
     code, output = killed.run(*options, script=SCRIPT)
     assert code == 0, output

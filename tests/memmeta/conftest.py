@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from memmeta.config import DataConfig, LearnerConfig, RunConfig, TrainingConfig
-from memmeta.data import ImageDataset, Split
+from memmeta.data.dataset import ImageDataset
+from memmeta.data.episodes import Split
 
 # Tests are many small operations, which a second thread only slows.
 torch.set_num_threads(1)

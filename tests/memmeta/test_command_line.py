@@ -11,7 +11,8 @@ from click.testing import CliRunner
 
 from memmeta import checkpoint, data
 from memmeta.__main__ import main
-from memmeta.config import MOST, RunConfig
+from memmeta.config import RunConfig
+from memmeta.config.limits import MOST
 from memmeta.exported import Export, ExportedRun, Results
 from memmeta.training import MetaTrainer
 
@@ -52,7 +53,7 @@ def test_train_evaluate_and_train_again(call, tmp_path):
     assert "step      2" in output
     assert "peak:" in output
     code, again = call("train", config, "--out", "run.pt")
-    assert "going on from run.pt, step 4" in again
+    assert "continuing from run.pt, step 4" in again
     assert final_accuracy(again) == final_accuracy(output)
     code, evaluated = call("evaluate", "run.pt", "--split", "val")
     assert code == 0, evaluated
@@ -70,7 +71,7 @@ def test_stopped_between_validations_goes_on_from_there(call, tmp_path, monkeypa
     assert call("train", config, "--out", "run.pt") == (1, "\nAborted!\n")
     monkeypatch.setattr(MetaTrainer, "step", step)
     _, again = call("train", config, "--out", "run.pt")
-    assert "going on from run.pt, step 1" in again
+    assert "continuing from run.pt, step 1" in again
     assert final_accuracy(again) == final_accuracy(whole)
 
 
@@ -89,7 +90,7 @@ def test_a_disk_that_fills_up_is_one_line_and_the_same_command_goes_on(call, tmp
         resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
     assert code == 1
     assert output == (
-        "Error: run.pt: cannot be written (File too large); the same command goes on\n"
+        "Error: run.pt: cannot be written (File too large); the same command continues\n"
     )
     assert not [*tmp_path.glob("*run.pt*")]
     code, output = call("train", config, "--out", "run.pt")
@@ -143,7 +144,7 @@ def dataset_accuracy(data_root) -> float:
     [
         (TINY | {"lerner": {}}, "bad.yaml: unknown key lerner"),
         (TINY | {"learner": {"ridge": -1}}, "learner.ridge: input should be greater than or equal"),
-        (TINY | {"data": {"name": "imagenet"}}, "data.name: input should be 'glyphs'"),
+        (TINY | {"data": {"name": "imagenet"}}, "data.name: no such data set, choose from glyphs"),
         (TINY | {"data": TINY["data"] | {"ways": 5000}}, "5000 ways"),
         ("a: [", "bad.yaml: not a YAML file (line 1)"),
     ],
@@ -284,7 +285,7 @@ def test_a_damaged_checkpoint_is_set_aside_where_no_file_was_named(call, tmp_pat
     path.write_bytes(path.read_bytes()[:-100])
     code, output = call("train", config)
     assert code == 0, output
-    assert f"now {path.name}.damaged-1. Training begins anew" in output
+    assert f"now {path.name}.damaged-1. Training starts over" in output
     assert final_accuracy(output) == final_accuracy(whole)
 
 

@@ -41,10 +41,13 @@ from memmeta.exported import Export, ExportedRun, read_run
         ({"data": {"train_ways": 9}, "learner": {"chunk": 25}}, "a task of 90 images or more"),
         ({"training": {}}, "training: give either iterations or tasks"),
         ({"training": {"iterations": 1, "tasks": 1}}, "give either iterations or tasks"),
-        ({"learner": {"algorithm": "maml", "kind": "naive"}}, "learner: kind naive is for itd_bio"),
-        ({"learner": {"kind": "naive"}}, "learner: kind naive is for itd_bio and anil"),
+        (
+            {"learner": {"algorithm": "maml", "feature_reuse": False}},
+            "learner: feature_reuse false is for",
+        ),
+        ({"learner": {"feature_reuse": False}}, "feature_reuse false is for itd_bio and anil"),
         ({"learner": {"augment": True}}, "learner.augment is for cifar_fs, fc100"),
-        ({"learner": {"algorithm": "maml", "precision": "bfloat16"}}, "maml has none"),
+        ({"learner": {"algorithm": "maml", "precision": "bfloat16"}}, "maml shares none"),
         ({"learner": {"first_order": True}}, "learner: first_order is not for memory_reduced"),
         ({"learner": {"algorithm": "maml", "head": "last_block"}}, "maml adapts every block"),
         ({"learner": {"backbone": "mlp", "head": "last_block"}}, "backbone mlp has no blocks"),
@@ -52,13 +55,13 @@ from memmeta.exported import Export, ExportedRun, read_run
         ({"learner": {"warm_start": True}}, "warm_start needs a task_pool"),
         (
             {"learner": {"algorithm": "anil", "warm_start": True, "task_pool": 9}},
-            "warm_start is not for anil and maml",
+            "warm_start is not for anil",
         ),
         ({"learner": {"task_pool": 10**12}}, "task_pool: input should be less than or equal"),
         ({"training": {"tasks": 10**12}}, "training.tasks: input should be less than or equal"),
         ({"training": {"iterations": 10**12}}, "training.iterations: input should be less than"),
         ({"training": {"tasks": 1, "val_tasks": 10**9}}, "training.val_tasks: input should be"),
-        ({"learner": {"task_pool": 7}}, "task_pool has to hold a task_batch"),
+        ({"learner": {"task_pool": 7}}, "task_pool must hold a task_batch"),
         ({"learner": {"outer_lr": 1e38}}, "learner.outer_lr: input should be less than or equal"),
         ({"seed": 2**64}, "seed: input should be less than 18446744073709551616"),
         ([1], "valid dictionary"),
@@ -79,17 +82,18 @@ def test_a_search_can_switch_the_algorithm_and_leave_the_rest(algorithm):
 
 
 @pytest.mark.parametrize("ways", [2, 5, 20])
-def test_an_uninformed_learner_guesses_a_class(ways):
-    assert DataConfig(ways=ways).uninformed == 1 / ways
+def test_the_chance_level_is_that_of_a_guess(ways):
+    assert DataConfig(ways=ways).chance_level == 1 / ways
 
 
-def test_an_uninformed_learner_of_waves_predicts_0():
-    config = DataConfig(name="sinusoid", ways=1, shots=1)
-    waves = Sinusoid().episodes("train", config, queries=20, seed=0, indices=range(20_000))
+def test_the_chance_level_of_waves_is_that_of_predicting_0():
+    config = DataConfig(name="sinusoid", ways=1, shots=1, queries=20)
+    shape = config.training_shape
+    waves = Sinusoid().episodes("train", shape, seed=0, indices=range(20_000))
     errors = waves.query_labels.double().square().mean(dim=1)
     tolerance = 4 * errors.std().item() / len(errors) ** 0.5
-    assert tolerance < 0.03 * config.uninformed
-    assert errors.mean().item() == pytest.approx(config.uninformed, abs=tolerance)
+    assert tolerance < 0.03 * config.chance_level
+    assert errors.mean().item() == pytest.approx(config.chance_level, abs=tolerance)
 
 
 @given(tasks=st.integers(1, 1000), batch=st.integers(1, 64))
@@ -218,7 +222,7 @@ def test_results_hold_the_metric_of_the_data(data, metric, said):
         (b"seed: 2024-13-45", "not a YAML file"),
         (b"seed: 0x_", "not a YAML file"),
         (b"seed: !!float ''", "not a YAML file"),
-        (b"seed: " + b"9" * 5000, "5000 characters are no number"),
+        (b"seed: " + b"9" * 5000, "5000 characters are too long"),
         (b"[" * 5000, "not a YAML file"),
         (b"", "valid dictionary"),
     ],

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from memmeta import checkpoint
-from memmeta.algorithms import predict
+from memmeta.algorithms.inner_loop import predict
 from memmeta.config import DataConfig, LearnerConfig, RunConfig, TrainingConfig
 from memmeta.data.sets.sinusoid import Sinusoid
 from memmeta.errors import InputError
@@ -46,8 +46,8 @@ LEARNERS = [
     {"head": "mlp", "task_pool": 3, "warm_start": True},
     {"task_pool": 2, "warm_start": True},
     {"algorithm": "itd_bio", "task_pool": 5, "warm_start": True},
-    {"algorithm": "itd_bio", "kind": "naive", "head": "last_block"},
-    {"algorithm": "anil", "kind": "naive", "head": "mlp"},
+    {"algorithm": "itd_bio", "feature_reuse": False, "head": "last_block"},
+    {"algorithm": "anil", "feature_reuse": False, "head": "mlp"},
     {"algorithm": "anil", "first_order": True, "task_pool": 2},
     {"algorithm": "maml", "inner_lr": 0.1},
     {"algorithm": "maml", "norm": "frozen", "first_order": True},

@@ -15,12 +15,12 @@ TINY = Path(__file__).with_name("tiny.py")
 
 
 class Sweep:
-    """The tiny study in a folder of its own, run by the command line that users type."""
+    """Runs the tiny study in its own folder, with the command line that users type."""
 
     def __init__(self, folder: Path, data_root: Path) -> None:
         self.storage = folder / "runs"
         self.data_root = data_root
-        # Beside a cluster of somebody else's on this machine, tests start their own.
+        # Start a new cluster even if this machine runs another one.
         self.environment = os.environ | {"RAY_ADDRESS": "local"}
         self.started: list[subprocess.Popen] = []
 
@@ -44,7 +44,7 @@ class Sweep:
         return process
 
     def end(self) -> None:
-        """Kill what a failed test has left."""
+        """Kill processes that a failed test has left."""
         for process in self.started:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -65,7 +65,7 @@ def sweep(tmp_path, data_root) -> Iterator[Sweep]:
 
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory) -> Path:
-    """A new MLflow database, to be copied: making one takes seconds."""
+    """A new MLflow database to copy, since creating one takes seconds."""
     folder = tmp_path_factory.mktemp("empty store")
     make_database(default_uri(folder))
     return folder / "mlflow.db"

@@ -1,4 +1,4 @@
-"""Leaves references to Ray's objects in cycles, and shuts down while another thread allocates."""
+"""Leaves reference cycles with Ray objects, and shuts down while another thread allocates."""
 
 import gc
 import threading
@@ -8,11 +8,11 @@ import ray
 
 from sweeps.engine.execution import cluster
 
-RARELY, AS_USUAL = 1_000_000, 700  # allocations from one look for garbage to the next
+RARELY, AS_USUAL = 1_000_000, 700  # allocations between two garbage collections
 
 
 class Cycle:
-    """Takes a moment to be collected, so that a collection lasts as long as a shutdown does."""
+    """Slow to collect, so that a collection lasts as long as a shutdown."""
 
     def __init__(self) -> None:
         self.me = self
@@ -24,7 +24,7 @@ class Cycle:
 
 
 def allocate(begun: threading.Event) -> None:
-    """Make so much that Python looks for garbage."""
+    """Allocate enough to trigger a garbage collection."""
     begun.wait()
     gc.set_threshold(AS_USUAL)
     [[] for _ in range(10 * AS_USUAL)]

@@ -1,6 +1,6 @@
-"""The tiny study on a real Ray cluster whose only node for trials comes after some seconds.
+"""The tiny study on a real Ray cluster whose only node for trials starts later.
 
-LATE_SECONDS says when, and LATE_PYTHONPATH what is searched for code there first.
+The environment variable LATE_SECONDS is the delay, and LATE_PYTHONPATH is the node's PYTHONPATH.
 """
 
 import os
@@ -25,7 +25,7 @@ if __name__ == "__main__":
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    # Ray has workers search the driver's folder first.
+    # Workers import from the driver's working directory first.
     os.chdir(Path(__file__).parent)
     os.environ["RAY_ADDRESS"] = cluster.address
     try:

@@ -1,4 +1,4 @@
-"""A study whose trials are at work for as long as a test needs them."""
+"""A study whose trials take longer than any test."""
 
 from memmeta.config import TrainingConfig
 from sweeps.engine.command_line import main

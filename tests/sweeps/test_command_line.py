@@ -1,4 +1,4 @@
-"""What the command line takes and refuses, before anything runs."""
+"""The command line: accepted and refused options, before anything runs."""
 
 import os
 import re
@@ -11,9 +11,10 @@ import pytest
 from click.testing import CliRunner
 
 from sweeps.engine.command_line import _command
+from sweeps.engine.display.summary import _commands
 from sweeps.engine.display.timing import Timing
 from sweeps.engine.options import Options
-from sweeps.engine.run import _folder, _further
+from sweeps.engine.run import _sweep_folder
 from sweeps.engine.stores.store import default_uri
 from tests import ROOT
 from tests.sweeps.tiny import STUDY
@@ -29,13 +30,13 @@ def invoke(*words, study=STUDY):
         (["--iterations", "1", "--tasks", "1"], "give either --iterations or --tasks"),
         (["--stage", "grid"], "there is no grid"),
         (["--grid", "inner_steps=1,5", "--stage", "explore"], "--grid is not for --stage explore"),
-        (["--grid", "inner_steps=1,5", "--trials", "4"], "a grid decides the number of trials"),
+        (["--grid", "inner_steps=1,5", "--trials", "4"], "determines the number of trials"),
         (["--grid", "inner_steps"], "inner_steps"),
         (["--tune", "inner_lr=0.1,1"], "tuned needs a grid"),
         (["--grid", "ridge=1", "--tune", "inner_lr"], "--tune 'inner_lr'"),
         (["--grid", "inner_stepss=1"], "inner_stepss"),
         (["--grid", "inner_steps=2020-13-45"], "FIELD=VALUE,VALUE,... is accepted"),
-        (["--stage", "confirm", "--fresh"], "--fresh begins a sweep"),
+        (["--stage", "confirm", "--fresh"], "--fresh starts a new sweep"),
         (["--grid", "ridge=1", "--grid", "ridge=2"], "--grid 'ridge=2': ridge is there twice"),
         (["--grid", "ridge=1", "--sampler", "gp"], "--sampler is not for --stage grid"),
         (["--grid", "ridge=1", "--memory-limit", "1GiB"], "--memory-limit is not for --stage grid"),
@@ -48,14 +49,14 @@ def invoke(*words, study=STUDY):
         (["--price-per-hour", "inf"], "inf is not a finite number"),
     ],
 )
-def test_bad_input_is_said_and_exit_code_2(options, said):
+def test_invalid_options_are_reported_with_exit_code_2(options, said):
     result = invoke(*options)
     assert result.exit_code == 2
     assert said in result.output.replace("\n", " ")
     assert "Traceback" not in result.output
 
 
-def test_what_is_tuned_in_a_grid_is_for_no_other_stage():
+def test_tune_is_refused_for_other_stages():
     study = STUDY.changed(grid={"cg_steps": [1]})
     result = invoke("--tune", "inner_lr=0.1,1", "--stage", "all", study=study)
     assert (result.exit_code, "--tune is not for --stage all" in result.output) == (2, True)
@@ -69,7 +70,7 @@ def test_what_is_tuned_in_a_grid_is_for_no_other_stage():
         ({"eval_queries": 10_000}, "glyphs, split val: "),
     ],
 )
-def test_tasks_that_the_data_cannot_give_are_refused_before_anything_is_made(
+def test_impossible_tasks_are_refused_before_files_are_created(
     tmp_path, data_root, words, shape, said
 ):
     study = STUDY.changed(data=STUDY.data.model_copy(update=shape))
@@ -80,19 +81,19 @@ def test_tasks_that_the_data_cannot_give_are_refused_before_anything_is_made(
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="macOS has no such names")
-def test_a_storage_whose_name_is_no_utf_8_is_refused_in_one_line(tmp_path, data_root):
+def test_a_storage_path_that_is_not_utf_8_is_refused_in_one_line(tmp_path, data_root):
     storage = tmp_path / os.fsdecode(b"caf\xe9")
     result = invoke("--storage", storage, "--data-root", data_root)
     assert (result.exit_code, "the path is not UTF-8" in result.output) == (2, True)
 
 
-def test_a_plan_for_more_cpus_than_there_are_is_refused(data_root, monkeypatch):
+def test_a_plan_with_too_many_cpus_is_refused(data_root, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "local")
     result = invoke("--dry-run", "--cpus-per-trial", "1000", "--data-root", data_root)
     assert (result.exit_code, "1000: this machine has" in result.output) == (2, True)
 
 
-def test_a_plan_is_timed_on_a_config_that_trains(data_root, monkeypatch):
+def test_a_plan_is_timed_on_configs_that_do_not_diverge(data_root, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "local")
     study = STUDY.changed(grid={"inner_lr": [1e30, 0.1]}, seeds=1)
     result = invoke("--dry-run", "--data-root", data_root, study=study)
@@ -102,7 +103,7 @@ def test_a_plan_is_timed_on_a_config_that_trains(data_root, monkeypatch):
     assert (result.exit_code, "all of 1 configs" in result.output) == (2, True)
 
 
-def test_a_plan_pays_for_every_cpu_of_a_trial(data_root, monkeypatch):
+def test_the_price_counts_every_cpu_of_a_trial(data_root, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "local")
     monkeypatch.setattr("sweeps.engine.display.plan.timing", lambda *_: Timing(3600.0, 0.0, 0.0))
     monkeypatch.setattr("os.cpu_count", lambda: 8)
@@ -114,9 +115,9 @@ def test_a_plan_pays_for_every_cpu_of_a_trial(data_root, monkeypatch):
     assert float(price) == 2 * tasks
 
 
-def test_a_fresh_sweep_is_a_new_version_and_the_latest_goes_on(tmp_path):
+def test_fresh_starts_a_new_version_and_the_latest_version_continues(tmp_path):
     names = [
-        _folder(tmp_path, "s-9tasks-seed0", fresh).name
+        _sweep_folder(tmp_path, "s-9tasks-seed0", fresh).name
         for fresh in (False, False, True, False, True, False)
     ]
     expected = ["s-9tasks-seed0"] * 2 + ["s-9tasks-seed0-v2"] * 2 + ["s-9tasks-seed0-v3"] * 2
@@ -138,31 +139,31 @@ def test_a_study_in_yaml_has_the_same_options(data_root):
     assert done.stderr == "Error: nowhere.yaml: cannot be read (No such file or directory)\n"
 
 
-def further(storage, tracking_uri):
+def commands(storage, tracking_uri):
     options = Options(
         stage="all", data_root=storage, cache=None, seed=0, storage=storage, fresh=False,
         ledger=None,
         max_concurrent=None, cpus_per_trial=1, memory_budget=None, tracking_uri=tracking_uri,
         experiment="s",
     )  # fmt: skip
-    return list(_further(options, "s", ranked=True))
+    return list(_commands(options, "s", ranked=True))
 
 
-def test_what_is_printed_can_be_pasted_into_a_shell():
+def test_printed_commands_can_be_pasted_into_a_shell():
     storage = Path("/tmp/it's a $(x) #1 & 50% ?")
-    *_, shown = further(storage, default_uri(storage))
+    *_, shown = commands(storage, default_uri(storage))
     assert shlex.split(shown) == ["mlflow", "ui", "--backend-store-uri", default_uri(storage)]
-    for command in further(storage, default_uri(storage))[:2]:
+    for command in commands(storage, default_uri(storage))[:2]:
         assert shlex.split(command)[-2:] == ["--storage", str(storage)]
 
 
-def test_a_server_is_named_rather_than_served_again():
-    *commands, shown = further(Path("/s"), "http://ada:hunter2@host:5000")
+def test_the_summary_names_a_tracking_server():
+    *others, shown = commands(Path("/s"), "http://ada:hunter2@host:5000")
     assert shown == "http://host:5000"
-    assert all(command.endswith("--tracking-uri http://host:5000") for command in commands)
+    assert all(command.endswith("--tracking-uri http://host:5000") for command in others)
 
 
-def test_the_ledger_can_be_named_where_ps_does_not_show_it(tmp_path, data_root, monkeypatch):
+def test_the_ledger_url_can_be_in_the_environment(tmp_path, data_root, monkeypatch):
     monkeypatch.setenv("MEMMETA_LEDGER", "nonsense+x://ada:hunter2/3@host/db?pwd=hunter2")
     result = invoke("--storage", tmp_path, "--data-root", data_root)
     assert result.exit_code == 2

@@ -1,4 +1,4 @@
-"""A sweep that version 0.1.0 left interrupted: one trial complete, the other half-way."""
+"""An interrupted sweep of version 0.1.0, with one complete trial and one half-way."""
 
 import gzip
 import shutil
@@ -31,7 +31,7 @@ def storage(tmp_path) -> Path:
     return folder
 
 
-def test_its_ledger_is_read(storage):
+def test_an_old_ledger_is_read(storage):
     study = read_study(RECORDS / "study.yaml")
     ledger = Ledger(study, 0, storage / NAME, stages=("explore",), name=NAME)
     complete, interrupted = ledger.entries()
@@ -42,14 +42,14 @@ def test_its_ledger_is_read(storage):
         path = storage / NAME / "checkpoints" / entry.key / "trainer.pt"
         assert checkpoint.load(path).config.key == entry.key
     again = Schedule(ledger, {"explore": 2}).next()
-    assert (again.place, again.run) == (interrupted.place, interrupted.run)
+    assert (again.slot, again.run) == (interrupted.slot, interrupted.run)
     other = study.changed(learner=study.learner.model_copy(update={"ridge": 0.5}))
     with pytest.raises(InputError, match=r"learner.ridge was 0\.01, is 0\.5"):
         Ledger(other, 0, storage / NAME, stages=("explore",), name=NAME)
 
 
-def test_its_runs_in_mlflow_stay_its_own(storage, monkeypatch):
-    """They hold no identity of their sweep, and name a folder for files that is elsewhere."""
+def test_an_old_sweep_keeps_its_runs_in_mlflow(storage, monkeypatch):
+    """They have no identity of their sweep, and their artifact folder is elsewhere."""
     monkeypatch.setattr(tracking, "_HEAD_START", 0.0)
     study, uri = read_study(RECORDS / "study.yaml"), default_uri(storage)
     client = MlflowClient(uri)
@@ -67,7 +67,7 @@ def test_its_runs_in_mlflow_stay_its_own(storage, monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_same_command_finishes_it(sweep, storage):
+def test_the_same_command_finishes_an_old_sweep(sweep, storage):
     sweep.storage = storage
     script = storage / "study.py"
     script.write_text(
@@ -84,7 +84,7 @@ def test_the_same_command_finishes_it(sweep, storage):
     assert complete.result["commit"].startswith("178167f")
     assert resumed.status == "complete"
     assert not resumed.result["notes"]
-    # Written before the interruption, with the time of then.
+    # This validation is from before the interruption.
     assert resumed.result["reports"][0]["time"] < complete.result["reports"][-1]["time"] + 60
     client = MlflowClient(default_uri(storage))
     experiment = client.get_experiment_by_name("old")
@@ -93,8 +93,8 @@ def test_the_same_command_finishes_it(sweep, storage):
     assert {run.info.status for run in runs} == {"FINISHED"}
 
 
-def test_a_field_that_is_younger_than_a_sweep_keeps_what_it_meant(storage, monkeypatch):
-    """As if `ridge` had been added since, with another default than what runs did before."""
+def test_a_field_added_after_a_sweep_keeps_the_old_behaviour(storage, monkeypatch):
+    """Pretend that `ridge` was added later, with a default that differs from the old behaviour."""
     study = read_study(RECORDS / "study.yaml")
     journal = storage / NAME / "journal.log"
     journal.write_text(journal.read_text().replace('"ridge":0.01,', ""))

@@ -1,4 +1,4 @@
-"""A whole sweep of regression, from the first trial to the training of the exported best."""
+"""A whole regression sweep, from the first trial to training the exported best config."""
 
 import json
 import re
@@ -13,15 +13,15 @@ from memmeta.config import DataConfig, LearnerConfig, TrainingConfig
 from memmeta.exported import read_run
 from sweeps.engine.ledger.ledger import Ledger
 from sweeps.engine.stores.store import default_uri
-from sweeps.engine.study import Study
 from sweeps.engine.study.outcome import TAGS
+from sweeps.engine.study.study import Study
 from tests import ROOT
 from tests.sweeps import tiny_regression
 
 SINUSOID = DataConfig(name="sinusoid", ways=1)
 
 
-def test_the_ledger_minimises_and_takes_infeasible_trials_for_the_worst(tmp_path):
+def test_the_ledger_minimises_and_ranks_infeasible_trials_last(tmp_path):
     study = Study(
         name="s",
         data=SINUSOID,
@@ -60,7 +60,7 @@ def python(folder: Path, *words: object) -> str:
 
 @pytest.mark.thorough
 @pytest.mark.slow
-def test_from_the_first_trial_to_the_best_trained_again(sweep, tmp_path):
+def test_from_the_first_trial_to_training_the_best_config(sweep, tmp_path):
     code, output = sweep.run(script=Path(tiny_regression.__file__))
     assert code == 0, output
     assert "validation MSE" in output

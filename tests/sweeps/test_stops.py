@@ -1,4 +1,4 @@
-"""Sweeps that are asked to stop, or under which Ray or the storage goes away."""
+"""Sweeps that are asked to stop, or that lose Ray or their storage."""
 
 import os
 import shutil
@@ -50,24 +50,24 @@ def statuses(sweep: Sweep, study: str) -> list[str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_has_trials_save_themselves_and_the_sweep_stops_in_good_order(sweep, number):
+def test_after_a_signal_trials_save_themselves_and_the_sweep_stops_cleanly(sweep, number):
     process = sweep.start("--max-concurrent", "1", script=LONG)
     wait_for(lambda: checkpoints(sweep))
     begun = time.monotonic()
     if number == signal.SIGHUP:
-        os.killpg(process.pid, number)  # as a terminal does that is closed
+        os.killpg(process.pid, number)  # like a closed terminal
     else:
         process.send_signal(number)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + number, output
     assert time.monotonic() - begun < 30
     assert "Traceback" not in output
-    assert "of 4 done; the same command goes on" in output
+    assert "of 4 done; run the same command again to continue" in output
     assert [step % long.BETWEEN_VALIDATIONS > 0 for step in steps_done(sweep)] == [True]
     assert set(statuses(sweep, "long")) == {"KILLED"}
 
 
-def test_a_signal_while_ray_starts_is_one_line(sweep):
+def test_a_signal_during_the_start_of_ray_is_reported_in_one_line(sweep):
     process = sweep.start(script=LONG)
     assert "0 of 4 done" in process.stdout.readline()
     driver = psutil.Process(process.pid)
@@ -77,7 +77,7 @@ def test_a_signal_while_ray_starts_is_one_line(sweep):
     assert (process.returncode, output.strip()) == (143, "stopped by SIGTERM")
 
 
-def test_what_a_driver_is_told_to_ignore_it_ignores(sweep):
+def test_ignored_signals_stay_ignored(sweep):
     process = sweep.start("--trials", "1", "--stage", "explore", preexec=ignore_hang_ups)
     assert "0 of 1 done" in process.stdout.readline()
     os.killpg(process.pid, signal.SIGHUP)
@@ -90,7 +90,7 @@ def ignore_hang_ups() -> None:
 
 
 @pytest.mark.parametrize("name", ["gcs_server", "raylet"])
-def test_a_part_of_ray_that_ends_is_one_line_within_seconds(sweep, name):
+def test_a_lost_ray_process_is_reported_in_one_line_within_seconds(sweep, name):
     process = sweep.start(script=LONG)
     wait_for(lambda: checkpoints(sweep))
     children = psutil.Process(process.pid).children(recursive=True)
@@ -101,13 +101,13 @@ def test_a_part_of_ray_that_ends_is_one_line_within_seconds(sweep, name):
     assert time.monotonic() - begun < 30
     assert process.returncode == 1, output
     assert "no longer answers" in output.splitlines()[-1]
-    assert "the same command goes on" in output.splitlines()[-1]
+    assert "run the same command again to continue" in output.splitlines()[-1]
     assert len(output.splitlines()) == 2, output
-    # Or RUNNING, where Ray did not let go of the driver: then the next start ends them.
+    # RUNNING if Ray did not let the driver exit; the next start ends these runs.
     assert set(statuses(sweep, "long")) <= {"KILLED", "RUNNING"}
 
 
-def test_storage_that_goes_away_is_waited_for_and_nothing_is_written_in_its_place(sweep):
+def test_a_sweep_waits_for_lost_storage_and_writes_nothing_in_its_place(sweep):
     options = ("--iterations", "200", "--trials", "2", "--stage", "explore")
     process = sweep.start(*options, script=LONG)
     wait_for(lambda: checkpoints(sweep))
@@ -144,7 +144,7 @@ def another_sweeps_folder(folder):
     (folder / "journal.log").write_text("")
 
 
-def test_a_sweep_that_waits_for_its_storage_can_be_stopped(sweep):
+def test_a_sweep_can_be_stopped_while_it_waits_for_its_storage(sweep):
     process = sweep.start(script=LONG)
     wait_for(lambda: checkpoints(sweep))
     sweep.storage.rename(sweep.storage.with_name("away"))
@@ -157,8 +157,8 @@ def test_a_sweep_that_waits_for_its_storage_can_be_stopped(sweep):
     assert not sweep.storage.exists()
 
 
-def test_a_temporary_folder_that_is_too_long_for_sockets_is_not_used(sweep, tmp_path):
-    """As schedulers make them for jobs."""
+def test_a_temporary_folder_with_a_path_too_long_for_sockets_is_not_used(sweep, tmp_path):
+    """Job schedulers create such folders."""
     folder = tmp_path / ("t" * 100)
     folder.mkdir()
     sweep.environment["TMPDIR"] = str(folder)
@@ -166,7 +166,7 @@ def test_a_temporary_folder_that_is_too_long_for_sockets_is_not_used(sweep, tmp_
     assert code == 0, output
 
 
-def test_a_start_of_ray_that_takes_too_long_is_one_line(sweep):
+def test_a_timeout_during_the_start_of_ray_is_reported_in_one_line(sweep):
     sweep.environment["RAY_gcs_server_port_wait_time_s"] = "0"
     code, output = sweep.run()
     assert code == 1

@@ -10,7 +10,9 @@ import pytest
 from mlflow import MlflowClient
 
 from memmeta.config import RunConfig
-from sweeps.engine.ledger.ledger import Ledger, only_one
+from sweeps.engine.ledger.entry import Slot
+from sweeps.engine.ledger.ledger import Ledger
+from sweeps.engine.ledger.opening import only_one
 from sweeps.engine.stores.store import default_uri
 from sweeps.engine.study.design import sobol_point
 from sweeps.engine.study.outcome import TAGS
@@ -23,13 +25,13 @@ NAME = STUDY.sweep_name(seed=0)
 
 
 def table(sweep: Sweep) -> dict[tuple, dict]:
-    """Place to key and result of the finished trials, without what differs from run to run."""
+    """Slot to key and result of the finished trials, without values that differ between runs."""
     finished = Ledger(STUDY, 0, sweep.storage / NAME).finished()
-    return {entry.place: (entry.run.key, timeless(entry.result)) for entry in finished}
+    return {entry.slot: (entry.run.key, timeless(entry.result)) for entry in finished}
 
 
 def timeless(result: dict) -> dict:
-    # What is reserved follows from the size of a process, which is measured anew each time.
+    # The reserved memory depends on the measured size of the process.
     measured = ("seconds", "seconds_per_step", "reserved_memory_bytes")
     reports = [report | {"time": None} for report in result["reports"]]
     return result | {"reports": reports} | dict.fromkeys(measured)
@@ -51,13 +53,13 @@ def finished(tmp_path_factory, data_root) -> tuple[Sweep, str]:
     return sweep, output
 
 
-def test_trials_find_the_cache_wherever_it_is(finished):
+def test_trials_find_the_cache_of_the_driver(finished):
     """The driver and its workers were told by the environment alone; nothing else has the data."""
     sweep, _ = finished
     assert not sweep.data_root.exists()
 
 
-def test_prints_the_best_and_the_commands_to_look_further(finished):
+def test_a_sweep_prints_the_best_configs_and_further_commands(finished):
     _, output = finished
     assert "4 of 4" not in output.splitlines()[0]
     assert "validation accuracy" in output
@@ -67,18 +69,18 @@ def test_prints_the_best_and_the_commands_to_look_further(finished):
     assert "INFO" not in output
 
 
-def test_mlflow_holds_a_run_a_trial_under_a_run_a_sweep(finished):
+def test_mlflow_has_a_parent_run_and_a_run_for_each_trial(finished):
     sweep, _ = finished
     _, (parent,) = runs(sweep, "sweep")
     client, children = runs(sweep, "trial")
     assert parent.info.status == "FINISHED"
     assert parent.data.metrics["trials"] == 4
-    ledger = {entry.place: entry for entry in Ledger(STUDY, 0, sweep.storage / NAME).finished()}
-    assert [place[0] for place in ledger] == ["explore", "explore", "search", "confirm"]
+    ledger = {entry.slot: entry for entry in Ledger(STUDY, 0, sweep.storage / NAME).finished()}
+    assert [slot.stage for slot in ledger] == ["explore", "explore", "search", "confirm"]
     assert len(children) == 4
     for run in children:
         tags, metrics = run.data.tags, run.data.metrics
-        entry = ledger[tags[TAGS.stage], int(tags[TAGS.index])]
+        entry = ledger[Slot(tags[TAGS.stage], int(tags[TAGS.index]))]
         assert (run.info.status, run.info.run_name) == ("FINISHED", entry.name)
         assert tags["mlflow.parentRunId"] == parent.info.run_id
         assert (tags[TAGS.key], tags[TAGS.status]) == (entry.run.key, "complete")
@@ -93,7 +95,7 @@ def test_mlflow_holds_a_run_a_trial_under_a_run_a_sweep(finished):
         assert [point.step for point in history] == [2, 4, 6]
 
 
-def test_test_tasks_are_touched_in_confirm_alone(finished):
+def test_test_tasks_are_used_only_in_confirm(finished):
     sweep, _ = finished
     for entry in Ledger(STUDY, 0, sweep.storage / NAME).finished():
         assert ("test_accuracy" in entry.result["metrics"]) == (entry.stage == "confirm")
@@ -125,24 +127,22 @@ def wait_for_checkpoint(sweep: Sweep) -> None:
 
 
 @pytest.mark.faults
-def test_after_a_killed_driver_the_same_command_ends_where_an_uninterrupted_one_does(
-    finished, sweep
-):
+def test_a_sweep_whose_driver_was_killed_ends_like_an_uninterrupted_one(finished, sweep):
     process = sweep.start()
     wait_for_checkpoint(sweep)
     kill_everything(process)
     code, output = sweep.run()
     assert code == 0, output
     ours, theirs = table(sweep), table(finished[0])
-    for place in theirs:
-        assert ours[place] == theirs[place]
+    for slot in theirs:
+        assert ours[slot] == theirs[slot]
     assert ours.keys() == theirs.keys()
     _, children = runs(sweep, "trial")
     assert [run.info.status for run in children] == ["FINISHED"] * 4
 
 
 @pytest.mark.faults
-def test_a_bug_before_the_first_step_is_not_taken_for_a_lost_machine(sweep, tmp_path):
+def test_a_bug_in_setup_is_not_treated_as_a_lost_worker(sweep, tmp_path):
     script = tmp_path / "broken.py"
     script.write_text(
         "from sweeps.engine import run\n"
@@ -175,7 +175,7 @@ def small_disk(tmp_path):
 
 @pytest.mark.faults
 @pytest.mark.parametrize("left", [2**12, 2**16])
-def test_a_full_disk_is_one_line_and_the_same_command_goes_on(
+def test_a_full_disk_is_reported_in_one_line_and_the_sweep_can_continue(
     finished, small_disk, data_root, left
 ):
     sweep = Sweep(small_disk, data_root)
@@ -186,7 +186,7 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(
     code, output = sweep.run("--tracking-uri", other_disk)
     assert code == 1, output
     assert output.count("No space left on device") <= 3
-    assert "the same command goes on" in output.splitlines()[-1]
+    assert "run the same command again to continue" in output.splitlines()[-1]
     assert "Traceback" not in output
     ballast.unlink()
     code, output = sweep.run("--tracking-uri", other_disk)
@@ -228,7 +228,7 @@ def test_trials_that_are_stopped_early_are_pruned(sweep):
 
 
 @pytest.mark.faults
-def test_a_bug_stops_the_sweep_with_its_traceback_once(sweep):
+def test_a_bug_stops_the_sweep_and_prints_one_traceback(sweep):
     checkpoints = sweep.storage / NAME / "checkpoints"
     checkpoints.mkdir(parents=True)
     begun = Ledger(STUDY, 0, sweep.storage / NAME).begin("explore", 0, sobol_point(STUDY, 0, 0), 0)
@@ -244,7 +244,7 @@ def test_a_bug_stops_the_sweep_with_its_traceback_once(sweep):
 
 
 @pytest.mark.faults
-def test_a_memory_limit_that_no_trial_meets_is_said_at_the_end(sweep):
+def test_a_memory_limit_that_no_trial_meets_is_reported_at_the_end(sweep):
     """In a terminal that has ASCII alone."""
     sweep.environment["PYTHONIOENCODING"] = "ascii"
     options = "--trials", "2", "--stage", "explore", "--memory-limit", "200"
@@ -265,7 +265,7 @@ def test_a_second_driver_is_refused(sweep):
 
 
 @pytest.mark.faults
-def test_a_store_that_cannot_be_opened_is_one_line_and_exit_code_2(sweep):
+def test_a_store_that_cannot_be_opened_is_reported_in_one_line_with_exit_code_2(sweep):
     code, output = sweep.run("--tracking-uri", "sqlite:////proc/no/mlflow.db")
     assert code == 2, output
     assert "cannot be opened as an MLflow store" in output
@@ -273,7 +273,7 @@ def test_a_store_that_cannot_be_opened_is_one_line_and_exit_code_2(sweep):
 
 
 @pytest.mark.faults
-def test_what_was_refused_runs_once_there_is_room_for_it(sweep):
+def test_refused_trials_run_once_there_is_enough_memory(sweep):
     options = "--trials", "2", "--stage", "explore"
     code, output = sweep.run(*options, "--memory-budget", "1MiB")
     assert code == 0, output

@@ -1,10 +1,10 @@
-"""A study of seconds, run by the tests as users run theirs."""
+"""A study that takes seconds, run like a user's study."""
 
 from optuna.distributions import FloatDistribution, IntDistribution
 
 from memmeta.config import DataConfig, LearnerConfig, TrainingConfig
 from sweeps.engine.command_line import main
-from sweeps.engine.study import Study
+from sweeps.engine.study.study import Study
 
 STUDY = Study(
     name="tiny",

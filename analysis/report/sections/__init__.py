@@ -1,1 +1,1 @@
-"""The sections of a report, a file each: what is computed elsewhere, in words and figures."""
+"""The sections of a report, one module each. They present what `analysis.statistics` computes."""

@@ -1,46 +1,54 @@
-"""Confirmed results: fresh training seeds and test tasks, and how far one seed overstated them."""
+"""Confirmed results: fresh training seeds and test tasks, and the selection bias of one seed."""
 
 from collections import Counter
 from collections.abc import Sequence
 
+from matplotlib.axes import Axes
+
+from analysis.formatting import points, short
 from analysis.records.trials import RANKED, Sweep
 from analysis.report import style
-from analysis.report.page import Block, Figure, Gallery, Section, Table, cell
-from analysis.report.sections.what_was_run import counted
-from analysis.statistics.confirmed import ConfirmedConfig, confirmed, mean_optimism, seed_deviation
+from analysis.report.page import Block, Figure, Gallery, Section, Table
+from analysis.report.sections.what_was_run import status_counts
+from analysis.statistics.confirmed import (
+    ConfirmedConfig,
+    confirmed_configs,
+    mean_selection_bias,
+    seed_deviation,
+)
 from analysis.statistics.responses import quality
 from memmeta.metric import Metric
-from sweeps.engine.study.seeds import SeedMean
 
 TITLE = "Confirmed results"
 
 
 def section(sweep: Sweep) -> Section | None:
     """The section; None without trials of explore, search and confirm."""
-    if not sweep.of(*RANKED, "confirm"):
+    if not sweep.trials_in(*RANKED, "confirm"):
         return None
-    configs = confirmed(sweep)
+    configs = confirmed_configs(sweep)
     if not configs:
-        return Section(TITLE, _nothing(sweep))
+        return Section(TITLE, _nothing_confirmed(sweep))
     blocks: list[Block] = [
         _table(sweep, configs),
         Gallery(
-            "Each config's single seed of explore or search, by which it was chosen, and what "
-            "fresh training seeds gave. Bars are 95 % t-intervals of the mean over training seeds.",
+            "Results of each config: the single seed of explore or search by which it was "
+            "selected, and fresh training seeds. Bars are 95 % t-intervals of the mean over "
+            "training seeds.",
             [_figure(sweep.metric, configs)],
         ),
-        *_optimism(sweep),
+        *_seed_deviation_text(sweep),
     ]
     return Section(TITLE, _finding(sweep, configs), blocks)
 
 
-def _nothing(sweep: Sweep) -> str:
-    trials = sweep.of("confirm")
+def _nothing_confirmed(sweep: Sweep) -> str:
+    trials = sweep.trials_in("confirm")
     if not trials:
-        return "Nothing was confirmed with fresh seeds: run the sweep with --stage confirm."
+        return "No config was confirmed with fresh seeds: run the sweep with --stage confirm."
     return (
-        "Nothing is confirmed: no trial with a fresh seed has a result "
-        f"({counted(Counter(trial.status for trial in trials))})."
+        "No config is confirmed: no trial with a fresh seed has a result "
+        f"({status_counts(Counter(trial.status for trial in trials))})."
     )
 
 
@@ -50,40 +58,39 @@ def _finding(sweep: Sweep, configs: Sequence[ConfirmedConfig]) -> str:
     seeds = "one fresh seed" if one else f"{len(best.seeds)} fresh seeds (95 % interval over seeds)"
     finding = (
         f"{best.test.text(metric)} {metric.title} on test tasks over {seeds}, "
-        f"{best.val.text(metric)} on validation tasks{_chosen(configs)}"
+        f"{best.val.text(metric)} on validation tasks{_compared_with(configs)}"
     )
-    optimism = mean_optimism(sweep)
-    if optimism is not None:
-        stated = "understated" if optimism < 0 else "overstated"
-        amount = _points(metric, abs(optimism))
-        finding += f". A single seed {stated} validation by {amount} on average"
+    selection_bias = mean_selection_bias(sweep)
+    if selection_bias is not None:
+        verb = "understated" if selection_bias < 0 else "overstated"
+        amount = points(metric, abs(selection_bias))
+        finding += f". A single seed {verb} the validation result by {amount} on average"
     return finding + "."
 
 
-def _chosen(configs: Sequence[ConfirmedConfig]) -> str:
-    """Among which configs the first one is the best: only those with most seeds compare."""
+def _compared_with(configs: Sequence[ConfirmedConfig]) -> str:
+    """The configs among which the first is the best: only those with the most seeds compare."""
     if len(configs) == 1:
         return ""
     most = sum(len(config.seeds) == len(configs[0].seeds) for config in configs)
     if most == len(configs):
-        return f"; the best of {most} configs on these"
+        return f"; the best validation result of {most} configs"
     if most == 1:
-        return f"; of {len(configs)} configs the one with most seeds"
-    return f"; the best on these of the {most} with most seeds, of {len(configs)} configs"
-
-
-def _points(metric: Metric, difference: float) -> str:
-    return f"{100 * difference:.1f} points" if metric.unit else f"{difference:.3g}"
+        return f"; of {len(configs)} configs, the one with the most seeds"
+    return (
+        f"; the best validation result of the {most} configs with the most seeds, of "
+        f"{len(configs)} configs"
+    )
 
 
 def _table(sweep: Sweep, configs: Sequence[ConfirmedConfig]) -> Table:
     metric = sweep.metric
     names = list(sweep.space)
     return Table(
-        "Means with 95 % t-intervals over fresh training seeds. The interval over test tasks says "
-        "how far the figure of one trained model is uncertain because tasks are sampled: another "
-        "thing than training seeds. Optimism is the single seed's validation result less the mean "
-        "of fresh ones.",
+        "Means with 95 % t-intervals over fresh training seeds. The interval over test tasks is "
+        "the uncertainty of the result of one trained model due to the sampling of tasks; it does "
+        "not include the variation over training seeds. Selection bias is the validation result "
+        "of the single seed minus the mean over fresh seeds.",
         [
             "config",
             "fresh seeds",
@@ -91,7 +98,7 @@ def _table(sweep: Sweep, configs: Sequence[ConfirmedConfig]) -> Table:
             "test, over tasks",
             "validation, over seeds",
             "single seed",
-            "optimism",
+            "selection bias",
             *names,
         ],
         [_row(metric, config, names) for config in configs],
@@ -100,73 +107,44 @@ def _table(sweep: Sweep, configs: Sequence[ConfirmedConfig]) -> Table:
 
 def _row(metric: Metric, config: ConfirmedConfig, names: Sequence[str]) -> list[str]:
     candidate, settings = config.candidate, config.trials[0].config.flat()
-    lost = f" ({config.incomplete} not complete)" if config.incomplete else ""
-    single = optimism = ""
-    if candidate and candidate.value is not None and config.optimism is not None:
+    incomplete = f" ({config.incomplete} not complete)" if config.incomplete else ""
+    single = selection_bias = ""
+    if candidate and candidate.value is not None and config.selection_bias is not None:
         single = metric.alone(candidate.value)
-        optimism = _points(metric, config.optimism)
+        selection_bias = points(metric, config.selection_bias)
     tasks = config.task_interval
     return [
         candidate.run_name if candidate else "not in the ranking",
-        f"{len(config.seeds)}{lost}",
+        f"{len(config.seeds)}{incomplete}",
         config.test.text(metric),
         f"± {100 * tasks:.1f} %" if metric.unit else f"± {tasks:.2g}",
         config.val.text(metric),
         single,
-        optimism,
-        *(cell(settings.get(name)) for name in names),
+        selection_bias,
+        *(short(settings.get(name)) for name in names),
     ]
 
 
-def _optimism(sweep: Sweep) -> list[str]:
+def _seed_deviation_text(sweep: Sweep) -> list[str]:
     deviation, metric = seed_deviation(sweep), sweep.metric
     if deviation is None:
         return []
     return [
-        f"The standard deviation over training seeds, within a config, is "
-        f"{_points(metric, deviation.deviation)} (pooled). Of two configs with one seed each, "
-        f"differences below {_points(metric, deviation.told_apart)} can be chance."
+        "The pooled standard deviation over training seeds within a config is "
+        f"{points(metric, deviation.deviation)}. A difference below "
+        f"{points(metric, deviation.chance_difference)} between two configs with one seed each "
+        "can be due to chance."
     ]
 
 
 def _figure(metric: Metric, configs: Sequence[ConfirmedConfig]) -> Figure:
-    scale = 100 if metric.unit else 1
     width, height = style.WIDE
     data: list[dict[str, object]] = []
-    chosen = [config for config in configs if config.candidate]
+    first_selected = next((config for config in configs if config.candidate), None)
     with style.panel((width, max(height, 0.6 * len(configs) + 1.2))) as (drawing, axes):
-        for place, config in enumerate(configs):
-            fresh = [("val", place - 0.12, style.GREEN), ("test", place + 0.12, style.PURPLE)]
-            for split, y, colour in fresh:
-                mean: SeedMean = getattr(config, split)
-                attribute = "value" if split == "val" else "test_value"
-                values = [getattr(trial, attribute) for trial in config.trials]
-                axes.errorbar(
-                    scale * mean.value,
-                    y,
-                    xerr=None if mean.interval is None else scale * mean.interval,
-                    fmt="o",
-                    color=colour,
-                    capsize=3,
-                    label=_LABELS[split] if not place else None,
-                )
-                axes.scatter([scale * v for v in values], [y] * len(values), s=10, color=colour)
-                data += [
-                    _line(config, split, s, v) for s, v in zip(config.seeds, values, strict=True)
-                ]
-            if config.candidate and config.candidate.value is not None:
-                single = config.candidate.value
-                label = "validation, single seed" if config is chosen[0] else None
-                axes.scatter(
-                    scale * single,
-                    place - 0.12,
-                    marker="D",
-                    facecolor="none",
-                    edgecolor=style.BLUE,
-                    label=label,
-                )
-                seed = config.candidate.config.seed
-                data.append(_line(config, "val, single seed", seed, single))
+        for row, config in enumerate(configs):
+            data += _draw_fresh_seeds(axes, metric, config, row)
+            data += _draw_single_seed(axes, metric, config, row, config is first_selected)
         axes.set_yticks(range(len(configs)), [_name(config) for config in configs])
         axes.invert_yaxis()
         axes.set_xlabel(f"{metric.title} ({metric.unit})" if metric.unit else metric.title)
@@ -175,12 +153,63 @@ def _figure(metric: Metric, configs: Sequence[ConfirmedConfig]) -> Figure:
     return Figure("confirmed", "Fresh seeds", alt, drawing, data)
 
 
+def _draw_fresh_seeds(
+    axes: Axes, metric: Metric, config: ConfirmedConfig, row: int
+) -> list[dict[str, object]]:
+    """Draw means, intervals and values of the fresh seeds; returns the plotted values."""
+    data = []
+    for split, mean, values, offset, colour in (
+        ("val", config.val, [t.value for t in config.trials], -_OFFSET, style.GREEN),
+        ("test", config.test, [t.test_value for t in config.trials], _OFFSET, style.PURPLE),
+    ):
+        axes.errorbar(
+            metric.scale * mean.value,
+            row + offset,
+            xerr=None if mean.interval is None else metric.scale * mean.interval,
+            fmt="o",
+            color=colour,
+            capsize=3,
+            label=_LABELS[split] if not row else None,
+        )
+        known = [value for value in values if value is not None]
+        axes.scatter(
+            [metric.scale * value for value in known],
+            [row + offset] * len(known),
+            s=10,
+            color=colour,
+        )
+        pairs = zip(config.seeds, known, strict=True)
+        data += [_data_row(config, split, seed, value) for seed, value in pairs]
+    return data
+
+
+def _draw_single_seed(
+    axes: Axes, metric: Metric, config: ConfirmedConfig, row: int, with_label: bool
+) -> list[dict[str, object]]:
+    """Draw the validation result of the candidate, if there is one; returns the plotted value."""
+    if config.candidate is None or config.candidate.value is None:
+        return []
+    axes.scatter(
+        metric.scale * config.candidate.value,
+        row - _OFFSET,
+        marker="D",
+        facecolor="none",
+        edgecolor=style.BLUE,
+        label="validation, single seed" if with_label else None,
+    )
+    seed = config.candidate.config.seed
+    return [_data_row(config, "val, single seed", seed, config.candidate.value)]
+
+
 _LABELS = {"val": "validation, fresh seeds", "test": "test, fresh seeds"}
+
+_OFFSET = 0.12
+"""Vertical distance of the points of a config from the middle of its row."""
 
 
 def _name(config: ConfirmedConfig) -> str:
     return config.candidate.run_name if config.candidate else "–"
 
 
-def _line(config: ConfirmedConfig, split: str, seed: int, value: float) -> dict[str, object]:
+def _data_row(config: ConfirmedConfig, split: str, seed: int, value: float) -> dict[str, object]:
     return {"config": _name(config), "tasks": split, "seed": seed, "value": value}

@@ -1,11 +1,12 @@
-"""The factorial study: what each dimension does on average, and K × N."""
+"""Results of stage grid: the main effect of each dimension, and tables of K × N."""
 
 from collections.abc import Collection, Mapping, Sequence
 from itertools import groupby
 
+from analysis.formatting import short, significant
 from analysis.records.trials import Sweep, Trial
 from analysis.report import style
-from analysis.report.page import Block, Figure, Gallery, Section, cell, digits
+from analysis.report.page import Block, Figure, Gallery, Section
 from analysis.report.sections import k_by_n
 from analysis.statistics.factorial import Effect, difference, main_effects, varying
 from analysis.statistics.responses import Response, quality, responses
@@ -15,10 +16,10 @@ TITLE = "Grid"
 
 
 def section(sweep: Sweep) -> Section | None:
-    """The section; None without a grid."""
-    if not sweep.of("grid"):
+    """The section; None without trials of stage grid."""
+    if not sweep.trials_in("grid"):
         return None
-    trials = sweep.of("tune", "grid")
+    trials = sweep.trials_in("tune", "grid")
     tuned = sweep.settings.get("grid", {}).get("tuned", {})
     blocks: list[Block] = [_tuned(sweep, tuned)] if tuned else []
     for response in responses(sweep.metric):
@@ -29,42 +30,44 @@ def section(sweep: Sweep) -> Section | None:
 
 
 def _tuned(sweep: Sweep, tuned: Mapping[str, Sequence[object]]) -> str:
-    values = "; ".join(f"{name} of {', '.join(map(cell, of))}" for name, of in tuned.items())
+    values = "; ".join(
+        f"{name} from {', '.join(map(short, choices))}" for name, choices in tuned.items()
+    )
     budget = sweep.settings["grid"].get("tuning")
-    amount = f" of {TrainingConfig(**budget).amount} each" if budget else ""
+    amount = f" on {TrainingConfig(**budget).amount} each" if budget else ""
     return (
-        f"Every cell was tuned by itself before: {values}, by {len(sweep.of('tune'))} trials of "
-        f"stage tune{amount}. That choice was by one seed on the same validation tasks; what is "
-        "shown is from fresh seeds."
+        f"Every cell was tuned separately in advance: {values}, with "
+        f"{len(sweep.trials_in('tune'))} trials of stage tune{amount}. Tuning used one seed and "
+        "the same validation tasks; the results below are from fresh seeds."
     )
 
 
 def _finding(sweep: Sweep, trials: Sequence[Trial], tuned: Collection[str]) -> str:
-    dimensions = {name: of for name, of in varying(trials).items() if name not in tuned}
+    dimensions = {name: levels for name, levels in varying(trials).items() if name not in tuned}
     sizes = " × ".join(f"{len(levels)} {name}" for name, levels in dimensions.items())
-    seeds = len({trial.config.seed for trial in sweep.of("grid")})
+    seeds = len({trial.config.seed for trial in sweep.trials_in("grid")})
     finding = f"{sizes or 'One config'}, {seeds} training {'seed' if seeds == 1 else 'seeds'}"
     effects = main_effects(trials, quality(sweep.metric), tuned)
-    spans = [_span(list(of_one)) for _, of_one in groupby(effects, lambda e: e.dimension)]
+    spans = [_span(list(own)) for _, own in groupby(effects, lambda e: e.dimension)]
     if not all(effect.by_seed for effect in effects):
         return f"{finding}; no seed has a result in every cell."
     if not spans:
         return f"{finding}."
     highest, lowest, mean, interval = max(spans, key=lambda span: span[2])
     unit = "points" if sweep.metric.unit else sweep.metric.title
-    over_seeds, kind = "", "from one seed: no interval"
+    half_width, explanation = "", "from one seed: no interval"
     if interval is not None:
-        over_seeds = f" ± {digits(interval, 2)}"
-        kind = f"95 % interval over {highest.seeds} seeds"
+        half_width = f" ± {significant(interval, 2)}"
+        explanation = f"95 % interval over {highest.seeds} seeds"
     return (
-        f"{finding}. {highest.dimension} moves {sweep.metric.title} most: it is "
-        f"{digits(mean, 3)}{over_seeds} {unit} higher at {cell(highest.level)} than at "
-        f"{cell(lowest.level)} ({kind}; the largest difference there is)."
+        f"{finding}. {highest.dimension} has the largest effect on {sweep.metric.title}: it is "
+        f"{significant(mean, 3)}{half_width} {unit} higher at {short(highest.level)} than at "
+        f"{short(lowest.level)} ({explanation}; selected as the largest difference)."
     )
 
 
 def _span(effects: Sequence[Effect]) -> tuple[Effect, Effect, float, float | None]:
-    """The levels with the highest and the lowest mean, and their difference."""
+    """The levels with the highest and the lowest mean, and their difference with its interval."""
     highest, lowest = (choose(effects, key=lambda e: e.mean or 0.0) for choose in (max, min))
     mean, interval = difference(highest, lowest)
     return highest, lowest, mean or 0.0, interval
@@ -74,21 +77,24 @@ def _effects(trials: Sequence[Trial], response: Response, tuned: Collection[str]
     effects = [e for e in main_effects(trials, response, tuned) if e.mean is not None]
     if not effects:
         return []
-    left_out = effects[0].left_out
-    seeds = (
-        "1 seed lacks a cell and is" if left_out == 1 else f"{left_out} seeds lack a cell and are"
-    )
-    without = f" {seeds} left out." if left_out else ""
     intervals = (
-        ", with its 95 % t-interval over training seeds. That holds what a seed does to all levels "
-        "alike: levels can differ though their bars overlap"
+        ", with its 95 % t-interval over training seeds. The interval includes effects of a seed "
+        "on all levels, so levels can differ although their bars overlap"
     )
     caption = (
         f"Effect of each dimension on {response.title}: the mean over all cells at a level"
-        f"{intervals if effects[0].seeds > 1 else ', of one training seed'}.{without}"
+        f"{intervals if effects[0].seeds > 1 else ', for one training seed'}."
+        f"{_excluded_seeds(effects[0].left_out)}"
     )
     figures = [_figure(response, list(own)) for _, own in groupby(effects, lambda e: e.dimension)]
     return [Gallery(caption, figures)]
+
+
+def _excluded_seeds(count: int) -> str:
+    if not count:
+        return ""
+    seeds = "1 seed lacks a cell and is" if count == 1 else f"{count} seeds lack a cell and are"
+    return f" {seeds} excluded."
 
 
 def _figure(response: Response, effects: Sequence[Effect]) -> Figure:
@@ -97,13 +103,13 @@ def _figure(response: Response, effects: Sequence[Effect]) -> Figure:
     with style.panel() as (drawing, axes):
         axes.errorbar(
             range(len(effects)),
-            [effect.mean for effect in effects],
+            [effect.mean or 0.0 for effect in effects],
             yerr=[effect.interval or 0.0 for effect in effects],
             fmt="o-" if ordered else "o",
             color=style.PURPLE,
             capsize=3,
         )
-        axes.set_xticks(range(len(effects)), [cell(effect.level) for effect in effects])
+        axes.set_xticks(range(len(effects)), [short(effect.level) for effect in effects])
         axes.margins(x=0.15, y=0.15)
         axes.set(xlabel=name, ylabel=response.label)
     data = [

@@ -1,38 +1,41 @@
-"""Inner steps by conjugate-gradient iterations, with step sizes re-tuned, for each algorithm."""
+"""Tables of inner steps K by conjugate-gradient iterations N, with step sizes tuned per cell."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
+from analysis.formatting import capitalised, short, significant
 from analysis.records.trials import Trial
 from analysis.report import style
-from analysis.report.page import Block, Figure, Gallery, Table, cell, digits, sentence
+from analysis.report.page import Block, Figure, Gallery, Table
 from analysis.statistics.factorial import STEP_SIZES, Cell, CellsTable, Levels, cells_table
 from analysis.statistics.responses import Response
 
-_TOGETHER = len(style.SERIES)
-"""Columns of one table at most, and lines of one figure: each has its colour."""
+_MAX_COLUMNS = len(style.SERIES)
+"""Maximum number of columns of a table and of lines of a figure; each line has its own colour."""
 
 
 def blocks(trials: Sequence[Trial], response: Response, tuned: Collection[str]) -> Iterable[Block]:
-    """K × N for all that else was varied: in one table, or one each if that is too wide.
+    """Tables of K × N for each combination of the other dimensions, and a figure.
+
+    All combinations share one table with a figure, or have one table each if that is too wide.
 
     Args:
-        trials: those of stages grid and tune.
-        response: what is in the cells.
-        tuned: fields that stage tune has tuned in each of them.
+        trials: trials of stages grid and tune.
+        response: the response in the cells.
+        tuned: fields that stage tune optimised in each cell.
     """
-    found = cells_table(trials, response, nuisances=tuple(tuned) or STEP_SIZES)
-    if sum(len(table.columns) for table in found) > _TOGETHER:
-        yield from (_table(response, [table], tuned) for table in found)
+    tables = cells_table(trials, response, nuisances=tuple(tuned) or STEP_SIZES)
+    if sum(len(table.columns) for table in tables) > _MAX_COLUMNS:
+        yield from (_table(response, [table], tuned) for table in tables)
         return
-    yield _table(response, found, tuned)
-    reached = {
+    yield _table(response, tables, tuned)
+    rows_with_results = {
         value
-        for table in found
+        for table in tables
         for value, cells in zip(table.rows, table.cells, strict=True)
-        if any(own.mean is not None for own in cells)
+        if any(cell.mean is not None for cell in cells)
     }
-    if len(reached) > 1:
-        yield Gallery("The same as a figure.", [_lines(response, found)])
+    if len(rows_with_results) > 1:
+        yield Gallery("The same results as a figure.", [_lines(response, tables)])
 
 
 def _lines(response: Response, tables: Sequence[CellsTable]) -> Figure:
@@ -72,49 +75,49 @@ def _lines(response: Response, tables: Sequence[CellsTable]) -> Figure:
 
 
 def _table(response: Response, tables: Sequence[CellsTable], tuned: Collection[str]) -> Table:
-    alone = tables[0] if len(tables) == 1 else None
-    at = f", {_setting(alone.at)}" if alone and alone.at else ""
-    all_cells = [found for table in tables for cells in table.cells for found in cells]
-    over = "one training seed"
-    if any(found.seeds > 1 for found in all_cells):
-        over = "mean ± 95 % t-interval over training seeds"
-    caption = f"{sentence(response.label)}{at}: {over}.{_chosen(all_cells, tuned)}"
+    only = tables[0] if len(tables) == 1 else None
+    setting = f", {_setting(only.at)}" if only and only.at else ""
+    all_cells = [cell for table in tables for row in table.cells for cell in row]
+    seeds = "one training seed"
+    if any(cell.seeds > 1 for cell in all_cells):
+        seeds = "mean ± 95 % t-interval over training seeds"
+    caption = f"{capitalised(response.label)}{setting}: {seeds}.{_tuning(all_cells, tuned)}"
     columns = [heading for table in tables for heading in _columns(table, tables)]
     values = sorted({value for table in tables for value in table.rows}, key=lambda k: k or 0)
     rows = [[_heading("K", value), *_row(tables, value, response)] for value in values]
     return Table(caption, ["K", *columns], rows)
 
 
-def _chosen(cells: Iterable[Cell], tuned: Collection[str]) -> str:
-    """What is to be said of the step sizes in the cells."""
-    if not any(found.chosen for found in cells):
+def _tuning(cells: Iterable[Cell], tuned: Collection[str]) -> str:
+    """How the nuisance parameters of the cells were selected."""
+    if not any(cell.chosen for cell in cells):
         return ""
     if tuned:
-        return " Each cell has the values that were best in its own trials of stage tune."
+        return " Each cell uses the values that were best in its own trials of stage tune."
     return (
-        " Each cell has the step sizes with the best mean validation result among those that most "
-        "seeds completed; that choice makes the cell a little too good."
+        " Each cell uses the step sizes with the best mean validation result among those that the "
+        "most seeds completed; this selection makes the result slightly too good."
     )
 
 
 def _row(tables: Sequence[CellsTable], value: object, response: Response) -> Iterator[str]:
     for table in tables:
         if value in table.rows:
-            yield from (_cell(found, response) for found in table.cells[table.rows.index(value)])
+            yield from (_text(cell, response) for cell in table.cells[table.rows.index(value)])
         else:
             yield from ["–"] * len(table.columns)
 
 
 def _setting(at: Levels) -> str:
-    """Fields and their values; an algorithm and its kind are known by the value alone."""
+    """Fields with their values. The algorithm is shown without the name of the field."""
     return ", ".join(
-        str(value) if name in ("algorithm", "kind") else f"{name} {cell(value)}"
+        str(value) if name == "algorithm" else f"{name} {short(value)}"
         for name, value in at.items()
     )
 
 
 def _columns(table: CellsTable, tables: Sequence[CellsTable]) -> list[str]:
-    """The headings of one table's columns among those of all."""
+    """Column headings of one table, with its setting if there are several tables."""
     if len(tables) == 1:
         return [_heading("N", value) for value in table.columns]
     setting = _setting(table.at)
@@ -125,14 +128,14 @@ def _columns(table: CellsTable, tables: Sequence[CellsTable]) -> list[str]:
 
 
 def _heading(symbol: str, value: object) -> str:
-    return f"{symbol} as it is" if value is None else f"{symbol} = {cell(value)}"
+    return f"{symbol} not varied" if value is None else f"{symbol} = {short(value)}"
 
 
-def _cell(found: Cell, response: Response) -> str:
-    if found.mean is None:
-        ended = ", ".join(f"{n} {status.replace('_', ' ')}" for status, n in found.statuses.items())
-        return ended or "–"
-    interval = "" if found.interval is None else f" ± {digits(found.interval, 2)}"
-    # Said once: the tables of memory and time are of the same trials.
-    chosen = _setting(found.chosen) if response.name in ("accuracy", "mse") else ""
-    return f"{digits(found.mean, 4)}{interval}{f' ({chosen})' if chosen else ''}"
+def _text(cell: Cell, response: Response) -> str:
+    if cell.mean is None:
+        counts = (f"{n} {status.replace('_', ' ')}" for status, n in cell.statuses.items())
+        return ", ".join(counts) or "–"
+    interval = "" if cell.interval is None else f" ± {significant(cell.interval, 2)}"
+    # Shown once, since the tables of memory and time contain the same trials.
+    chosen = _setting(cell.chosen) if response.name in ("accuracy", "mse") else ""
+    return f"{significant(cell.mean, 4)}{interval}{f' ({chosen})' if chosen else ''}"

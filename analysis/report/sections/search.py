@@ -1,9 +1,10 @@
-"""The search: best so far by trials and by hours, beside what a random search would expect."""
+"""The search: best result by trials and by hours, compared with random search."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Drawing
 from optuna.distributions import FloatDistribution, IntDistribution
 
 from analysis.records.trials import RANKED, Sweep
@@ -17,7 +18,7 @@ from analysis.statistics.search_curves import (
     best_so_far,
     boundary_warnings,
     expected_best,
-    explored,
+    explore_values,
 )
 from sweeps.engine.study.outcome import FINAL
 
@@ -26,80 +27,83 @@ TITLE = "Search"
 
 def section(sweep: Sweep) -> Section | None:
     """The section; None without trials of explore and search."""
-    if not sweep.of(*RANKED):
+    if not sweep.trials_in(*RANKED):
         return None
     steps = best_so_far(sweep)
-    if not sweep.complete:
+    if not sweep.ranking:
         return Section(TITLE, "No trial of explore or search is complete.")
-    random = expected_best(explored(sweep), sweep.metric)
+    random = expected_best(explore_values(sweep), sweep.metric)
     figures = [_by_trials(sweep, steps, random)]
     if steps[-1].hours:
         figures.append(_by_hours(sweep, steps, random))
-    caption = _BEST + (_BESIDE if random else ".")
+    caption = _CAPTION + (_RANDOM_CAPTION if random else "")
     blocks: list[Block] = [Gallery(caption, figures), *_warnings(sweep)]
     return Section(TITLE, _finding(sweep, steps, random), blocks)
 
 
-_BEST = "Best validation result so far, by one training seed"
-_BESIDE = (
-    ": explore first, then search. Beside it a random search over the same space: the expected "
-    "best of n trials, estimated from subsets of the trials of explore, with its 10 % and 90 % "
-    "quantiles up to half of their number, beyond which subsets are too much alike to tell. It "
-    "ends where explore does, since beyond that nothing is known of it."
+_CAPTION = "Best validation result so far, with one training seed: explore first, then search."
+_RANDOM_CAPTION = (
+    " For comparison, a random search over the same space: the expected best of n trials, "
+    "estimated from subsets of the trials of explore. The band shows the 10 % and 90 % quantiles "
+    "for up to half of these trials; larger subsets are too similar to each other. The curve ends "
+    "with the number of explore trials, beyond which it cannot be estimated."
 )
 
 
 def _finding(sweep: Sweep, steps: Sequence[Step], random: Sequence[Expected]) -> str:
     metric = sweep.metric
-    best = sweep.complete[0]
+    best = sweep.ranking[0]
     assert best.value is not None
-    found = f"The best of {len(steps)} trials, {best.run_name}, has {metric.alone(best.value)}"
-    proposed = [trial for trial in sweep.complete if trial.stage == "search"]
+    finding = f"The best of {len(steps)} trials, {best.run_name}, has {metric.alone(best.value)}"
+    proposed = [trial for trial in sweep.ranking if trial.stage == "search"]
     tries = len(steps) - len(random)
     if proposed and 0 < tries <= len(random):
         assert proposed[0].value is not None
-        found += (
+        finding += (
             f". The {tries} trials that the optimiser proposed reached "
-            f"{metric.alone(proposed[0].value)}; as many random ones would be expected to reach "
+            f"{metric.alone(proposed[0].value)}; {tries} random trials would be expected to reach "
             f"{metric.alone(random[tries - 1].mean)}"
         )
     warnings = boundary_warnings(sweep)
     if warnings:
-        found += f". It lies at an end of the space in {len(warnings)} of its dimensions"
-    return found + "."
+        finding += f". It lies at a boundary of the space in {len(warnings)} of its dimensions"
+    return finding + "."
 
 
 def _warnings(sweep: Sweep) -> list[str]:
     warnings = boundary_warnings(sweep)
     if not warnings:
-        kinds = FloatDistribution, IntDistribution
-        ends = any(isinstance(dimension, kinds) for dimension in sweep.space.values())
-        return ["No end of the space that could be widened is near the best config."] * ends
-    return [f"Boundary: in the best config {warning}." for warning in warnings]
+        has_ranges = any(
+            isinstance(dimension, FloatDistribution | IntDistribution)
+            for dimension in sweep.space.values()
+        )
+        text = "The best config is not near any boundary of the space that could be widened."
+        return [text] if has_ranges else []
+    return [f"Boundary: in the best config, {warning}." for warning in warnings]
 
 
 def _by_trials(sweep: Sweep, steps: Sequence[Step], random: Sequence[Expected]) -> Figure:
     drawing, data = _drawing(
         sweep, steps, random, "trials", lambda step: step.trials, lambda e: e.trials
     )
-    alt = f"Best result so far against the number of trials{_beside(random)}"
+    alt = f"Best result so far against the number of trials{_with_random(random)}"
     return Figure("best_by_trials", "Best so far, by trials", alt, drawing, data)
 
 
 def _by_hours(sweep: Sweep, steps: Sequence[Step], random: Sequence[Expected]) -> Figure:
-    unit = hours_unit(sweep.of(*RANKED))
-    finished = [trial for trial in sweep.of("explore") if trial.status in FINAL]
-    explore = [trial.device_hours or 0.0 for trial in finished]
-    mean = sum(explore) / len(explore) if explore else 0.0
+    unit = hours_unit(sweep.trials_in(*RANKED))
+    finished = [trial for trial in sweep.trials_in("explore") if trial.status in FINAL]
+    hours = [trial.device_hours or 0.0 for trial in finished]
+    mean = sum(hours) / len(hours) if hours else 0.0
     drawing, data = _drawing(
         sweep, steps, random, unit, lambda step: step.hours or 0.0, lambda e: mean * e.trials
     )
-    alt = f"Best result so far against {unit}{_beside(random)}"
+    alt = f"Best result so far against {unit}{_with_random(random)}"
     return Figure("best_by_hours", f"Best so far, by {unit}", alt, drawing, data)
 
 
-def _beside(random: Sequence[Expected]) -> str:
-    return ", with that of a random search" if random else ""
+def _with_random(random: Sequence[Expected]) -> str:
+    return ", compared with random search" if random else ""
 
 
 def _drawing(
@@ -109,16 +113,29 @@ def _drawing(
     label: str,
     at: Callable[[Step], float],
     at_random: Callable[[Expected], float],
-) -> tuple[object, list[dict[str, object]]]:
-    scale = 100 if sweep.metric.unit else 1
+) -> tuple[Drawing, list[dict[str, object]]]:
+    """Draw the best result so far and the random search.
+
+    Args:
+        sweep: the sweep.
+        steps: its progress.
+        random: the random search; may be empty.
+        label: label of the x axis.
+        at: x coordinate of a step of the sweep.
+        at_random: x coordinate of a number of random trials.
+
+    Returns:
+        The drawing and the plotted data.
+    """
+    scale = sweep.metric.scale
     with style.panel(style.WIDE) as (drawing, axes):
         if random:
             _band(axes, random, at_random, scale)
-        found = [(at(step), scale * step.best) for step in steps if step.best is not None]
-        axes.step(*zip(*found, strict=True), where="post", color=style.ORANGE, label="this sweep")
-        explored_ones = len(random)
-        if 0 < explored_ones < len(steps):
-            axes.axvline(at(steps[explored_ones - 1]), color=style.GREY, linestyle=":")
+        best = [(at(step), scale * step.best) for step in steps if step.best is not None]
+        axes.step(*zip(*best, strict=True), where="post", color=style.ORANGE, label="this sweep")
+        explored = len(random)
+        if 0 < explored < len(steps):
+            axes.axvline(at(steps[explored - 1]), color=style.GREY, linestyle=":")
         style.linear_axis(axes, "x", whole=label == "trials")
         axes.set(xlabel=label, ylabel=f"best {quality(sweep.metric).label}")
         axes.legend(loc="lower right" if sweep.metric.direction == "maximize" else "upper right")

@@ -7,192 +7,197 @@ from typing import Any
 import numpy as np
 from matplotlib.colors import LogNorm, Normalize
 
+from analysis.formatting import capitalised
 from analysis.records.trials import Sweep, Trial
 from analysis.report import style
-from analysis.report.page import Block, Figure, Gallery, Heading, Section, Table, sentence
-from analysis.report.sections.what_was_run import counted
-from analysis.statistics.encoding import distances, params
+from analysis.report.page import Block, Figure, Gallery, Heading, Section, Table
+from analysis.report.sections.what_was_run import status_counts
+from analysis.statistics.averages import Curve, Map
+from analysis.statistics.encoding import Space, loop_distances, params
 from analysis.statistics.importance import Importance, importances
-from analysis.statistics.part import Within, inside, narrowed
+from analysis.statistics.region import Region, narrow, trials_inside
 from analysis.statistics.responses import Response, responses
-from analysis.statistics.sensitivity import (
-    THRESHOLD,
-    Curve,
-    Estimate,
-    Map,
-    Sensitivity,
-    Space,
-    analyse,
-)
+from analysis.statistics.sensitivity import THRESHOLD, Sensitivity, analyse
+from analysis.statistics.sobol import Estimate
 
 TITLE = "Sensitivity"
 
 
 def section(
-    sweep: Sweep, within: Within, on_step: Callable[[str], None] = lambda _: None
+    sweep: Sweep, region: Region, on_step: Callable[[str], None] = lambda _: None
 ) -> Section | None:
-    """The section, for a part of the space; None without trials of stage explore.
+    """The section; None without trials of stage explore.
 
     Args:
         sweep: the sweep.
-        within: the part; empty: all.
+        region: region of the space to analyse; empty for the whole space.
         on_step: called with the name of each response before it is analysed.
 
     Raises:
-        InputError: the part is none of the space.
+        InputError: the region is not within the space.
     """
-    space = narrowed(sweep.space, within)
-    explored = sweep.of("explore")
+    space = narrow(sweep.space, region)
+    explored = sweep.trials_in("explore")
     if not explored:
         return None
-    trials = inside(explored, space, within)
-    found = []
+    trials = trials_inside(explored, space, region)
+    results = []
     for response in responses(sweep.metric):
         on_step(f"{TITLE}: {response.title}")
-        found.append(analyse(trials, space, response))
-    fitted = any(sensitivity.r2 is not None for sensitivity in found)
+        results.append(analyse(trials, space, response))
+    fitted = any(result.r2 is not None for result in results)
     blocks: list[Block] = [_method(space)] if fitted else []
-    finding = " ".join(map(_finding, found))
-    if within:
-        ranges = ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in within.items())
-        part = f"Within {ranges} ({len(trials)} of {len(explored)} trials of stage explore)"
-        finding = f"{part}: {finding[0].lower()}{finding[1:]}"
-        blocks.append(f"{part}. What is said here is of that part of the space alone.")
-    for sensitivity in found:
-        blocks += _of_response(sensitivity, trials, space)
+    finding = " ".join(map(_finding, results))
+    if region:
+        ranges = ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in region.items())
+        scope = f"Within {ranges} ({len(trials)} of {len(explored)} trials of stage explore)"
+        finding = f"{scope}: {finding[0].lower()}{finding[1:]}"
+        blocks.append(f"{scope}. The results of this section apply to this region only.")
+    for result in results:
+        blocks += _response_blocks(result, trials, space)
     return Section(TITLE, finding, blocks)
 
 
 def _method(space: Space) -> str:
-    moved = ", ".join(
-        f"{one} {'over' if quotient else 'times'} {other}"
-        for one, other, quotient in distances(space)
+    distances = ", ".join(
+        f"{one} {'divided by' if is_quotient else 'times'} {other}"
+        for one, other, is_quotient in loop_distances(space)
     )
-    also = f", and of how far a loop moves ({moved})," if moved else ""
+    inputs = "the dimensions"
+    if distances:
+        inputs += f" and of how far a loop moves ({distances})"
     return (
-        f"A Gaussian process of the dimensions{also} is fitted to the trials of stage explore, a "
-        "space-filling design, one observation a config, and judged by how well it predicts "
-        "configs that it has not seen: R² by cross-validation, the lowest and the highest of "
-        f"several ways to fold. If even the lowest is {THRESHOLD} or more, the process stands for "
-        "the response: its Sobol indices say which share of "
-        "the response's variance over the space looked at each dimension explains by itself "
-        "(first order) and by itself and together with others (total order). Intervals are 95 % "
-        "and hold both the doubt about the surrogate and that of sampling it. Of peak memory and "
-        "time it is the logarithm that is explained, and averages are geometric."
+        f"A Gaussian process model of the response as a function of {inputs} is fitted to the "
+        "trials of stage explore, a space-filling design, with one observation per config. It is "
+        "validated on configs that "
+        "it has not seen: R² by cross-validation is given as the lowest and the highest of "
+        f"several divisions into folds. If the lowest is at least {THRESHOLD}, the Gaussian "
+        "process serves as a surrogate for the response. Its Sobol indices are the shares of the "
+        "response's variance over the analysed space that each dimension explains alone (first "
+        "order), and alone or in interactions (total order). Intervals are 95 % and include the "
+        "uncertainty of the surrogate and of sampling it. For peak memory and time, the logarithm "
+        "is explained, and averages are geometric."
     )
 
 
-def _finding(found: Sensitivity) -> str:
-    title = found.response.title
-    start = sentence(title)
-    if not found.supported:
-        return f"{start}: {found.verdict}."
-    strongest = [i for i in found.indices[:3] if i.total.value >= _WORTH_NAMING]
+def _finding(result: Sensitivity) -> str:
+    title = capitalised(result.response.title)
+    if not result.supported:
+        return f"{title}: {result.verdict}."
+    strongest = [i for i in result.indices[:3] if i.total.value >= _WORTH_NAMING]
     named = ", ".join(f"{index.name} ({index.total.value:.2f})" for index in strongest)
-    return f"{start} depends most on {named or 'nothing in particular'}."
+    if not named:
+        return f"{title} does not depend strongly on any dimension."
+    return f"{title} depends most on {named}."
 
 
 _WORTH_NAMING = 0.05
-"""Total-order indices below it are not among the strongest."""
+"""Minimum total-order index of a dimension that the finding names."""
 
 
-def _of_response(found: Sensitivity, trials: Sequence[Trial], space: Space) -> list[Block]:
-    title = found.response.title
-    start = sentence(title)
+def _response_blocks(result: Sensitivity, trials: Sequence[Trial], space: Space) -> list[Block]:
+    title = result.response.title
     blocks: list[Block] = [
-        Heading(start),
-        f"{sentence(found.verdict)}.{_left_out(found.response, trials)}",
+        Heading(capitalised(title)),
+        f"{capitalised(result.verdict)}.{_left_out(result.response, trials)}",
     ]
-    if found.r2 is None:
+    if result.r2 is None:
         return blocks
-    if not found.supported:
-        blocks.append(
-            "Where some trials break down and others do not, no smooth surrogate predicts which: "
-            "the figures show where. A part of the space without them may be another matter, and "
-            "report --within asks of it."
-        )
-    if found.supported:
+    if result.supported:
         caption = (
-            f"What {title} depends on. Maps show its average over all other dimensions, for the "
-            "pairs with the strongest interaction and for inner_lr with inner_steps, in one scale "
-            "of colours."
+            f"Dependence of {title} on the dimensions. Maps show its average over all other "
+            "dimensions, for the pairs with the strongest interactions and for inner_lr with "
+            "inner_steps, all on one colour scale."
         )
-        figures = [_bars(found), *(_map(found, of, space) for of in found.maps)]
+        figures = [_bars(result), *(_map(result, surface, space) for surface in result.maps)]
         blocks.append(Gallery(caption, figures))
-    curves = {curve.name: curve for curve in found.curves}
-    effects = [
-        _effect(found, name, space, points, curves.get(name))
+    else:
+        blocks.append(
+            "If some trials break down and others do not, a smooth surrogate cannot predict "
+            "which; the figures show where they do. To analyse a region of the space without "
+            "such trials, use report --within."
+        )
+    effects = _effects(result, trials, space)
+    optuna = importances(trials, space, result.response)
+    return [*blocks, effects, _table(result, optuna)]
+
+
+def _effects(result: Sensitivity, trials: Sequence[Trial], space: Space) -> Gallery:
+    """The response against each dimension, with its main effect where there is one."""
+    curves = {curve.name: curve for curve in result.curves}
+    figures = [
+        _effect(result, name, space, points, curves.get(name))
         for name in space
-        if (points := _points(found.response, name, space, trials))
+        if (points := _points(result.response, name, space, trials))
     ]
-    caption = f"{start} of each trial"
-    if found.supported:
-        caption += "; the line is its average over all other dimensions, with its 95 % band"
-    optuna = importances(trials, space, found.response)
-    return [*blocks, Gallery(f"{caption}.", effects), _table(found, optuna)]
+    caption = f"{capitalised(result.response.title)} of each trial"
+    if result.supported:
+        caption += "; the line is the average over all other dimensions, with its 95 % band"
+    return Gallery(f"{caption}.", figures)
 
 
 def _left_out(response: Response, trials: Sequence[Trial]) -> str:
-    without = Counter(trial.status for trial in trials if response.of(trial) is None)
+    without = Counter(trial.status for trial in trials if response.value_of(trial) is None)
     if not without:
         return ""
     return (
-        f" Trials of explore without a {response.title}: {counted(without)}. What is said holds "
-        "where there is one."
+        f" Trials of explore without a {response.title}: {status_counts(without)}. The results "
+        "apply only where there is one."
     )
 
 
 def _points(
     response: Response, name: str, space: Space, trials: Sequence[Trial]
 ) -> list[tuple[Any, float]]:
-    """The dimension's value and the response of each trial that has both."""
+    """A dimension's value and the response, for each trial that has both."""
     return [
-        (own[name], value)
+        (values[name], measured)
         for trial in trials
-        if (value := response.of(trial)) is not None and name in (own := params(trial, space))
+        if (measured := response.value_of(trial)) is not None
+        and name in (values := params(trial, space))
     ]
 
 
-def _table(found: Sensitivity, optuna: Sequence[Importance]) -> Table:
-    indices = {index.name: index for index in found.indices}
-    order = [index.name for index in found.indices] or list(found.names)
+def _table(result: Sensitivity, optuna: Sequence[Importance]) -> Table:
+    indices = {index.name: index for index in result.indices}
+    order = [index.name for index in result.indices] or list(result.names)
     rows = []
     for name in order:
         index = indices.get(name)
         sobol = [_estimate(index.first), _estimate(index.total)] if index else []
-        rows.append([name, *sobol, *(_importance(of, name) for of in optuna)])
-    methods = "; ".join(f"{of.method}: {of.question}" for of in optuna)
+        rows.append([name, *sobol, *(_importance(method, name) for method in optuna)])
+    methods = "; ".join(f"{method.method}: {method.question}" for method in optuna)
     sobol_columns = ["first order", "total order"] if indices else []
     return Table(
-        f"Importance for {found.response.title}, by several methods that answer different "
-        f"questions. Sobol indices: shares of the variance over the space looked at. {methods}. "
-        "Optuna's have no intervals.",
-        ["dimension", *sobol_columns, *(of.method for of in optuna)],
+        f"Importance for {result.response.title}, by methods that answer different questions. "
+        f"Sobol indices: shares of the variance over the analysed space. {methods}. Optuna's "
+        "importances have no intervals.",
+        ["dimension", *sobol_columns, *(method.method for method in optuna)],
         rows,
     )
 
 
-def _estimate(of: Estimate) -> str:
-    return f"{of.value:.2f} ({of.low:.2f} to {of.high:.2f})"
+def _estimate(estimate: Estimate) -> str:
+    return f"{estimate.value:.2f} ({estimate.low:.2f} to {estimate.high:.2f})"
 
 
-def _importance(of: Importance, name: str) -> str:
-    value = of.values[name]
+def _importance(importance: Importance, name: str) -> str:
+    value = importance.values[name]
     return "–" if value is None else f"{value:.2f}"
 
 
-def _bars(found: Sensitivity) -> Figure:
-    places = np.arange(len(found.indices))
+def _bars(result: Sensitivity) -> Figure:
+    positions = np.arange(len(result.indices))
     with style.panel() as (drawing, axes):
         for order, offset, colour in (("total", -0.19, style.BLUE), ("first", 0.19, style.SKY)):
-            of = [getattr(index, order) for index in found.indices]
-            values = np.array([estimate.value for estimate in of])
+            estimates: list[Estimate] = [getattr(index, order) for index in result.indices]
+            values = np.array([estimate.value for estimate in estimates])
             errors = [
-                values - [estimate.low for estimate in of],
-                [estimate.high for estimate in of] - values,
+                values - [estimate.low for estimate in estimates],
+                [estimate.high for estimate in estimates] - values,
             ]
             axes.barh(
-                places + offset,
+                positions + offset,
                 values,
                 0.36,
                 xerr=errors,
@@ -200,45 +205,47 @@ def _bars(found: Sensitivity) -> Figure:
                 label=f"{order} order",
                 error_kw={"ecolor": style.GREY, "capsize": 2, "linewidth": 1},
             )
-        axes.set_yticks(places, [index.name for index in found.indices])
+        axes.set_yticks(positions, [index.name for index in result.indices])
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
         axes.set(xlabel="share of variance", xlim=(0, 1))
         axes.legend(loc="lower right")
     data = [
         {"dimension": index.name, "order": order, **vars(getattr(index, order))}
-        for index in found.indices
+        for index in result.indices
         for order in ("first", "total")
     ]
-    alt = f"Sobol indices of {found.response.title} for {len(found.indices)} dimensions"
-    title = f"What {found.response.title} depends on"
-    return Figure(f"sobol_{found.response.name}", title, alt, drawing, data)
+    alt = f"Sobol indices of {result.response.title} for {len(result.indices)} dimensions"
+    title = f"Sobol indices of {result.response.title}"
+    return Figure(f"sobol_{result.response.name}", title, alt, drawing, data)
 
 
 def _effect(
-    found: Sensitivity,
+    result: Sensitivity,
     name: str,
     space: Space,
     points: Sequence[tuple[Any, float]],
     curve: Curve | None,
 ) -> Figure:
-    response = found.response
+    response = result.response
     data: list[dict[str, object]] = [
         {"of": "trial", name: x, response.name: value} for x, value in points
     ]
     with style.panel() as (drawing, axes):
-        places = style.dimension_axis(axes, "x", space[name])
+        coordinate = style.dimension_axis(axes, "x", space[name])
         axes.scatter(
-            [places(x) for x, _ in points],
+            [coordinate(x) for x, _ in points],
             [v for _, v in points],
             s=12,
             color=style.BLUE,
             alpha=0.5,
         )
         if curve:
-            at = [places(x) for x in curve.x]
-            axes.plot(at, curve.mean, color=style.RED)
-            axes.fill_between(at, curve.low, curve.high, color=style.RED, alpha=0.15, linewidth=0)
+            x_line = [coordinate(x) for x in curve.x]
+            axes.plot(x_line, curve.mean, color=style.RED)
+            axes.fill_between(
+                x_line, curve.low, curve.high, color=style.RED, alpha=0.15, linewidth=0
+            )
             data += [
                 {"of": "average", name: x, response.name: mean, "low": low, "high": high}
                 for x, mean, low, high in zip(
@@ -253,38 +260,38 @@ def _effect(
     return Figure(f"effect_{response.name}_{name}", name, alt, drawing, data)
 
 
-def _map(found: Sensitivity, of: Map, space: Space) -> Figure:
-    response = found.response
-    x_name, y_name = of.names
+def _map(result: Sensitivity, surface: Map, space: Space) -> Figure:
+    response = result.response
+    x_name, y_name = surface.names
     with style.panel() as (drawing, axes):
-        x_places = list(map(style.dimension_axis(axes, "x", space[x_name]), of.x))
-        y_places = list(map(style.dimension_axis(axes, "y", space[y_name]), of.y))
-        surface = axes.pcolormesh(
-            x_places,
-            y_places,
-            of.mean,
+        x_coordinates = list(map(style.dimension_axis(axes, "x", space[x_name]), surface.x))
+        y_coordinates = list(map(style.dimension_axis(axes, "y", space[y_name]), surface.y))
+        mesh = axes.pcolormesh(
+            x_coordinates,
+            y_coordinates,
+            surface.mean,
             cmap=style.MAP,
-            norm=_colours(found),
+            norm=_colours(result),
             shading="gouraud",
-            rasterized=True,  # as triangles it would be megabytes
+            rasterized=True,  # vector triangles would take megabytes
         )
         axes.grid(visible=False)
         axes.set(xlabel=x_name, ylabel=y_name)
-        bar = drawing.colorbar(surface, label=response.label)
+        bar = drawing.colorbar(mesh, label=response.label)
         if response.log:
             style.log_axis(bar.ax, "y", *bar.ax.get_ylim())
     data = [
         {x_name: x, y_name: y, response.name: value}
-        for y, row in zip(of.y, of.mean, strict=True)
-        for x, value in zip(of.x, row, strict=True)
+        for y, row in zip(surface.y, surface.mean, strict=True)
+        for x, value in zip(surface.x, row, strict=True)
     ]
     title = f"{x_name} × {y_name}"
     alt = f"Average {response.title} over {title}"
     return Figure(f"map_{response.name}_{x_name}_{y_name}", title, alt, drawing, data)
 
 
-def _colours(found: Sensitivity) -> Normalize:
-    """One scale for all maps of a response: what hardly matters hardly shows."""
-    means = [value for curve in found.curves for value in curve.mean]
-    means += [value for of in found.maps for row in of.mean for value in row]
-    return (LogNorm if found.response.log else Normalize)(min(means), max(means))
+def _colours(result: Sensitivity) -> Normalize:
+    """One colour scale for all maps of a response, so that weak effects look weak."""
+    means = [value for curve in result.curves for value in curve.mean]
+    means += [value for surface in result.maps for row in surface.mean for value in row]
+    return (LogNorm if result.response.log else Normalize)(min(means), max(means))

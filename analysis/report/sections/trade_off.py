@@ -1,10 +1,11 @@
-"""Quality against peak memory: the Pareto front, and the best config for each memory budget."""
+"""Metric against peak memory: the Pareto front, and the best trial for each memory budget."""
 
 from collections.abc import Sequence
 
+from analysis.formatting import MIB, short
 from analysis.records.trials import RANKED, Sweep, Trial
 from analysis.report import style
-from analysis.report.page import Figure, Gallery, Section, Table, cell
+from analysis.report.page import Figure, Gallery, Section, Table
 from analysis.statistics import pareto
 from analysis.statistics.responses import PEAK_MEMORY, quality
 
@@ -15,30 +16,31 @@ def section(sweep: Sweep, reference_memory: int) -> Section | None:
     """The section; None without trials of explore and search.
 
     Args:
-        sweep: whose trials of explore and search are looked at.
-        reference_memory: bytes at the worse corner of the hypervolume.
+        sweep: the sweep; only its trials of explore and search are used.
+        reference_memory: memory of the hypervolume's reference, in bytes.
     """
-    if not sweep.of(*RANKED):
+    if not sweep.trials_in(*RANKED):
         return None
-    front = pareto.front(sweep.complete)
+    front = pareto.front(sweep.ranking)
     if not front:
-        return Section(TITLE, "No complete trial of explore or search has a measured peak.")
+        return Section(TITLE, "No complete trial of explore or search has a measured peak memory.")
     reference = pareto.reference(front[0].config.data, reference_memory)
-    share = pareto.hypervolume(sweep.complete, reference)
+    share = pareto.hypervolume(sweep.ranking, reference)
     metric = sweep.metric
-    corner = f"{metric.alone(reference.value)} at {reference_memory / 2**20:g} MiB"
+    corner = f"{metric.alone(reference.value)} at {reference_memory / MIB:g} MiB"
     return Section(
         TITLE,
-        _finding(front, sweep.complete),
+        _finding(front, sweep.ranking),
         [
             Gallery(
-                "Complete trials of explore and search, one training seed each. Those on the line "
-                "are better than every other in one of the two.",
+                "Complete trials of explore and search, one training seed each. A trial is on the "
+                "Pareto front if no other is at least as good in both and better in one.",
                 [_figure(sweep, front)],
             ),
-            f"Hypervolume {share:.3f}: the share of what is better than {corner} (a learner that "
-            "knows nothing, at a memory fixed beforehand) that these trials dominate. It compares "
-            "with that of another sweep where that corner is the same.",
+            f"Hypervolume {share:.3f}: the share of the region better than the reference point, "
+            f"{corner}, that these trials dominate. The reference is a learner at chance level "
+            "with a memory that is fixed in advance. Hypervolumes of two sweeps are comparable "
+            "if their reference points are equal.",
             _budget_table(sweep),
         ],
     )
@@ -48,32 +50,36 @@ def _finding(front: Sequence[Trial], complete: Sequence[Trial]) -> str:
     least, best = front[0], front[-1]
     if least is best:
         measured = all(trial.peak_memory_bytes is not None for trial in complete)
-        among = "" if measured else " of those with a measured peak"
-        return f"One config{among} is best in both: {_said(best)}."
-    return f"From {_said(least)} to {_said(best)}; {len(front)} configs lie on the front."
+        among = "" if measured else ", of those with a measured peak memory,"
+        return f"One config{among} is best in both objectives: {_summary(best)}."
+    return (
+        f"The Pareto front extends from {_summary(least)} to {_summary(best)}; it has "
+        f"{len(front)} configs."
+    )
 
 
-def _said(trial: Trial) -> str:
+def _summary(trial: Trial) -> str:
     assert trial.value is not None
-    peak = PEAK_MEMORY.of(trial)
+    peak = PEAK_MEMORY.value_of(trial)
     return f"{trial.config.data.metric.alone(trial.value)} in {peak:.0f} MiB"
 
 
 def _figure(sweep: Sweep, front: Sequence[Trial]) -> Figure:
     response = quality(sweep.metric)
     points = [
-        (trial, PEAK_MEMORY.of(trial), response.of(trial))
-        for trial in sweep.complete
+        (trial, PEAK_MEMORY.value_of(trial), response.value_of(trial))
+        for trial in sweep.ranking
         if trial.peak_memory_bytes is not None
     ]
     memories = [memory for _, memory, _ in points if memory]
     with style.panel(style.WIDE) as (drawing, axes):
         for stage in RANKED:
-            of_stage = [(m, v) for trial, m, v in points if trial.stage == stage]
-            if of_stage:
+            own = [(m, v) for trial, m, v in points if trial.stage == stage]
+            if own:
                 colour = style.STAGES[stage]
-                axes.scatter(*zip(*of_stage, strict=True), s=22, color=colour, label=stage)
-        corners = [(PEAK_MEMORY.of(trial), response.of(trial)) for trial in front]
+                x, y = zip(*own, strict=True)
+                axes.scatter(x, y, s=22, color=colour, label=stage)
+        corners = [(PEAK_MEMORY.value_of(trial), response.value_of(trial)) for trial in front]
         corners.append((max(memories), corners[-1][1]))
         axes.step(
             *zip(*corners, strict=True),
@@ -102,21 +108,22 @@ def _figure(sweep: Sweep, front: Sequence[Trial]) -> Figure:
 
 def _budget_table(sweep: Sweep) -> Table:
     metric = sweep.metric
-    budgets = pareto.budgets(sweep.complete)
+    budgets = pareto.budgets(sweep.ranking)
     names = list(sweep.space)
     rows = []
-    for budget, trial in zip(budgets, pareto.best_within(sweep.complete, budgets), strict=True):
+    for budget, trial in zip(budgets, pareto.best_within(sweep.ranking, budgets), strict=True):
         assert trial is not None
         assert trial.value is not None
         values = trial.config.flat()
-        settings = [cell(values.get(name)) for name in names]
-        peak = f"{PEAK_MEMORY.of(trial):.1f}"
+        settings = [short(values.get(name)) for name in names]
+        peak = f"{PEAK_MEMORY.value_of(trial):.1f}"
         value = metric.number(trial.value, trial.val_interval or 0.0, decimals=1)
-        rows.append([f"{budget / 2**20:g} MiB", value, peak, trial.run_name, *settings])
+        rows.append([f"{budget / MIB:g} MiB", value, peak, trial.run_name, *settings])
     quality_heading = f"{metric.title} {metric.unit}".strip()
     return Table(
-        "The best trial within each budget of peak memory, by one training seed; intervals are "
-        "over validation tasks. The best of many overstates itself: see the confirmed results.",
+        "The best trial within each budget of peak memory, with a single training seed. Intervals "
+        "are over validation tasks. The best of many trials looks better than it is (selection "
+        "bias): see the confirmed results.",
         ["budget", quality_heading, "peak MiB", "trial", *names],
         rows,
     )

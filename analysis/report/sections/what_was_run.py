@@ -1,4 +1,4 @@
-"""What was run: space, stages, budget, hardware, commits, and every trial with how it ended."""
+"""Overview of the sweep: task, stages, space, budget, hardware, commits, and all trials."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,11 +6,12 @@ from typing import get_args
 
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
+from analysis.formatting import mebibytes, short
 from analysis.records.trials import Sweep, Trial
-from analysis.report.page import Section, Table, cell
+from analysis.report.page import Section, Table
 from memmeta.config import RunConfig
+from sweeps.engine.study.dimension import described
 from sweeps.engine.study.outcome import Stage, Status
-from sweeps.engine.study.space import described
 
 _STAGES: tuple[Stage, ...] = get_args(Stage)
 _STATUSES: tuple[Status, ...] = get_args(Status)
@@ -19,14 +20,15 @@ TITLE = "What was run"
 
 
 def section(sweep: Sweep) -> Section:
-    """The section."""
-    stages = [stage for stage in _STAGES if sweep.of(stage)]
-    counts = ", ".join(f"{len(sweep.of(stage))} {stage}" for stage in stages)
+    """The section; every report has it."""
+    stages = [stage for stage in _STAGES if sweep.trials_in(stage)]
+    counts = ", ".join(f"{len(sweep.trials_in(stage))} {stage}" for stage in stages)
     hours = hours_text(sweep.trials)
-    space = [_space_table(sweep.space)] if sweep.of("explore", "search") else []
+    space = [_space_table(sweep.space)] if sweep.trials_in("explore", "search") else []
     return Section(
         title=TITLE,
-        finding=f"{len(sweep.trials)} trials ({counts}), {hours} in all. {_ended(sweep.trials)}",
+        finding=f"{len(sweep.trials)} trials ({counts}), {hours} in total. "
+        f"{_statuses(sweep.trials)}",
         blocks=[
             _task(sweep),
             _where(sweep.trials),
@@ -39,41 +41,44 @@ def section(sweep: Sweep) -> Section:
 
 
 def hours_text(trials: Iterable[Trial]) -> str:
-    """What the trials took: `3.2 GPU-hours`, of CPU cores where there was no GPU."""
+    """Time of all trials: `3.2 GPU-hours`, or CPU-core-hours without a GPU."""
     trials = list(trials)
     hours = sum(trial.device_hours or 0 for trial in trials)
     return f"{hours:.2g} {hours_unit(trials)}"
 
 
 def hours_unit(trials: Iterable[Trial]) -> str:
-    """GPU-hours or CPU-hours."""
+    """`GPU-hours`, or `CPU-hours` if no trial had a GPU."""
     return "GPU-hours" if any(trial.gpus for trial in trials) else "CPU-hours"
 
 
-def _ended(trials: Sequence[Trial]) -> str:
+def _statuses(trials: Sequence[Trial]) -> str:
     counts = Counter(trial.status for trial in trials)
     if counts["complete"] == len(trials):
-        return "All of them ended well."
-    return f"Of them {counted(counts)}."
+        return "All are complete."
+    return f"By status: {status_counts(counts)}."
 
 
-def counted(counts: Mapping[Status, int]) -> str:
-    """How trials ended: `3 complete, 1 out of memory`."""
+def status_counts(counts: Mapping[Status, int]) -> str:
+    """Statuses with their numbers of trials: `3 complete, 1 out of memory`."""
     return ", ".join(f"{counts[s]} {s.replace('_', ' ')}" for s in _STATUSES if counts.get(s))
 
 
 def _task(sweep: Sweep) -> str:
     config = next((t.config for t in sweep.trials if t.stage != "tune"), sweep.trials[0].config)
     data = config.data
-    kind = f"{data.ways}-way {data.shots}-shot" if data.ways > 1 else f"{data.shots}-shot"
+    task = f"{data.ways}-way {data.shots}-shot" if data.ways > 1 else f"{data.shots}-shot"
     trained = f", trained {data.train_ways}-way" if data.train_ways else ""
-    tuning = sweep.of("tune")
-    fewer = f" A trial of stage tune {_budget(tuning[0].config)}." if tuning else ""
-    tested = f"; trials of stage confirm see {config.training.test_tasks} test tasks, once"
+    tuning = sweep.trials_in("tune")
+    tuned = f" Each trial of stage tune {_budget(tuning[0].config)}." if tuning else ""
+    tested = (
+        f"; trials of stage confirm are also tested, once, on {config.training.test_tasks} test "
+        "tasks"
+    )
     return (
-        f"{data.name}, {kind}{trained}, {data.queries} queries a class in training and "
-        f"{data.eval_queries} in evaluation. A trial {_budget(config)}, the same for all"
-        f"{tested if sweep.of('confirm') else ''}.{fewer}"
+        f"{data.name}, {task}{trained}, {data.queries} queries per class in training and "
+        f"{data.eval_queries} in evaluation. Each trial {_budget(config)}, the same for all trials"
+        f"{tested if sweep.trials_in('confirm') else ''}.{tuned}"
     )
 
 
@@ -86,17 +91,17 @@ def _where(trials: Sequence[Trial]) -> str:
     hardware = sorted({trial.hardware for trial in trials if trial.hardware})
     commits = sorted({_short_commit(trial.commit) for trial in trials if trial.commit})
     digests = {trial.data_digest for trial in trials if trial.data_digest}
-    said = [f"Run on {'; '.join(hardware) or 'hardware that no trial reported'}"]
-    said.append(f"with memmeta {', '.join(commits) or 'of unknown commit'}")
+    text = f"Run on {'; '.join(hardware) or 'unknown hardware'}"
+    text += f" with memmeta {', '.join(commits) or 'of unknown commit'}"
     if len(commits) > 1:
-        said.append("(more than one commit: results may differ by more than their settings)")
+        text += " (more than one commit: differences may not be due to the settings alone)"
     if len(digests) > 1:
-        said.append("and on data that changed in between (more than one digest)")
-    return " ".join(said) + "."
+        text += " and on data that changed during the sweep (more than one digest)"
+    return f"{text}."
 
 
 def _short_commit(commit: str) -> str:
-    """Twelve digits, and whether the tree was dirty."""
+    """The first twelve digits, and `-dirty` if the work tree was dirty."""
     digits, _, dirty = commit.partition("-")
     return f"{digits[:12]}-{dirty}" if dirty else digits[:12]
 
@@ -105,14 +110,15 @@ def _stage_table(sweep: Sweep, stages: Sequence[Stage]) -> Table:
     present = [s for s in _STATUSES if any(trial.status == s for trial in sweep.trials)]
     rows = []
     for stage in stages:
-        trials = sweep.of(stage)
+        trials = sweep.trials_in(stage)
         counts = Counter(trial.status for trial in trials)
         numbers = [str(counts[status]) for status in present]
         rows.append([stage, str(len(trials)), *numbers, hours_text(trials)])
     return Table(
-        "Trials by stage and how they ended. explore is a space-filling design, search what the "
-        "optimiser proposed, confirm the best configs with fresh seeds, grid a factorial design, "
-        "tune what was tried to tune its cells; no statistic below mixes them without saying so.",
+        "Trials by stage and status. Stage explore is a space-filling design, search contains the "
+        "proposals of the optimiser, confirm the best configs with fresh seeds, grid a factorial "
+        "design, and tune the trials that tuned its cells. Every statistic below states which "
+        "stages it uses.",
         ["stage", "trials", *(status.replace("_", " ") for status in present), "time"],
         rows,
     )
@@ -120,7 +126,7 @@ def _stage_table(sweep: Sweep, stages: Sequence[Stage]) -> Table:
 
 def _space_table(space: Mapping[str, BaseDistribution]) -> Table:
     return Table(
-        "The space that explore and search covered.",
+        "The search space of explore and search.",
         ["dimension", "values", "scale"],
         [[name, _range(dimension), _scale(dimension)] for name, dimension in space.items()],
     )
@@ -139,7 +145,7 @@ def _scale(dimension: BaseDistribution) -> str:
 
 
 def _settings(trials: Sequence[Trial]) -> tuple[dict[str, object], list[str]]:
-    """Settings that are the same in all trials, and names of those that are not."""
+    """The settings shared by all trials, and the names of the other settings."""
     flat = [trial.config.flat() for trial in trials]
     names = list(dict.fromkeys(name for values in flat for name in values))
     same = {n: flat[0][n] for n in names if all(v.get(n) == flat[0].get(n) for v in flat)}
@@ -148,7 +154,7 @@ def _settings(trials: Sequence[Trial]) -> tuple[dict[str, object], list[str]]:
 
 def _fixed(sweep: Sweep) -> str:
     same, _ = _settings(sweep.trials)
-    return "The same in all trials: " + ", ".join(f"{k} {v}" for k, v in same.items()) + "."
+    return "Settings shared by all trials: " + ", ".join(f"{k} {v}" for k, v in same.items()) + "."
 
 
 def _trial_table(sweep: Sweep) -> Table:
@@ -156,7 +162,7 @@ def _trial_table(sweep: Sweep) -> Table:
     metric = sweep.metric
     columns = ["trial", "status", f"{metric.title} {metric.unit}".strip(), "peak MiB", "s/step"]
     rows = [_trial_row(trial, varying) for trial in sweep.trials]
-    caption = f"All {len(rows)} trials, with what varies among them"
+    caption = f"All {len(rows)} trials, with the settings in which they differ"
     return Table(caption, [*columns, *varying], rows, folded=True)
 
 
@@ -165,8 +171,8 @@ def _trial_row(trial: Trial, varying: Sequence[str]) -> list[str]:
     value = ""
     if trial.value is not None and trial.val_interval is not None:
         value = metric.number(trial.value, trial.val_interval, decimals=1)
-    peak = "" if trial.peak_memory_bytes is None else f"{trial.peak_memory_bytes / 2**20:.1f}"
     flat = trial.config.flat()
-    settings = [cell(flat.get(name)) for name in varying]
+    settings = [short(flat.get(name)) for name in varying]
     status = trial.status.replace("_", " ")
-    return [trial.run_name, status, value, peak, cell(trial.seconds_per_step), *settings]
+    peak, step_time = mebibytes(trial.peak_memory_bytes), short(trial.seconds_per_step)
+    return [trial.run_name, status, value, peak, step_time, *settings]

@@ -5,8 +5,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import torch
-
 from memmeta.errors import InputError
 
 TIMEOUT = 60
@@ -48,6 +46,8 @@ def torchvision_datasets() -> ModuleType:
     try:
         import torchvision.datasets
     except RuntimeError:
+        import torch
+
         for operator in ("nms", "qnms"):
             torch.library.define(
                 f"torchvision::{operator}",

@@ -10,7 +10,7 @@ import numpy as np
 
 from memmeta.data.formats import downloads
 from memmeta.data.formats import images as formats
-from memmeta.data.sources import SPLITS, Classes, Images, Layout, Source, choose, split_classes
+from memmeta.data.sources import SPLITS, Classes, Images, ImageSource, Layout, choose, split_classes
 from memmeta.errors import InputError
 
 SIZE = 32
@@ -153,5 +153,12 @@ def _fingerprints() -> dict[str, str]:
     return {digits: name for name, digits in (line.split("\t") for line in lines)}
 
 
-CIFAR_FS = Source(partial(read_split, "cifar_fs", "CIFAR_FS"), MEAN, STD, download)
-FC100 = Source(partial(read_split, "fc100", "FC100"), MEAN, STD, download)
+def _source(name: str, pickle_stem: str) -> ImageSource:
+    read = partial(read_split, name, pickle_stem)
+    return ImageSource(
+        name, (3, SIZE, SIZE), read, MEAN, STD, download=download, mirror_keeps_class=True
+    )
+
+
+CIFAR_FS = _source("cifar_fs", "CIFAR_FS")
+FC100 = _source("fc100", "FC100")

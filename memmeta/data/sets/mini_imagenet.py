@@ -8,7 +8,7 @@ import numpy as np
 
 from memmeta.data.formats import images as formats
 from memmeta.data.formats.unpickling import as_text
-from memmeta.data.sources import SPLITS, Classes, Layout, Source, choose, split_classes
+from memmeta.data.sources import SPLITS, Classes, ImageSource, Layout, choose, split_classes
 from memmeta.errors import InputError
 
 SIZE = 84
@@ -136,4 +136,6 @@ def _image_files(path: Path, folder: Path, names: list[str]) -> Classes:
         yield name, np.stack(images)
 
 
-SOURCE = Source(read_split, MEAN, STD)
+MINI_IMAGENET = ImageSource(
+    "miniimagenet", (3, SIZE, SIZE), read_split, MEAN, STD, mirror_keeps_class=True
+)

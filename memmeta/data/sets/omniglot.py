@@ -14,7 +14,7 @@ import numpy as np
 from memmeta.data.formats import downloads
 from memmeta.data.formats import images as formats
 from memmeta.data.formats.archives import ZippedImages
-from memmeta.data.sources import Classes, Layout, Source, choose, split_classes
+from memmeta.data.sources import Classes, ImageSource, Layout, choose, split_classes
 from memmeta.errors import InputError, shortened
 
 SIZE = 28
@@ -95,4 +95,6 @@ def _zipped(names: list[str], paths: tuple[Path, ...]) -> Classes:
         yield from _classes(names, files)
 
 
-SOURCE = Source(read_split, download=download)
+OMNIGLOT = ImageSource(
+    "omniglot", (1, SIZE, SIZE), read_split, download=download, rotation_makes_class=True
+)

@@ -19,7 +19,7 @@ from memmeta.data.formats.npz import NpzRows
 from memmeta.data.formats.png_pickle import PngList
 from memmeta.data.formats.unpickling import as_text
 from memmeta.data.sets.mini_imagenet import ADVICE, MEAN, STD
-from memmeta.data.sources import SPLITS, Classes, Layout, Source, choose
+from memmeta.data.sources import SPLITS, Classes, ImageSource, Layout, choose
 from memmeta.errors import InputError
 
 SIZE = 84
@@ -124,4 +124,6 @@ def _numbers() -> dict[str, str]:
     return {words: number for number, words in (line.split("\t") for line in lines)}
 
 
-SOURCE = Source(read_split, MEAN, STD)
+TIERED_IMAGENET = ImageSource(
+    "tieredimagenet", (3, SIZE, SIZE), read_split, MEAN, STD, mirror_keeps_class=True
+)

@@ -1,1 +1,1 @@
-"""What a sweep prints."""
+"""The output of a sweep: plan, progress and summary."""

@@ -1,4 +1,4 @@
-"""`--dry-run`: the plan of a sweep, and its cost."""
+"""`--dry-run`: the plan of a sweep and its predicted cost."""
 
 import os
 import statistics
@@ -10,13 +10,12 @@ from pathlib import Path
 
 import torch
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from pydantic import ByteSize
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from memmeta.config import DataConfig, RunConfig
-from memmeta.data import Dataset
+from memmeta.data.dataset import Dataset
 from memmeta.errors import InputError
 from memmeta.memory.prediction import TrialMemory, predict_trial_memory
 from memmeta.metric import MSE
@@ -25,49 +24,50 @@ from memmeta.system.runtime import configure_process
 from sweeps.engine.display.table import short
 from sweeps.engine.display.timing import Timing, timing
 from sweeps.engine.execution import cluster
-from sweeps.engine.execution.placement import Device, reservation, share, this_device
+from sweeps.engine.execution.placement import Device, reservation, share_for, this_device
 from sweeps.engine.ledger.schedule import Quotas, quotas
 from sweeps.engine.options import Options
 from sweeps.engine.study import design
 from sweeps.engine.study.study import Study
+from sweeps.engine.units import human_size, mib, percent
 
 _SAMPLES = 64
-"""Configs drawn from the space, of which memory is predicted."""
+"""Number of configs from the space for which memory is predicted."""
 
-_PATIENCE = 10.0
-"""Seconds of the processor after which no further config is looked at."""
+_TIME_LIMIT = 10.0
+"""Processor time after which no further config is predicted or timed, in seconds."""
 
 _TIMED = 3
-"""Configs of which a task is timed."""
+"""Number of configs that are timed."""
 
 
 def show(
     console: Console, study: Study, options: Options, dataset: Dataset, price: float | None
 ) -> None:
-    """Print the space, the stages, the predicted memory and the cost, from a few timed steps.
+    """Print the space, the stages, the predicted memory and the predicted cost.
 
     Args:
-        console: where to.
-        study: what is planned.
-        options: how it would be run.
-        dataset: the study's, to time steps on.
-        price: of an hour of a GPU, or of a CPU where there is none.
+        console: where to print.
+        study: the study.
+        options: how it would run.
+        dataset: the study's data set. A few training steps on it are timed.
+        price: price per hour of a GPU, or of a CPU on machines without GPUs.
 
     Raises:
-        InputError: this machine has too few CPUs for a trial.
+        InputError: this machine has too few CPUs for a trial, or all timed configs diverge.
     """
-    wanted = quotas(study, options.stage, study.trials)
-    trials = sum(wanted.values())
+    stage_quotas = quotas(study, options.stage, study.trials)
+    trials = sum(stage_quotas.values())
     name = study.sweep_name(options.seed)
     console.print(f"[bold]{name}[/]: {trials} trials on {study.data.name}")
-    console.print(_dimensions(study, wanted))
-    console.print("stages: " + ", ".join(f"{stage} {n}" for stage, n in wanted.items()))
-    parts = _parts(study, options.seed, wanted)
-    for part in parts:
-        console.print(part.described)
-    runs = [run for part in parts for run in part.runs]
+    console.print(_dimensions(study, stage_quotas))
+    console.print("stages: " + ", ".join(f"{stage} {n}" for stage, n in stage_quotas.items()))
+    groups = _groups(study, options.seed, stage_quotas)
+    for group in groups:
+        console.print(group.described)
+    runs = [run for group in groups for run in group.runs]
     cores = os.cpu_count() or 1
-    if cluster.running() is None and options.cpus_per_trial > cores:
+    if cluster.find_cluster() is None and options.cpus_per_trial > cores:
         raise InputError(f"--cpus-per-trial {options.cpus_per_trial}: this machine has {cores}")
     configure_process(threads=options.cpus_per_trial)
     device = this_device()
@@ -80,28 +80,30 @@ def show(
         statistics.mean(seconds)
         for seconds in zip(*((t.training, t.validation) for t in timings), strict=True)
     )
-    validated = sum(part.trials * part.validation_tasks for part in parts)
-    validated += wanted.get("confirm", 0) * study.training.test_tasks
-    trained = sum(part.trials * part.tasks for part in parts)
+    validated = sum(group.trials * group.validation_tasks for group in groups)
+    validated += stage_quotas.get("confirm", 0) * study.training.test_tasks
+    trained = sum(group.trials * group.tasks for group in groups)
     hours = (trained * train + validated * validate) / 3600
     unit = "GPU" if device.gpu else "CPU"
     console.print(
-        f"predicted: {_duration(hours)} of work ({1000 * train:.1f} ms a training task, "
-        f"{1000 * validate:.1f} ms a validation task on one {unit}), shared by the trials that "
+        f"predicted: {_duration(hours)} of work ({1000 * train:.1f} ms per training task, "
+        f"{1000 * validate:.1f} ms per validation task on one {unit}), shared by the trials that "
         "run at once"
     )
-    console.print(_basis(timings, device))
+    console.print(_measurement(timings, device))
     if price is not None:
-        # Trials that share a GPU share its price; that each is slower for it is not known here.
+        # Trials on one GPU share its price. How much they slow each other down is unknown.
         sizes = [reservation(peak.whole, device) for peak in peaks]
-        shares = [share(size, device) if device.gpu else options.cpus_per_trial for size in sizes]
-        taken = statistics.mean(shares)
-        console.print(f"price: {hours * taken * price:.2f} at {price:g} an hour of a {unit}")
+        shares = [
+            share_for(size, device) if device.gpu else options.cpus_per_trial for size in sizes
+        ]
+        mean_share = statistics.mean(shares)
+        console.print(f"price: {hours * mean_share * price:.2f} at {price:g} per {unit} hour")
 
 
-def _dimensions(study: Study, wanted: Quotas) -> Table:
+def _dimensions(study: Study, stage_quotas: Quotas) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    if "grid" in wanted:
+    if "grid" in stage_quotas:
         for heading in ("every combination of", ""):
             table.add_column(heading)
         for name, values in study.grid.items():
@@ -123,31 +125,31 @@ def _dimensions(study: Study, wanted: Quotas) -> Table:
 
 
 @dataclass(frozen=True)
-class _Part:
-    """Trials of one budget."""
+class _TrialGroup:
+    """Trials with the same budget."""
 
     title: str
-    """Names one of them."""
+    """Name of one of them, such as `a trial`."""
     trials: int
-    """How many there are."""
+    """Number of trials."""
     runs: Sequence[RunConfig]
-    """Some like them."""
+    """A sample of their runs."""
 
     @property
     def tasks(self) -> float:
-        """What one trains on, on average."""
+        """Average number of training tasks of a trial."""
         seen = [run.iterations * run.learner.task_batch for run in self.runs]
         return sum(seen) / len(seen)
 
     @property
     def validation_tasks(self) -> int:
-        """What one is validated on, in all."""
+        """Number of validation tasks of a trial."""
         budget = self.runs[0].training
         return budget.evaluations * budget.val_tasks
 
     @property
     def described(self) -> str:
-        """One line."""
+        """The group in one line."""
         budget = self.runs[0].training
         times = "1 validation" if budget.evaluations == 1 else f"{budget.evaluations} validations"
         return (
@@ -156,37 +158,37 @@ class _Part:
         )
 
 
-def _parts(study: Study, seed: int, wanted: Quotas) -> list[_Part]:
-    """The trials of the sweep by their budgets."""
-    if "grid" not in wanted:
+def _groups(study: Study, seed: int, stage_quotas: Quotas) -> list[_TrialGroup]:
+    """Group the trials of the sweep by their budget."""
+    if "grid" not in stage_quotas:
         points = (design.sobol_point(study, seed, index) for index in range(_SAMPLES))
         runs = [study.run_config(params, seed) for params in points]
-        return [_Part("a trial", sum(wanted.values()), runs)]
+        return [_TrialGroup("a trial", sum(stage_quotas.values()), runs)]
     cells = design.grid_cells(study)
-    # Which of a cell's params are the best is not known yet; the first stand for them.
+    # The best params of a cell are not known yet, so use the first ones.
     firsts = [study.run_config(cell[0], seed, "grid") for cell in cells]
-    if "tune" not in wanted:
-        return [_Part("a trial", wanted["grid"], firsts)]
+    if "tune" not in stage_quotas:
+        return [_TrialGroup("a trial", stage_quotas["grid"], firsts)]
     attempts = [study.run_config(params, seed, "tune") for cell in cells for params in cell]
     return [
-        _Part("a trial that tunes", wanted["tune"], attempts),
-        _Part("a trial of the tuned grid", wanted["grid"], firsts),
+        _TrialGroup("a trial that tunes", stage_quotas["tune"], attempts),
+        _TrialGroup("a trial of the tuned grid", stage_quotas["grid"], firsts),
     ]
 
 
 def _episode(data: DataConfig) -> str:
     if data.metric is MSE:
         return f"{data.shots}-shot regression with {data.queries} query points"
-    ways = data.in_training.ways
+    ways = data.training_shape.ways
     return f"{ways}-way {data.shots}-shot with {data.queries} queries a class"
 
 
 def _predicted(runs: Sequence[RunConfig]) -> list[TrialMemory]:
-    """The memory of as many of the runs as there is time for, of one at least."""
-    begun = time.process_time()
+    """Predict the memory of runs until the time is up, and of at least one run."""
+    started = time.process_time()
     peaks: list[TrialMemory] = []
     for run in runs:
-        if peaks and time.process_time() > begun + _PATIENCE:
+        if peaks and time.process_time() > started + _TIME_LIMIT:
             break
         peaks.append(predict_trial_memory(run))
     return peaks
@@ -198,36 +200,36 @@ def _memory(
     steps = sorted(peak.step for peak in peaks)
     text = (
         f"peak memory of a training step, predicted for {len(peaks)} configs: "
-        f"{steps[0] / 2**20:.1f} to {steps[-1] / 2**20:.1f} MiB"
+        f"{mib(steps[0], 1)} to {mib(steps[-1], 1)}"
     )
     sizes = [reservation(peak.whole, device) for peak in peaks]
     if device.gpu:
-        fewest, most = (int(1 / share(size, device)) for size in (max(sizes), min(sizes)))
+        fewest, most = (int(1 / share_for(size, device)) for size in (max(sizes), min(sizes)))
         text += f"; {fewest} to {most} trials on a GPU at once"
     room = min(budget or device.memory, device.memory)
     refused = sum(size > room for size in sizes)
     if refused:
-        text += f"; {100 * refused / len(peaks):.0f} % of the configs do not fit"
+        text += f"; {percent(refused, len(peaks))} of the configs do not fit"
     yield text
     if limit is not None:
         within = sum(step <= limit for step in steps)
-        said = f"{within} of these configs stay within it"
+        consequence = f"{within} of these configs stay within it"
         if not within:
-            said = "none of these configs can meet it, and without one that does nothing is best"
-        yield f"memory limit {ByteSize(limit).human_readable(separator=' ')}: {said}"
+            consequence = "none of these configs can meet it, so there would be no best config"
+        yield f"memory limit {human_size(limit)}: {consequence}"
 
 
 def _timings(
-    runs: Sequence[RunConfig], dataset: Dataset, device: Device, memory: Path
+    runs: Sequence[RunConfig], dataset: Dataset, device: Device, cache: Path
 ) -> list[Timing]:
-    """Those of the first configs that train."""
+    """Time the first configs that do not diverge."""
     on = torch.device("cuda" if device.gpu else "cpu")
-    begun = time.process_time()
+    started = time.process_time()
     timings: list[Timing] = []
     for run in runs:
-        if len(timings) == _TIMED or (timings and time.process_time() > begun + _PATIENCE):
+        if len(timings) == _TIMED or (timings and time.process_time() > started + _TIME_LIMIT):
             break
-        measured = timing(run, dataset, on, memory)
+        measured = timing(run, dataset, on, cache)
         if measured:
             timings.append(measured)
     if not timings:
@@ -235,13 +237,13 @@ def _timings(
     return timings
 
 
-def _basis(timings: Sequence[Timing], device: Device) -> str:
-    """What the predicted time rests on."""
+def _measurement(timings: Sequence[Timing], device: Device) -> str:
+    """A line about the measurement that the predicted time is based on."""
     on = torch.device("cuda" if device.gpu else "cpu")
-    oldest = datetime.fromtimestamp(min(timing.at for timing in timings))
-    what = "of the device" if device.gpu else "of the processor"
+    oldest = datetime.fromtimestamp(min(timing.measured_at for timing in timings))
+    what = "device time" if device.gpu else "processor time"
     return (
-        f"it rests on the time {what} in a few steps of {len(timings)} configs, at "
+        f"based on the {what} of a few steps of {len(timings)} configs, measured at "
         f"{oldest:%Y-%m-%d %H:%M} on this machine ({provenance.hardware(on)})"
     )
 

@@ -1,4 +1,4 @@
-"""One live view of a running sweep; in a log file, a line a finished trial."""
+"""Progress of a running sweep: a live view on a terminal, otherwise one line per finished trial."""
 
 import time
 from typing import Literal
@@ -10,64 +10,65 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeps.engine.display.table import memory, score, short
-from sweeps.engine.ledger.ledger import Entry, Ledger
+from sweeps.engine.ledger.entry import Entry, Slot
+from sweeps.engine.ledger.ledger import Ledger
 from sweeps.engine.ledger.schedule import Schedule
-from sweeps.engine.study.outcome import Stage
 
-_BETWEEN_LOOKS = 0.5
-"""Seconds from one look at the ledger to the next."""
+_REFRESH_SECONDS = 0.5
+"""Minimum time between two queries of the ledger."""
 
 
 class Progress:
-    """Trials done, the best so far with its interval and memory, and the time left."""
+    """Shows how many trials are done, the best trial so far, and the time left."""
 
     def __init__(self, console: Console, ledger: Ledger, schedule: Schedule) -> None:
         self._console = console
         self._ledger = ledger
         self._schedule = schedule
-        self._begun = time.monotonic()
+        self._started = time.monotonic()
         self._done_before = self._done = schedule.done()
         self._total = schedule.total
-        self._shares: dict[tuple[Stage, int], float] = {}  # spent by each running trial
-        self._noted: set[tuple[tuple[Stage, int], str]] = set()  # what was printed of each trial
+        self._fractions: dict[Slot, float] = {}  # how much of each running trial is done
+        self._printed_notes: set[tuple[Slot, str]] = set()
         self._lines: list[str] = []
-        self._looked = -_BETWEEN_LOOKS
+        self._refreshed = -_REFRESH_SECONDS
         self._live = Live(console=console, get_renderable=self._view, refresh_per_second=2)
 
     def __enter__(self) -> None:
-        """Begin to show."""
+        """Start the live view, if the output is a terminal."""
         if self._console.is_terminal:
-            self._look()
+            self._refresh()
             self._live.start()
 
     def __exit__(self, *_: object) -> Literal[False]:
-        """Show no longer."""
+        """Stop the live view."""
         if self._live.is_started:
             self._live.stop()
         return False
 
     def update(self, entry: Entry) -> None:
-        """Take in what a trial reports."""
+        """Show the new state of a trial."""
         self._print_notes(entry)
-        # Here and not in the thread that draws: the ledger's storage may be away.
-        if self._console.is_terminal and time.monotonic() - self._looked >= _BETWEEN_LOOKS:
-            self._look()
+        # Not in the thread that draws, which would hang if the ledger's storage is unavailable.
+        if self._console.is_terminal and time.monotonic() - self._refreshed >= _REFRESH_SECONDS:
+            self._refresh()
         if entry.status == "running":
             step = entry.result["step"] if entry.result else 0
-            self._shares[entry.place] = step / entry.run.iterations
+            self._fractions[entry.slot] = step / entry.run.iterations
             return
-        self._shares.pop(entry.place, None)
+        self._fractions.pop(entry.slot, None)
         if not self._console.is_terminal:
             self._console.print(self._line(entry), soft_wrap=True, markup=False)
 
     def _print_notes(self, entry: Entry) -> None:
-        for note in (entry.result or {}).get("notes", []):
-            if (entry.place, note) not in self._noted:
-                self._noted.add((entry.place, note))
+        notes = entry.result.get("notes", []) if entry.result else []
+        for note in notes:
+            if (entry.slot, note) not in self._printed_notes:
+                self._printed_notes.add((entry.slot, note))
                 self._console.print(f"{entry.name}   {note}", soft_wrap=True, markup=False)
 
-    def _look(self) -> None:
-        """Ask the ledger for what is shown."""
+    def _refresh(self) -> None:
+        """Query the ledger for the live view."""
         stages = (
             f"{stage} {self._schedule.done(stage)}/{self._schedule.quota(stage)}"
             for stage in self._schedule.quotas
@@ -75,21 +76,21 @@ class Progress:
         best = [] if "grid" in self._schedule.quotas else [self._best()]
         self._done, self._total = self._schedule.done(), self._schedule.total
         self._lines = ["   ".join(stages), *best]
-        self._looked = time.monotonic()
+        self._refreshed = time.monotonic()
 
     def _view(self) -> RenderableType:
         grid = Table.grid(padding=(0, 3))
         grid.add_row(
             Text(f"{self._done} of {self._total} trials", style="bold"),
             ProgressBar(total=self._total, completed=self._done, width=20),
-            f"{len(self._shares)} under way",
-            f"{_clock(time.monotonic() - self._begun)} spent",
+            f"{len(self._fractions)} running",
+            f"{_clock(time.monotonic() - self._started)} spent",
             self._time_left(self._done, self._total),
         )
         return Group(grid, *self._lines)
 
     def _best(self) -> str:
-        """The best of explore and search; a grid ranks nothing."""
+        """The best trial of explore and search."""
         best = self._ledger.ranking()
         if not best:
             return "no result yet"
@@ -98,20 +99,20 @@ class Progress:
         return f"best {score(metric, best[0])}, {memory(best[0])}   {params}"
 
     def _time_left(self, done: int, total: int) -> str:
-        worked = done - self._done_before + sum(self._shares.values())
+        worked = done - self._done_before + sum(self._fractions.values())
         if worked < 0.25:
             return ""
         left = total - self._done_before - worked
-        return f"about {_clock((time.monotonic() - self._begun) / worked * max(0, left))} left"
+        return f"about {_clock((time.monotonic() - self._started) / worked * max(0, left))} left"
 
     def _line(self, entry: Entry) -> str:
-        said = entry.status.replace("_", " ")
+        text = entry.status.replace("_", " ")
         if entry.status == "complete":
-            said = score(self._ledger.objective.metric, entry)
-        elif entry.result and "message" in entry.result:
-            said += f" ({entry.result['message'].splitlines()[-1]})"
+            text = score(self._ledger.objective.metric, entry)
+        elif entry.message is not None:
+            text += f" ({entry.message.splitlines()[-1]})"
         left = self._time_left(self._schedule.done(), self._schedule.total)
-        return f"{entry.name}   {said}   " + (f"({left})" if left else "")
+        return f"{entry.name}   {text}   " + (f"({left})" if left else "")
 
 
 def _clock(seconds: float) -> str:

@@ -1,26 +1,26 @@
-"""Finished trials for human eyes."""
+"""Tables and texts about finished trials."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from rich import box
 from rich.table import Table
 
 from memmeta.metric import Metric
-from sweeps.engine.ledger.ledger import Entry
+from sweeps.engine.ledger.entry import Entry
 from sweeps.engine.study.seeds import over_seeds
+from sweeps.engine.units import MIB, mib
 
 _NAMED = 5
-"""Trials that a line names at most."""
+"""Maximum number of trials that are named in one line."""
 
 
 def best_table(metric: Metric, best: Sequence[Entry], confirmed: Sequence[Entry] = ()) -> Table:
-    """The best configs, a column each: so six hyperparameters fit 80 characters.
+    """A table of the best configs, one column each. Six hyperparameters fit into 80 characters.
 
     Args:
-        metric: of the study.
+        metric: the study's metric.
         best: trials of explore and search.
-        confirmed: trials of confirm; what fresh seeds gave for a config is shown below it.
+        confirmed: trials of confirm. Their means over fresh seeds are shown below the configs.
     """
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("best configs")
@@ -30,18 +30,18 @@ def best_table(metric: Metric, best: Sequence[Entry], confirmed: Sequence[Entry]
     table.add_row("peak memory", *map(memory, best))
     for name in dict.fromkeys(name for entry in best for name in entry.params):
         table.add_row(name, *(short(entry.params.get(name, "")) for entry in best))
-    seeds = [[c for c in confirmed if c.params == entry.params] for entry in best]
-    if any(seeds):
+    fresh = [[c for c in confirmed if c.params == entry.params] for entry in best]
+    if any(fresh):
         table.add_section()
-        for split in ("val", "test"):
-            title = f"fresh seeds, {'validation' if split == 'val' else 'test'}"
-            table.add_row(title, *(_of_seeds(metric, split, entries) for entries in seeds))
+        for split, title in (("val", "validation"), ("test", "test")):
+            means = (_mean_over_seeds(metric, split, entries) for entries in fresh)
+            table.add_row(f"fresh seeds, {title}", *means)
     return table
 
 
 def unsolved(entries: Iterable[Entry]) -> str | None:
-    """Which complete trials left their linear systems unsolved, in a line; None if none did."""
-    names = [e.name for e in entries if e.status == "complete" and (e.result or {}).get("message")]
+    """A line that names complete trials with unsolved linear systems; None if there are none."""
+    names = [entry.name for entry in entries if entry.status == "complete" and entry.message]
     if not names:
         return None
     trials = "1 trial" if len(names) == 1 else f"{len(names)} trials"
@@ -50,34 +50,28 @@ def unsolved(entries: Iterable[Entry]) -> str | None:
 
 
 def score(metric: Metric, entry: Entry) -> str:
-    """The metric of a complete trial, with its interval over tasks."""
-    metrics = _metrics(entry)
+    """The metric of a complete trial, with the half-width of its interval over tasks."""
+    metrics = entry.reported["metrics"]
     return metric.text(metrics[metric.key], metrics["val_interval"], decimals=1)
 
 
 def memory(entry: Entry) -> str:
-    """Peak memory, in MiB."""
-    peak = (entry.result or {}).get("peak_memory_bytes")
+    """The measured peak memory of a trial in MiB."""
+    peak = entry.result.get("peak_memory_bytes") if entry.result else None
     if peak is None:
         return "not measured"
-    return f"{peak / 2**20:.{0 if peak >= 2**20 else 1}f} MiB"
+    return mib(peak, decimals=0 if peak >= MIB else 1)
 
 
 def short(value: object) -> str:
-    """A hyperparameter, to three digits."""
+    """The value of a hyperparameter, with three significant digits."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _of_seeds(metric: Metric, split: str, entries: Sequence[Entry]) -> str:
-    """Mean over training seeds, the half-width of its 95 % interval, and their number."""
+def _mean_over_seeds(metric: Metric, split: str, entries: Sequence[Entry]) -> str:
+    """Mean over training seeds with the half-width of its 95 % interval, and number of seeds."""
     key = f"{split}_{metric.name}"
-    values = [_metrics(entry)[key] for entry in entries if entry.status == "complete"]
+    values = [entry.reported["metrics"][key] for entry in entries if entry.status == "complete"]
     if not values:
         return ""
     return f"{over_seeds(values).text(metric)} ({len(values)})"
-
-
-def _metrics(entry: Entry) -> dict[str, Any]:
-    assert entry.result is not None
-    metrics: dict[str, Any] = entry.result["metrics"]
-    return metrics

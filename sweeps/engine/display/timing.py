@@ -1,4 +1,4 @@
-"""How long a task takes, measured on a few and remembered."""
+"""Time per task, measured in a few steps and cached in a file."""
 
 import hashlib
 import json
@@ -11,76 +11,80 @@ from typing import NamedTuple
 import torch
 
 from memmeta.config import RunConfig
-from memmeta.data import Dataset
+from memmeta.data.dataset import Dataset
 from memmeta.system import files, provenance
 from memmeta.training import DivergedError, MetaTrainer
 
 _WARM_UP = 3
-"""Steps that are slowed by the first use of operators and by watching memory."""
+"""Number of steps before the measurement. The first use of operators makes them slow."""
 
 _STEPS = 5
+"""Number of timed steps."""
+
 _TASKS = 8
-_PATIENCE = 5.0
+"""Number of timed validation tasks."""
+
+_TIME_LIMIT = 5.0
 """Seconds after which no further step is timed."""
 
 
 class Timing(NamedTuple):
-    """Seconds of a trial's device that a task takes."""
+    """Time per task in seconds."""
 
     training: float
     validation: float
-    at: float
-    """When it was measured, in seconds of Unix time."""
+    measured_at: float
+    """Unix time of the measurement."""
 
 
-def timing(run: RunConfig, dataset: Dataset, device: torch.device, memory: Path) -> Timing | None:
-    """The least that a task of `run` took in a few steps; None if it diverges in these.
+def timing(run: RunConfig, dataset: Dataset, device: torch.device, cache: Path) -> Timing | None:
+    """The minimum time per task over a few steps; None if the run diverges in these steps.
 
-    On the CPU it is the time of the processor, which other processes at work do not change much.
+    On the CPU, this is processor time, which other processes hardly change.
 
     Args:
-        run: what is timed.
-        dataset: its data.
-        device: where; with as many threads as this process has set.
-        memory: a file that remembers. Nothing is remembered where it cannot be written.
+        run: the run to measure.
+        dataset: its data set.
+        device: the device to measure on. The number of threads is that of this process.
+        cache: JSON file with earlier results. It is not updated if it cannot be written.
     """
-    known = _remembered(memory)
+    cached = _read_cache(cache)
     key = _key(run, dataset, device)
-    if key not in known:
+    if key not in cached:
         try:
-            known[key] = _measure(MetaTrainer(run, dataset, device))
+            cached[key] = _measure(MetaTrainer(run, dataset, device))
         except DivergedError:
-            known[key] = None
-        with suppress(OSError), files.whole(memory) as file:
-            file.write(json.dumps(known).encode())
-    value = known[key]
+            cached[key] = None
+        with suppress(OSError), files.atomic_write(cache) as file:
+            file.write(json.dumps(cached).encode())
+    value = cached[key]
     return None if value is None else Timing(*value)
 
 
 def _measure(trainer: MetaTrainer) -> Timing:
-    begun = time.monotonic()
+    started = time.monotonic()
     for _ in range(_WARM_UP):
         trainer.step()
-    steps = []
-    while len(steps) < _STEPS and (not steps or time.monotonic() < begun + _PATIENCE):
+    steps: list[float] = []
+    while len(steps) < _STEPS and (not steps or time.monotonic() < started + _TIME_LIMIT):
         steps.append(_seconds(trainer.step, trainer.device))
     validation = _seconds(lambda: trainer.evaluate("val", _TASKS), trainer.device)
     tasks = trainer.config.learner.task_batch
     return Timing(min(steps) / tasks, validation / _TASKS, time.time())
 
 
-def _seconds(act: Callable[[], object], device: torch.device) -> float:
+def _seconds(action: Callable[[], object], device: torch.device) -> float:
     if device.type != "cpu":
-        begun = time.perf_counter()
-        act()  # it waits for the device, of which it returns numbers
-        return time.perf_counter() - begun
-    begun = time.process_time()
-    act()
-    return (time.process_time() - begun) / torch.get_num_threads()
+        started = time.perf_counter()
+        action()  # returns numbers, so it waits for the device
+        return time.perf_counter() - started
+    started = time.process_time()
+    action()
+    return (time.process_time() - started) / torch.get_num_threads()
 
 
 def _key(run: RunConfig, dataset: Dataset, device: torch.device) -> str:
-    """What decides how long a task takes: the run but for its budget, the machine, the code."""
+    """Hash of what affects the time: the run without its budget, the machine and the code."""
     parts = (
         run.model_dump_json(exclude={"training"}),
         dataset.digest,
@@ -90,10 +94,10 @@ def _key(run: RunConfig, dataset: Dataset, device: torch.device) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
-def _remembered(memory: Path) -> dict[str, Timing | None]:
-    # Whatever else it holds, it is measured anew.
+def _read_cache(cache: Path) -> dict[str, Timing | None]:
+    # A file that is missing or damaged counts as empty.
     with suppress(OSError, ValueError):
-        known = json.loads(memory.read_text(encoding="utf-8"))
-        if isinstance(known, dict):
-            return known
+        cached = json.loads(cache.read_text(encoding="utf-8"))
+        if isinstance(cached, dict):
+            return cached
     return {}

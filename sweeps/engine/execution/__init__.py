@@ -1,1 +1,1 @@
-"""Runs trials on Ray."""
+"""Running the trials of a sweep with Ray."""

@@ -1,4 +1,4 @@
-"""The Ray cluster: found, connected to, and waited for where its machines start on demand."""
+"""The Ray cluster: finding it, connecting to it, and waiting for machines that start on demand."""
 
 import atexit
 import gc
@@ -27,40 +27,42 @@ from memmeta.system.stopping import STOP, heed_signals
 from sweeps.engine.stores.masking import reason
 
 Node = dict[str, Any]
-"""As `ray.nodes` has it."""
+"""A node as described by `ray.nodes`."""
 
 _BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
-"""Where `ray up` leaves the cluster's YAML on the head, for the autoscaler there."""
+"""Where `ray up` puts the cluster's YAML on the head, for the autoscaler."""
 
-_PATIENCE = 30 * 60.0
-"""Seconds after which no machine is expected any more: a GPU takes a few minutes to come."""
+_START_TIMEOUT = 30 * 60.0
+"""Maximum time to wait for a machine, in seconds. A GPU usually starts within minutes."""
 
-_REMINDER = 60.0
-"""Seconds between two lines that say what the sweep waits for."""
+_REMINDER_SECONDS = 60.0
+"""Interval between messages while the sweep waits for machines."""
 
-_ANSWER = 10.0
-"""Seconds within which a cluster's head accepts a connection."""
+_CONNECT_TIMEOUT = 10.0
+"""Maximum time for connecting to a process of Ray, in seconds."""
 
-_POLL = 1.0
-"""Seconds between two looks at the cluster."""
+_POLL_SECONDS = 1.0
+"""Interval between checks of the cluster."""
 
-_SILENCES = 5
-"""So many times in a row that nobody listens mean that nobody will."""
+_FAILED_CHECKS = 5
+"""Number of failed connections in a row after which a process of Ray counts as lost."""
 
-GO_ON = "; the same command goes on from here"
+CONTINUE_HINT = "; run the same command again to continue"
+"""Ends the message of an error after which a sweep can continue."""
 
 
-def running() -> str | None:
-    """The address of the running cluster that a sweep uses; None: there is none.
+def find_cluster() -> str | None:
+    """The address of a running cluster; None if there is none.
 
-    It is the one that `RAY_ADDRESS` names, or one that `ray start` began on this machine.
+    It is the cluster at `RAY_ADDRESS`, or one that was started on this machine with `ray start`.
 
     Raises:
-        InputError: `RAY_ADDRESS` is no address.
+        InputError: `RAY_ADDRESS` is not an address.
     """
     try:
-        # What `ray.init` asks, before it starts a cluster of its own.
-        address: str | None = canonicalize_bootstrap_address(None)
+        # `ray.init` calls the same function to decide whether to start a new cluster. It accepts
+        # None, in spite of its annotation.
+        address: str | None = canonicalize_bootstrap_address(None)  # type: ignore[arg-type]
     except ValueError as error:
         raise InputError(f"RAY_ADDRESS={os.environ.get('RAY_ADDRESS')}: {error}") from None
     return address
@@ -68,55 +70,59 @@ def running() -> str | None:
 
 @contextmanager
 def connected(address: str | None) -> Iterator[None]:
-    """The Ray cluster at `address`, or else this machine as one.
+    """Connect to the Ray cluster at `address`, or start Ray on this machine if it is None.
 
     Raises:
-        click.ClickException: the cluster does not answer, does not take this process, or is lost
-            on the way; or Ray does not start on this machine.
+        click.ClickException: the cluster does not answer, refuses this process, or is lost
+            meanwhile; or Ray does not start on this machine.
     """
     where = address or "this machine"
     try:
         if address:
-            _knock(address)
-        # Of a node that fails Ray would print the end of its log, fifty lines.
+            _try_connection(address)
+        # If a node fails, Ray would print the last fifty lines of its log.
         ray._private.worker.print_to_stdstream = lambda *_, **__: None
-        with _own_signals():
+        with _keep_signal_handlers():
             ray.init(
                 address=address or "local",
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 include_dashboard=False,
                 runtime_env={"env_vars": ALLOCATOR_ENVIRONMENT},
-                **({} if address else {"_temp_dir": short_folder()}),
+                _temp_dir=None if address else short_folder(),
             )
-    # Of what goes wrong while it starts, Ray raises some as plain Exceptions.
+    # Ray raises some errors during its start as plain Exceptions.
     except Exception as error:
         raise click.ClickException(f"{where}: no Ray cluster to use ({reason(error)})") from None
-    watch = _Watch(where)
+    monitor = _ClusterMonitor(where)
     try:
         yield
     except (Exception, KeyboardInterrupt):
-        if not watch.lost:
+        if not monitor.lost:
             raise
-        watch.end()
-        # Before what Ray does at the end of a process, for which it would wait for the cluster.
+        monitor.stop()
+        # Exit before Ray's own exit handlers, which would wait for the lost cluster.
         atexit.register(_leave)
-        raise click.ClickException(watch.lost) from None
+        raise click.ClickException(monitor.lost) from None
     finally:
-        watch.end()
-        if not watch.lost:
+        monitor.stop()
+        if not monitor.lost:
             _disconnect()
 
 
 def _leave() -> None:
+    """Exit at once, without exit handlers."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(1)
 
 
 def _disconnect() -> None:
-    # Tune leaves references to Ray's objects in cycles, and any thread that allocates may come to
-    # collect them. Were it another one while Ray shuts down, Ray would end the process.
+    """Shut Ray down.
+
+    Tune leaves reference cycles with Ray objects. If another thread collected them while Ray shuts
+    down, Ray would abort the process.
+    """
     gc.disable()
     gc.collect()
     ray.shutdown()
@@ -124,31 +130,32 @@ def _disconnect() -> None:
 
 
 @contextmanager
-def _own_signals() -> Iterator[None]:
-    """Start Ray within it: the signals stay this process' own.
+def _keep_signal_handlers() -> Iterator[None]:
+    """Keep this process's signal handlers while Ray starts.
 
-    Ray would set a handler of SIGTERM. And of a terminal that closes all its processes would hear,
-    and end before trials are saved: what they ignore from their start they go on to ignore.
+    Ray would replace the handler of SIGTERM. Processes of Ray are started with SIGHUP blocked, so
+    that they survive a closed terminal until trials are saved. A SIGHUP for this process arrives
+    when the signal is unblocked.
     """
     ray._private.utils.set_sigterm_handler = lambda *_: None
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
         yield
     finally:
-        signal.signal(signal.SIGHUP, before)
         heed_signals()
-    # An interrupt that arrives inside a destructor or a callback of C is lost.
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    # An interrupt is lost if it arrives inside a destructor or a C callback.
     if STOP.requested:
         raise KeyboardInterrupt
 
 
 def short_folder() -> str | None:
-    """A folder for the files of Ray on this machine; None: the one that Ray would choose.
+    """A folder for Ray's files with a path short enough for sockets; None for Ray's default.
 
-    Sockets are among them, whose paths have to be short, and schedulers give jobs long ones.
+    Job schedulers often set a long path for temporary files.
 
     Raises:
-        OSError: there is no such folder.
+        OSError: no such folder was found.
     """
     chosen = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
     if len(os.fsencode(chosen)) + len(_SOCKET) <= _LONGEST_SOCKET:
@@ -160,132 +167,150 @@ def short_folder() -> str | None:
 
 
 _SOCKET = "/ray/session_2026-01-01_00-00-00_000000_0000000/sockets/plasma_store.10"
-"""Where Ray puts sockets, below the folder for temporary files."""
+"""Example of a socket's path below the folder for temporary files."""
 
 _LONGEST_SOCKET = 103
-"""Bytes of a socket's path, on the system that takes fewest."""
+"""Maximum length of a socket's path in bytes, on the system with the lowest limit."""
 
 
-class _Watch:
-    """Looks whether the cluster is alive: Ray itself waits for minutes, and then ends the process.
+class _ClusterMonitor:
+    """Checks in a thread whether the cluster is alive, and interrupts the main thread if not.
+
+    Ray itself waits for minutes and then aborts the process.
 
     Attributes:
-        lost: says what no longer answers; None: all does.
+        lost: an error message if the cluster was lost; None while it is alive.
     """
 
     def __init__(self, where: str) -> None:
         self.lost: str | None = None
         self._where = where
         self._main = threading.main_thread().ident
-        self._ended = threading.Event()
+        self._stopped = threading.Event()
         signal.signal(signal.SIGUSR2, signal.default_int_handler)
-        self._thread = threading.Thread(target=self._run, name="cluster watch", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="cluster monitor", daemon=True)
         self._thread.start()
 
-    def end(self) -> None:
-        """Look no more."""
-        self._ended.set()
+    def stop(self) -> None:
+        """Stop checking."""
+        self._stopped.set()
 
     def _run(self) -> None:
         head = ray.get_runtime_context().gcs_address
         own = ray.get_runtime_context().get_node_id()
         node = next(node for node in ray.nodes() if node["NodeID"] == own)
         raylet = f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}"
-        silent = dict.fromkeys((head, raylet), 0)
-        while not self._ended.wait(_POLL):
-            for address in silent:
-                silent[address] = silent[address] + 1 if _is_silent(address) else 0
-            if max(silent.values()) >= _SILENCES:
-                what = "Ray's head" if silent[head] else "Ray's process of this machine (raylet)"
-                self.lost = f"{self._where}: {what} no longer answers{GO_ON}"
+        failures = dict.fromkeys((head, raylet), 0)
+        while not self._stopped.wait(_POLL_SECONDS):
+            for address in failures:
+                failures[address] = failures[address] + 1 if _is_silent(address) else 0
+            if max(failures.values()) >= _FAILED_CHECKS:
+                process = (
+                    "Ray's head" if failures[head] else "Ray's process on this machine (raylet)"
+                )
+                self.lost = f"{self._where}: {process} no longer answers{CONTINUE_HINT}"
                 self._interrupt()
                 return
 
     def _interrupt(self) -> None:
         assert self._main is not None
         signal.pthread_kill(self._main, signal.SIGUSR2)
-        # It may be inside Ray, where nothing reaches it.
-        if not self._ended.wait(_ANSWER):
+        # The main thread may hang inside Ray, where signals have no effect.
+        if not self._stopped.wait(_CONNECT_TIMEOUT):
             click.echo(f"Error: {self.lost}", err=True)
             _leave()
 
 
 def _is_silent(address: str) -> bool:
     try:
-        _knock(address)
+        _try_connection(address)
     except OSError:
         return True
     return False
 
 
-def _knock(address: str) -> None:
-    """Raise an OSError where nobody listens: Ray would try for many minutes."""
+def _try_connection(address: str) -> None:
+    """Connect and close the connection. Ray itself would try for many minutes.
+
+    Raises:
+        OSError: no process listens at `address`.
+    """
     host, _, port = address.rpartition(":")
-    socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER).close()
+    socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_TIMEOUT).close()
 
 
 def alive_nodes() -> list[Node]:
-    """The nodes that are there now."""
+    """The nodes that are alive now."""
     return [node for node in ray.nodes() if node["Alive"]]
 
 
 def trial_nodes(nodes: list[Node], cpus: int) -> list[Node]:
-    """Those of `nodes` that can run trials of so many CPUs: where any has a GPU, those with one."""
+    """The nodes that can run trials: only those with a GPU, if there are any.
+
+    Args:
+        nodes: nodes to choose from.
+        cpus: CPUs of a trial.
+    """
     with_gpus = [node for node in nodes if node["Resources"].get("GPU")]
     return [node for node in with_gpus or nodes if node["Resources"].get("CPU", 0) >= cpus]
 
 
 def wait_for_nodes(console: Console, cpus: int) -> None:
-    """Wait until a node can run trials of so many CPUs, and has a GPU where GPUs are to come.
+    """Wait until a node can run trials. If the cluster can start GPUs, wait for a GPU.
 
-    Meanwhile the cluster knows that one is wanted, for as long as this process lives.
+    The autoscaler sees the request as long as this process lives.
+
+    Args:
+        console: where progress is printed.
+        cpus: CPUs of a trial.
 
     Raises:
-        click.ClickException: none came in half an hour.
+        click.ClickException: no such node started within half an hour.
     """
-    gpus_come = _types_with_gpus()
-    if _there(cpus, gpus_come):
+    needs_gpu = _can_start_gpus()
+    if _is_ready(cpus, needs_gpu):
         return
-    # Without the cluster's YAML it may have GPUs to offer, or CPUs alone.
-    wanted = [{"GPU": 1, "CPU": cpus}] if gpus_come else [{"GPU": 1, "CPU": cpus}, {"CPU": cpus}]
-    what = "a GPU" if gpus_come else f"a machine with {cpus} CPU{'s' if cpus > 1 else ''}"
-    # Groups rather than `request_resources`, which outlives a killed driver, and costs money.
-    groups = [placement_group([bundle]) for bundle in wanted]
-    begun, said = time.monotonic(), 0
+    # Without the cluster's YAML, it is unknown whether the cluster can start GPUs, so ask for both.
+    bundles = [{"GPU": 1, "CPU": cpus}] if needs_gpu else [{"GPU": 1, "CPU": cpus}, {"CPU": cpus}]
+    what = "a GPU" if needs_gpu else f"a machine with {cpus} CPU{'s' if cpus > 1 else ''}"
+    # `request_resources` would outlive a killed driver, and the machines would cost money.
+    groups = [placement_group([bundle]) for bundle in bundles]
+    started, reminders = time.monotonic(), 0
     try:
-        while not _there(cpus, gpus_come):
-            waited = time.monotonic() - begun
-            if waited > _PATIENCE:
+        while not _is_ready(cpus, needs_gpu):
+            waited = time.monotonic() - started
+            if waited > _START_TIMEOUT:
                 raise click.ClickException(
-                    f"{what} did not come in {_PATIENCE / 60:.0f} minutes: `ray status` on the "
-                    "head says what the cluster tries. The same command goes on from here"
+                    f"{what} did not start within {_START_TIMEOUT / 60:.0f} minutes: see "
+                    f"`ray status` on the head{CONTINUE_HINT}"
                 )
-            if waited >= said * _REMINDER:
-                said += 1
+            if waited >= reminders * _REMINDER_SECONDS:
+                reminders += 1
                 minutes, seconds = divmod(int(waited), 60)
                 console.print(
                     f"waiting for {what}: the cluster starts machines, "
                     f"which takes minutes ({minutes}:{seconds:02d} so far)",
                     soft_wrap=True,
                 )
-            time.sleep(_POLL)
+            time.sleep(_POLL_SECONDS)
     finally:
         for group in groups:
             remove_placement_group(group)
 
 
-def _there(cpus: int, gpus_come: bool) -> bool:
+def _is_ready(cpus: int, needs_gpu: bool) -> bool:
     nodes = trial_nodes(alive_nodes(), cpus)
-    return any(node["Resources"].get("GPU") or not gpus_come for node in nodes)
+    return any(node["Resources"].get("GPU") or not needs_gpu for node in nodes)
 
 
-def _types_with_gpus() -> bool:
-    """Whether the autoscaler may start machines with GPUs: Ray itself does not say."""
+def _can_start_gpus() -> bool:
+    """Whether the autoscaler can start machines with GPUs. Ray has no API for this."""
     try:
         config: Any = read_yaml(_BOOTSTRAP.expanduser())
         types = config["available_node_types"].values()
         return any(
-            kind.get("resources", {}).get("GPU") and kind.get("max_workers", 1) for kind in types
+            node_type.get("resources", {}).get("GPU") and node_type.get("max_workers", 1)
+            for node_type in types
         )
     except (InputError, KeyError, TypeError, AttributeError):
         return False

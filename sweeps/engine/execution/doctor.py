@@ -1,4 +1,4 @@
-"""Checks of this machine, or of the cluster that a sweep would use from here."""
+"""`python -m sweeps doctor`: checks of this machine, or of the cluster that a sweep would use."""
 
 import json
 import os
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import click
 import ray
@@ -18,11 +18,18 @@ from rich.table import Table
 from rich.text import Text
 
 from memmeta import data
-from memmeta.errors import InputError
+from memmeta.data.sources import NoDataError
+from memmeta.errors import InputError, cannot_write
 from memmeta.system import files, provenance
 from sweeps.engine.execution import cluster
 from sweeps.engine.execution.cluster import Node
-from sweeps.engine.execution.preflight import answered, ask, marked, software, view_problems
+from sweeps.engine.execution.preflight import (
+    marked,
+    reply_problems,
+    run_on,
+    software,
+    view_problems,
+)
 from sweeps.engine.stores.masking import masked
 from sweeps.engine.stores.store import (
     AwayError,
@@ -37,7 +44,7 @@ State = Literal["ok", "warning", "failed"]
 _COLOURS: dict[State, str] = {"ok": "green", "warning": "yellow", "failed": "bold red"}
 
 _LITTLE_SPACE = 2**30
-"""Bytes below which a sweep of small models may fill the disk."""
+"""Free bytes below which the check warns. Even a sweep of small models may fill the disk then."""
 
 _LIST_GPUS = """\
 import json, torch
@@ -47,7 +54,7 @@ print(json.dumps([f"{card.name}, {card.total_memory / 2**30:.0f} GiB" for card i
 
 
 class Check(NamedTuple):
-    """One thing that was looked at."""
+    """The result of one check."""
 
     name: str
     state: State
@@ -57,11 +64,11 @@ class Check(NamedTuple):
 def examine(
     data_root: Path, cache: Path | None, storage: Path, tracking_uri: str
 ) -> Iterator[Check]:
-    """Look at everything that a sweep needs. Starts nothing, and creates nothing that stays.
+    """Check everything that a sweep needs. Starts nothing, and leaves no files behind.
 
     Args:
         data_root: folder with the data sets.
-        cache: folder of their caches; None: in the data root.
+        cache: folder for prepared data; None: `cache` in the data root.
         storage: folder of all sweeps.
         tracking_uri: MLflow store.
     """
@@ -77,7 +84,7 @@ def examine(
 
 
 def show(console: Console, checks: Iterator[Check]) -> int:
-    """Print the checks, a line each. Returns the exit code: 1 if any failed."""
+    """Print one line for each check. Returns the exit code: 1 if any check failed."""
     table = Table(box=box.SIMPLE, show_header=False, pad_edge=False)
     failed = False
     for check in checks:
@@ -89,52 +96,54 @@ def show(console: Console, checks: Iterator[Check]) -> int:
 
 
 def _storage(storage: Path) -> Check:
-    there = _nearest(storage)
     try:
-        # What permissions say is not the whole truth: of root, or of a read-only file system.
-        files.check_writable(there / "doctor")
+        existing = _nearest(storage)
+        # Permissions alone do not tell, for example for root or on a read-only file system.
+        files.check_writable(existing / "doctor")
     except OSError as error:
-        return Check("storage", "failed", f"{storage}: cannot be written ({error.strerror})")
-    free = shutil.disk_usage(there).free
+        return Check("storage", "failed", cannot_write(storage, error).message)
+    free = shutil.disk_usage(existing).free
     state: State = "warning" if free < _LITTLE_SPACE else "ok"
     return Check("storage", state, f"{storage}: can be written, {free / 2**30:.1f} GiB free")
 
 
 def _nearest(storage: Path) -> Path:
-    """The folder, or the nearest one above it that there is: a first sweep makes the rest."""
+    """The folder, or its nearest parent that exists. A sweep creates missing folders."""
     return next(path for path in (storage, *storage.parents) if path.exists())
 
 
-def found_data(data_root: Path, cache: Path | None = None) -> list[str]:
+def loadable_data(data_root: Path, cache: Path | None = None) -> list[str]:
     """The data sets that a trial on this machine can load."""
-    return [name for name, problem in _tried(data_root, cache).items() if not problem]
+    return [name for name, problem in _data_sets(data_root, cache).items() if not problem]
 
 
-def _tried(data_root: Path, cache: Path | None) -> dict[str, str]:
-    """For each data set found: why a trial cannot load it, or "" if it can."""
-    tried = {}
-    for name in data.SOURCES:
+def _data_sets(data_root: Path, cache: Path | None) -> dict[str, str]:
+    """The data sets that exist, and why a trial cannot load them ("" if it can)."""
+    problems = {}
+    for name in data.image_sources():
         try:
             data.try_out(name, data_root, cache)
-        except data.NoDataError:
+        except NoDataError:
             continue
         except InputError as error:
-            tried[name] = error.message
+            problems[name] = error.message
         else:
-            tried[name] = ""
-    return tried
+            problems[name] = ""
+    return problems
 
 
 def _data(data_root: Path, cache: Path | None) -> Iterator[Check]:
-    tried = _tried(data_root, cache)
-    found = [name for name, problem in tried.items() if not problem]
-    missing = [name for name in data.SOURCES if name not in tried]
-    text = f"{data_root}: {', '.join([*found, 'sinusoid'])}"
+    problems = _data_sets(data_root, cache)
+    loadable = [name for name, problem in problems.items() if not problem]
+    sources = data.image_sources()
+    missing = [name for name in sources if name not in problems]
+    without_files = [name for name in data.DATA_SETS if name not in sources]
+    text = f"{data_root}: {', '.join([*loadable, *without_files])}"
     yield Check("data", "ok", text + (f"; not there: {', '.join(missing)}" if missing else ""))
-    for name, problem in tried.items():
+    for name, problem in problems.items():
         if problem:
-            # Nobody put a drawn data set there, so its cache may never be needed.
-            state: State = "warning" if data.SOURCES[name].drawn and found else "failed"
+            # A generated data set needs no files from the user, so perhaps nobody will use it.
+            state: State = "warning" if sources[name].drawn and loadable else "failed"
             yield Check(f"data {name}", state, problem)
 
 
@@ -157,7 +166,7 @@ def _tracking(uri: str) -> Check:
 
 def _machines(data_root: Path, cache: Path | None, storage: Path) -> Iterator[Check]:
     try:
-        address = cluster.running()
+        address = cluster.find_cluster()
         if address is None:
             cores = os.cpu_count()
             text = f"none runs here: a sweep uses this machine alone, {cores} CPUs"
@@ -176,38 +185,49 @@ def _cluster(address: str, data_root: Path, cache: Path | None, storage: Path) -
         sum(node["Resources"].get(resource, 0) for node in nodes) for resource in ("CPU", "GPU")
     )
     text = f"{address}: {len(nodes)} nodes, {cpus:.0f} CPUs, {gpus:.0f} GPUs"
-    # A cluster that starts machines on demand may well have none.
+    # A cluster that starts machines on demand may have no CPUs now.
     yield Check("cluster", "ok" if cpus else "warning", text)
     try:
         with marked(_nearest(storage)) as marker:
-            views = [ask(node, view_problems, software(), marker) for node in nodes]
-            cards = [ask(node, list_gpus) for node in nodes]
-            sets = [ask(node, found_data, data_root, cache) for node in nodes]
-            found = found_data(data_root, cache)
-            for node, view, card, there in zip(nodes, views, cards, sets, strict=True):
-                yield from _node(node, marker, found, view, card, there)
+            replies = [run_on(node, view_problems, software(), marker) for node in nodes]
+            gpu_lists = [run_on(node, list_gpus) for node in nodes]
+            data_lists = [run_on(node, loadable_data, data_root, cache) for node in nodes]
+            expected = loadable_data(data_root, cache)
+            for node, reply, gpu_list, data_list in zip(
+                nodes, replies, gpu_lists, data_lists, strict=True
+            ):
+                problems = reply_problems(node, reply, marker)
+                yield from _node(node, problems, expected, gpu_list, data_list)
     except OSError as error:
-        yield Check("storage", "failed", f"{storage}: cannot be written ({error.strerror})")
+        yield Check("storage", "failed", cannot_write(storage, error).message)
 
 
 def _node(
     node: Node,
-    marker: Path,
-    found: list[str],
-    view: Any,
-    cards: Any,
-    there: Any,
+    problems: list[str],
+    expected: list[str],
+    gpu_list: "ray.ObjectRef[list[str]]",
+    data_list: "ray.ObjectRef[list[str]]",
 ) -> Iterator[Check]:
+    """Checks of one node.
+
+    Args:
+        node: the node.
+        problems: result of `reply_problems`.
+        expected: data sets of the driver.
+        gpu_list: result of `list_gpus` on the node.
+        data_list: result of `loadable_data` on the node.
+    """
     name = f"node {node['NodeManagerAddress']}"
-    problems = answered(node, view, marker)
     if problems:
         yield Check(name, "failed", "; ".join(problems))
         return
     yield Check(name, "ok", "same versions, code and storage")
-    yield _gpus(name, ray.get(cards), int(node["Resources"].get("GPU", 0)))
-    missing = [name for name in found if name not in ray.get(there)]
+    yield _gpus(name, ray.get(gpu_list), int(node["Resources"].get("GPU", 0)))
+    found = ray.get(data_list)
+    missing = [data_set for data_set in expected if data_set not in found]
     if missing and node["Resources"].get("CPU"):
-        yield Check(name, "warning", f"data that is here and not there: {', '.join(missing)}")
+        yield Check(name, "warning", f"lacks data sets of this machine: {', '.join(missing)}")
 
 
 def _gpus(name: str, cards: list[str], known: int) -> Check:
@@ -220,7 +240,10 @@ def _gpus(name: str, cards: list[str], known: int) -> Check:
 
 
 def list_gpus() -> list[str]:
-    """The GPUs that PyTorch can use on this machine, in a process that Ray hides none from."""
+    """The GPUs that PyTorch can use on this machine.
+
+    They are listed in a process without `CUDA_VISIBLE_DEVICES`, which Ray sets to hide GPUs.
+    """
     environment = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}
     command = [sys.executable, "-c", _LIST_GPUS]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)

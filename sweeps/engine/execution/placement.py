@@ -1,8 +1,8 @@
-"""What a trial gets of the cluster: CPUs, and the memory that it is predicted to need."""
+"""Resources of a trial: CPUs, and the memory that it is predicted to need."""
 
 import math
 import os
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import ray
 import torch
@@ -13,78 +13,88 @@ from memmeta.errors import InputError
 from memmeta.memory import limits
 from memmeta.memory.prediction import predict_trial_memory
 from sweeps.engine.execution.cluster import Node, alive_nodes, trial_nodes
-from sweeps.engine.study.outcome import Stage
+from sweeps.engine.ledger.entry import Slot
+from sweeps.engine.study.result import TrialResult
+from sweeps.engine.units import mib
 
-_PARTS = 20
-"""Shares are rounded up to twentieths of a device: few kinds of share, so that a trial can be run
-by the worker of one that ended."""
+_SHARES = 20
+"""Shares are rounded up to twentieths of a device. Tune runs a trial in the process of an earlier
+one only if both have the same resources, so there should be few different shares."""
 
 _RAM_STEP = 2**28
-"""RAM of a GPU's process is reserved in steps of 256 MiB, for the same reason."""
+"""RAM of a GPU worker is reserved in steps of 256 MiB, for the same reason."""
+
+_ACCELERATOR = "accelerator_type:"
+"""Prefix of Ray's resource for a type of GPU."""
 
 
 class Device(NamedTuple):
-    """One kind of device that trials run on."""
+    """A type of device that trials run on."""
 
-    kind: str | None
-    """Ray's accelerator type of a GPU; None: the nodes have no GPUs, or GPUs of no known type."""
+    accelerator: str | None
+    """Ray's accelerator type of a GPU; None: no GPU, or one of unknown type."""
     gpu: bool
-    count: float
-    """GPUs of this kind; on the CPU 1."""
+    units: float
+    """Number of GPUs of this type; 1 for RAM."""
     memory: int
-    """Bytes of one GPU; of RAM, what Ray gives out on the largest node."""
-    even: float
-    """The least share that is worth giving: with less, something else runs out first."""
+    """Memory of one GPU in bytes, or the RAM that Ray offers on the largest node."""
+    least_share: float
+    """Minimum share of a trial. With smaller shares, CPUs would run out before memory."""
     overhead: int
-    """Bytes that a process takes of it besides its tensors."""
+    """Device memory that a process uses besides tensors, in bytes."""
     host_overhead: int
-    """Bytes of RAM that a process takes besides its tensors."""
+    """RAM that a process uses besides tensors, in bytes."""
 
 
-class Placed(NamedTuple):
-    """Where a trial may run, and within what."""
+class Allocation(NamedTuple):
+    """The resources of a trial."""
 
     resources: dict[str, float]
-    """As Ray takes them."""
+    """Ray resources."""
     predicted: int
-    """Bytes of the peak of a training step."""
+    """Predicted peak memory of a training step, in bytes."""
     reserved: int
-    """Bytes that the trial's process may take of its device, with its overhead."""
+    """Device memory that the trial's process may use, including the overhead, in bytes."""
     overhead: int
-    """Those of them that are not for tensors."""
+    """The part of `reserved` that is not for tensors."""
 
 
 class Refusal(NamedTuple):
-    """A trial that cannot run: its result."""
+    """A trial that does not fit on any device."""
 
-    result: dict[str, Any]
+    result: TrialResult
 
 
 class Placement:
-    """Gives each trial its share: by its predicted peak, on the kind of device with most room."""
+    """Allocates devices to trials by predicted peak memory."""
 
     def __init__(self, devices: list[Device], cpus: int, budget: int | None) -> None:
-        """Share out `devices`.
+        """Manage `devices`.
 
         Args:
-            devices: what there is.
-            cpus: CPUs, and so threads, of a trial.
-            budget: bytes that no trial may exceed, if that is less than a device has.
+            devices: the types of devices in the cluster.
+            cpus: CPUs of a trial, which is also its number of threads.
+            budget: maximum memory of a trial in bytes; None: the memory of a device.
         """
         self._devices = devices
         self._cpus = cpus
         self._budget = budget
-        self._taken: dict[tuple[Stage, int], tuple[int, float]] = {}
+        self._allocated: dict[Slot, tuple[int, float]] = {}  # index of the device, and share
 
     @property
-    def slots(self) -> int | None:
-        """Trials that run at once; None where their sizes decide."""
+    def concurrency(self) -> int | None:
+        """How many trials run at once; None if it depends on their memory."""
         if self._devices[0].gpu:
             return None
         return max(1, int(ray.cluster_resources().get("CPU", 1) // self._cpus))
 
-    def place(self, run: RunConfig, place: tuple[Stage, int]) -> Placed | Refusal:
-        """The share of a run, or why it gets none. It counts as taken until `free`."""
+    def allocate(self, run: RunConfig, slot: Slot) -> Allocation | Refusal:
+        """Allocate a share of the device with the lowest load, until `free` is called.
+
+        Args:
+            run: the trial's run.
+            slot: identifies the trial.
+        """
         predicted = predict_trial_memory(run)
         sizes = [reservation(predicted.whole, device) for device in self._devices]
         fitting = [
@@ -94,48 +104,49 @@ class Placement:
         ]
         if not fitting:
             return _refusal(predicted.step, min(sizes), max(map(self._limit, self._devices)))
-        parts = {index: share(sizes[index], self._devices[index]) for index in fitting}
-        best = min(fitting, key=lambda index: self._load(index, parts[index]))
-        device, part = self._devices[best], parts[best]
-        self._taken[place] = best, part
-        reserved = min(int(part * device.memory), self._limit(device))
-        return Placed(self._resources(device, part), predicted.step, reserved, device.overhead)
+        shares = {index: share_for(sizes[index], self._devices[index]) for index in fitting}
+        best = min(fitting, key=lambda index: self._load(index, shares[index]))
+        device, share = self._devices[best], shares[best]
+        self._allocated[slot] = best, share
+        reserved = min(int(share * device.memory), self._limit(device))
+        return Allocation(self._resources(device, share), predicted.step, reserved, device.overhead)
 
     def fits(self, run: RunConfig) -> bool:
-        """Whether the run would get a share."""
+        """Whether a run fits on any device."""
         whole = predict_trial_memory(run).whole
         return any(reservation(whole, device) <= self._limit(device) for device in self._devices)
 
-    def free(self, place: tuple[Stage, int]) -> None:
-        """The trial has ended."""
-        self._taken.pop(place, None)
+    def free(self, slot: Slot) -> None:
+        """Free the share of a trial that has ended."""
+        self._allocated.pop(slot, None)
 
     def _limit(self, device: Device) -> int:
-        """Bytes that a trial may have of it."""
+        """Maximum memory of a trial on a device, in bytes."""
         return min(device.memory, self._budget or device.memory)
 
-    def _load(self, index: int, part: float) -> float:
-        taken = sum(other for at, other in list(self._taken.values()) if at == index)
-        return (taken + part) / self._devices[index].count
+    def _load(self, index: int, share: float) -> float:
+        """The load of a device if it got another trial with this share."""
+        # Copied, since another thread may free shares meanwhile.
+        taken = sum(other for device, other in list(self._allocated.values()) if device == index)
+        return (taken + share) / self._devices[index].units
 
-    def _resources(self, device: Device, part: float) -> dict[str, float]:
+    def _resources(self, device: Device, share: float) -> dict[str, float]:
         if not device.gpu:
-            return {"CPU": self._cpus, "memory": int(part * device.memory)}
+            return {"CPU": self._cpus, "memory": int(share * device.memory)}
         host = math.ceil(device.host_overhead / _RAM_STEP) * _RAM_STEP
-        resources: dict[str, float] = {"CPU": self._cpus, "GPU": part, "memory": host}
-        if len(self._devices) > 1 and device.kind:
-            resources[f"{_ACCELERATOR}{device.kind}"] = 0.001
+        resources: dict[str, float] = {"CPU": self._cpus, "GPU": share, "memory": host}
+        if len(self._devices) > 1 and device.accelerator:
+            resources[f"{_ACCELERATOR}{device.accelerator}"] = 0.001
         return resources
 
 
-_ACCELERATOR = "accelerator_type:"
-
-
 def find_devices(cpus: int) -> list[Device]:
-    """What the cluster has: its kinds of GPU, of which it asks a node each, or else RAM.
+    """The types of GPUs in the cluster, or RAM if it has none.
+
+    One node of each type is asked for the details.
 
     Args:
-        cpus: of a trial.
+        cpus: CPUs of a trial.
 
     Raises:
         InputError: PyTorch cannot use the GPUs of a node.
@@ -143,32 +154,32 @@ def find_devices(cpus: int) -> list[Device]:
     nodes = trial_nodes(alive_nodes(), cpus)
     if not any(node["Resources"].get("GPU") for node in nodes):
         return [_ram(nodes, cpus)]
-    kinds: dict[str | None, list[Node]] = {}
+    groups: dict[str | None, list[Node]] = {}
     for node in nodes:
-        kinds.setdefault(_kind(node), []).append(node)
+        groups.setdefault(_accelerator(node), []).append(node)
     devices = []
-    for kind, of_kind in kinds.items():
-        device = _asked(of_kind[0])
+    for accelerator, group in groups.items():
+        device = _ask_node(group[0])
         if not device.gpu:
-            where = of_kind[0]["NodeManagerAddress"]
+            where = group[0]["NodeManagerAddress"]
             raise InputError(f"node {where}: Ray has GPUs there that PyTorch cannot use")
-        count = sum(node["Resources"]["GPU"] for node in of_kind)
-        devices.append(device._replace(kind=kind, count=count))
+        units = sum(node["Resources"]["GPU"] for node in group)
+        devices.append(device._replace(accelerator=accelerator, units=units))
     return devices
 
 
 def _ram(nodes: list[Node], cpus: int) -> Device:
-    # As much as a trial can have where all CPUs of a node run trials: less would serve nobody.
     resources = [node["Resources"] for node in nodes]
     memory = max((r.get("memory", 0) for r in resources), default=0)
+    # RAM of a trial if all CPUs of its node run trials. Less would leave RAM unused.
     even = min((r.get("memory", 0) / (r["CPU"] // cpus) for r in resources), default=0)
-    # A worker holds less than this process, which has imported more.
+    # An upper bound: a worker uses less than this process, which has imported more.
     overhead = limits.process_overhead(torch.device("cpu"))
     return Device(None, False, 1, int(memory), even / max(memory, 1), overhead, overhead)
 
 
 def this_device() -> Device:
-    """What this process would train on."""
+    """The device that this process would train on."""
     host_overhead = limits.process_overhead(torch.device("cpu"))
     if torch.cuda.is_available():  # only on CUDA
         memory = torch.cuda.get_device_properties(0).total_memory
@@ -178,7 +189,8 @@ def this_device() -> Device:
     return Device(None, False, 1, memory, 0, host_overhead, host_overhead)
 
 
-def _asked(node: Node) -> Device:
+def _ask_node(node: Node) -> Device:
+    """Run `this_device` on a node."""
     on_node = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
     gpu = 0.01 if node["Resources"].get("GPU") else 0
     task = ray.remote(this_device).options(num_cpus=0, num_gpus=gpu, scheduling_strategy=on_node)
@@ -186,26 +198,26 @@ def _asked(node: Node) -> Device:
     return device
 
 
-def _kind(node: Node) -> str | None:
+def _accelerator(node: Node) -> str | None:
     names = (name for name in node["Resources"] if name.startswith(_ACCELERATOR))
     return next((name.removeprefix(_ACCELERATOR) for name in names), None)
 
 
 def reservation(predicted: int, device: Device) -> int:
-    """Bytes of the device for a trial that is predicted to hold so many."""
-    on = torch.device("cuda" if device.gpu else "cpu")
-    return limits.reservation(on, predicted, device.overhead)
+    """Device memory to reserve for a trial with this predicted peak, in bytes."""
+    torch_device = torch.device("cuda" if device.gpu else "cpu")
+    return limits.reservation(torch_device, predicted, device.overhead)
 
 
-def share(size: int, device: Device) -> float:
-    """The part of a device that has room for `size` bytes, rounded up."""
-    return max(device.even, math.ceil(size / device.memory * _PARTS) / _PARTS)
+def share_for(size: int, device: Device) -> float:
+    """The share of a device that holds `size` bytes, rounded up."""
+    return max(device.least_share, math.ceil(size / device.memory * _SHARES) / _SHARES)
 
 
 def _refusal(predicted: int, size: int, most: int) -> Refusal:
     message = (
-        f"not started: needs {size / 2**20:.0f} MiB (predicted peak {predicted / 2**20:.0f} MiB, "
-        f"headroom and the process itself), and there are {most / 2**20:.0f}"
+        f"not started: needs {mib(size)} (predicted peak {mib(predicted)}, "
+        f"headroom and the process itself), but only {mib(most)} are available"
     )
     return Refusal(
         {

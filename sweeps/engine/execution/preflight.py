@@ -1,4 +1,4 @@
-"""What has to hold on every node of a cluster before it gets a trial."""
+"""Checks of every node of a cluster before it gets a trial."""
 
 import hashlib
 import platform
@@ -20,7 +20,8 @@ from rich.console import Console
 import memmeta
 import sweeps.engine
 from memmeta import data
-from memmeta.data import Dataset
+from memmeta.data.dataset import Dataset
+from memmeta.data.sources import NoDataError
 from memmeta.errors import InputError
 from sweeps.engine.execution.cluster import Node, alive_nodes, trial_nodes
 from sweeps.engine.execution.trainable import MetaTrainable
@@ -29,30 +30,31 @@ from sweeps.engine.stores.masking import reason
 T = TypeVar("T")
 
 _CODE = "memmeta's code"
+"""Key of the code's digest in `software`."""
 
 _MARKER = ".nodes-"
-"""Begins the name of a folder in the shared one, in which every node leaves a file."""
+"""Prefix of a folder on the shared storage, in which every node creates a file."""
 
 
-class Question(NamedTuple):
-    """What a node is asked: whether it sees what the driver sees."""
+class DriverView(NamedTuple):
+    """Software, storage and data of the driver. A node must have the same."""
 
     software: dict[str, str]
-    """As `software`."""
+    """The result of `software`."""
     marker: Path
-    """A folder that the driver has just made on the shared storage."""
+    """A folder that the driver has just created on the shared storage."""
     dataset: str
-    """The name of the data set."""
+    """Name of the data set."""
     digest: str
-    """Its content."""
+    """SHA-256 of the data set."""
     data_root: Path
-    """Where it is looked for."""
+    """Folder with the data sets."""
     cache: Path | None = None
-    """The folder of caches; None: in the data root."""
+    """Folder for prepared data; None: `cache` in the data root."""
 
 
 def software() -> dict[str, str]:
-    """The versions that all processes of a sweep must share."""
+    """Versions that must be the same in all processes of a sweep."""
     return {
         "memmeta": _version("memmeta"),
         _CODE: code_digest(),
@@ -64,7 +66,7 @@ def software() -> dict[str, str]:
 
 @cache
 def code_digest() -> str:
-    """12 hex digits of the code that trains and searches, which a version or a commit may hide."""
+    """12 hex digits that identify the code. They also differ for uncommitted changes."""
     digest = hashlib.sha256()
     for package in (memmeta, sweeps.engine):
         assert package.__file__
@@ -84,14 +86,17 @@ def _version(package: str) -> str:
 
 @contextmanager
 def marked(folder: Path) -> Iterator[Path]:
-    """A new folder in `folder`, by which nodes know the storage; those of killed drivers go.
+    """Create a folder by which nodes recognise the shared storage, and remove it at the end.
+
+    Folders that killed drivers left behind are removed too.
 
     Raises:
         OSError: `folder` cannot be written.
     """
-    for left in folder.glob(f"{_MARKER}*"):
-        shutil.rmtree(left, ignore_errors=True)
-    marker = folder / f"{_MARKER}{uuid4().hex[:8]}"  # no name that a node may remember as missing
+    for abandoned in folder.glob(f"{_MARKER}*"):
+        shutil.rmtree(abandoned, ignore_errors=True)
+    # A new name, since nodes may have cached that an old one does not exist.
+    marker = folder / f"{_MARKER}{uuid4().hex[:8]}"
     marker.mkdir()
     try:
         yield marker
@@ -99,65 +104,71 @@ def marked(folder: Path) -> Iterator[Path]:
         shutil.rmtree(marker, ignore_errors=True)
 
 
-def check_nodes(console: Console, question: Question, cpus: int) -> None:
-    """Ask every node at once, and fetch or prepare the data where trials will run.
+def check_nodes(console: Console, view: DriverView, cpus: int) -> None:
+    """Check all nodes at once, and download or prepare the data where trials will run.
 
     Args:
-        console: where it is said that this may take a while.
-        question: what is asked.
-        cpus: of a trial.
+        console: prints that a check has started, since it may take a while.
+        view: software, storage and data of the driver.
+        cpus: CPUs of a trial.
 
     Raises:
-        InputError: one line for every node with which something is wrong.
+        InputError: some nodes have problems; one line for each.
     """
     nodes = alive_nodes()
-    of_trials = [node["NodeID"] for node in trial_nodes(nodes, cpus)]
+    trial_ids = [node["NodeID"] for node in trial_nodes(nodes, cpus)]
     console.print(f"checking storage, versions and data of nodes: {len(nodes)}", soft_wrap=True)
-    asked = [ask(node, examine, question, node["NodeID"] in of_trials) for node in nodes]
-    wrong = []
-    for node, reference in zip(nodes, asked, strict=True):
-        problems = answered(node, reference, question.marker)
-        # A machine that was just lost counts as alive for a while, and gets no trial.
+    replies = [run_on(node, node_problems, view, node["NodeID"] in trial_ids) for node in nodes]
+    lines = []
+    for node, reply in zip(nodes, replies, strict=True):
+        problems = reply_problems(node, reply, view.marker)
+        # A machine that was just lost counts as alive for a while, but gets no trial.
         if problems and node["NodeID"] in {other["NodeID"] for other in alive_nodes()}:
-            wrong.append(f"node {node['NodeManagerAddress']}: {'; '.join(problems)}")
-    if wrong:
-        raise InputError("\n".join(["not started, since trials would fail or differ:", *wrong]))
+            lines.append(f"node {node['NodeManagerAddress']}: {'; '.join(problems)}")
+    if lines:
+        raise InputError("\n".join(["not started, since trials would fail or differ:", *lines]))
 
 
-def ask(node: Node, function: Callable[..., T], *arguments: object) -> "ray.ObjectRef[T]":
-    """Have `function` run on a node, whatever runs there besides."""
-    there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-    options = {"num_cpus": 0, "max_retries": 0, "scheduling_strategy": there}
+def run_on(node: Node, function: Callable[..., T], *arguments: object) -> "ray.ObjectRef[T]":
+    """Start `function` on a node, even if all its CPUs are in use."""
+    on_node = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+    options = {"num_cpus": 0, "max_retries": 0, "scheduling_strategy": on_node}
     reference: ray.ObjectRef[T] = ray.remote(function).options(**options).remote(*arguments)
     return reference
 
 
-def answered(node: Node, reference: "ray.ObjectRef[list[str]]", marker: Path) -> list[str]:
-    """What is wrong with a node by what it says, or does not get to say."""
+def reply_problems(node: Node, reply: "ray.ObjectRef[list[str]]", marker: Path) -> list[str]:
+    """Problems that a node has reported, or that show in its reply.
+
+    Args:
+        node: the node.
+        reply: result of `node_problems` or `view_problems` on the node.
+        marker: folder in which the node should have created a file.
+    """
     try:
-        problems = ray.get(reference)
+        problems = ray.get(reply)
     except ray.exceptions.RayError as error:
-        # The last line is Python's: what could not be imported, for instance.
+        # The last line is Python's message, such as an import error.
         last = [line.strip() for line in str(error).splitlines() if line.strip()][-1]
         return [f"the code does not run there ({last})"]
     if not problems and not (marker / node["NodeID"]).exists():
-        return [f"what it writes to {marker.parent} does not arrive: is that shared?"]
+        return [f"its files in {marker.parent} do not arrive: is that folder shared?"]
     return problems
 
 
-def examine(question: Question, trains: bool = True) -> list[str]:
-    """What is wrong with this node; to be run there.
+def node_problems(view: DriverView, trains: bool = True) -> list[str]:
+    """Problems of the node that runs this function.
 
     Args:
-        question: what is asked.
-        trains: whether it will run trials, so that it needs the data.
+        view: software, storage and data of the driver.
+        trains: whether the node will run trials, so that it needs the data.
     """
-    problems = view_problems(question.software, question.marker)
-    return problems + (_data_problems(question) if trains else [])
+    problems = view_problems(view.software, view.marker)
+    return problems + (_data_problems(view) if trains else [])
 
 
 def view_problems(expected: dict[str, str], marker: Path) -> list[str]:
-    """Where the software or the storage of this node is not the driver's; to be run there."""
+    """How software and storage of the node that runs this function differ from the driver's."""
     ours = software()
     problems = [
         f"{name} is {ours.get(name)}, the driver's is {theirs}"
@@ -177,21 +188,21 @@ def _storage_problems(marker: Path) -> list[str]:
     return []
 
 
-def _data_problems(question: Question) -> list[str]:
+def _data_problems(view: DriverView) -> list[str]:
     try:
-        dataset = _load_or_fetch(question.dataset, question.data_root, question.cache)
+        dataset = _load_or_download(view.dataset, view.data_root, view.cache)
     except (InputError, OSError) as error:
         return [error.message if isinstance(error, InputError) else reason(error)]
-    if dataset.digest != question.digest:
-        return [f"{question.data_root}: another {question.dataset} than the driver's"]
+    if dataset.digest != view.digest:
+        return [f"{view.data_root}: another {view.dataset} than the driver's"]
     return []
 
 
-def _load_or_fetch(name: str, data_root: Path, cache: Path | None) -> Dataset:
+def _load_or_download(name: str, data_root: Path, cache: Path | None) -> Dataset:
     try:
         return data.load(name, data_root, cache)
-    except data.NoDataError:
-        source = data.SOURCES.get(name)
+    except NoDataError:
+        source = data.image_sources().get(name)
         if source is None or source.download is None:
             raise
     data_root.mkdir(parents=True, exist_ok=True)
@@ -200,26 +211,26 @@ def _load_or_fetch(name: str, data_root: Path, cache: Path | None) -> Dataset:
         return data.load(name, data_root, cache)
 
 
-def guarded(trainable: type[MetaTrainable], question: Question) -> type[MetaTrainable]:
-    """`trainable`, asked before its first step: a node may join after the others were checked.
+def guarded(trainable: type[MetaTrainable], view: DriverView) -> type[MetaTrainable]:
+    """A trainable that checks its node before the first step, since nodes may join a running sweep.
 
-    Code that was synced meanwhile is what somebody wanted, and every trial records its commit.
+    The code may differ: the user may have updated it meanwhile, and every trial records its commit.
     """
-    expected = {name: theirs for name, theirs in question.software.items() if name != _CODE}
-    question = question._replace(software=expected)
+    expected = {name: theirs for name, theirs in view.software.items() if name != _CODE}
+    view = view._replace(software=expected)
 
     class Guarded(trainable):  # type: ignore[misc, valid-type]
         problems: list[str] | None = None
 
         def step(self) -> dict[str, Any]:
             if self.problems is None:
-                self.problems = examine(question)
-            if not self.problems:
-                result: dict[str, Any] = super().step()
+                self.problems = node_problems(view)
+            report: dict[str, Any]
+            if self.problems:
+                address = ray.util.get_node_ip_address()
+                report = self.failed(f"node {address}: {'; '.join(self.problems)}")
             else:
-                where = f"node {ray.util.get_node_ip_address()}"
-                result = self._ended("failed", f"{where}: {'; '.join(self.problems)}")
-                result |= self._facts()
-            return result
+                report = super().step()
+            return report
 
     return Guarded

@@ -1,66 +1,74 @@
-"""The learner as a Ray Tune trainable: a step is training up to the next validation."""
+"""The learner as a Ray Tune trainable. A step trains until the next validation."""
 
-import errno
 import gc
 import time
 import traceback
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from ray import tune
 
 from memmeta import checkpoint, data
 from memmeta.config import RunConfig
-from memmeta.data import Dataset
+from memmeta.data.dataset import Dataset
 from memmeta.errors import InputError
 from memmeta.memory import limits
 from memmeta.system import provenance
 from memmeta.system.runtime import configure_process
 from memmeta.training import DivergedError, MetaTrainer
-from sweeps.engine.ledger.folder import SweepFolder
-from sweeps.engine.study.outcome import SAVED
+from sweeps.engine.ledger.folder import STORAGE_ERRORS, SweepFolder
+from sweeps.engine.study.outcome import Status
+from sweeps.engine.study.result import TrialResult, Validation
 
-STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE)
-"""Of a disk that is full, or a file system that went away: nothing is wrong with the program."""
+SAVED = "saved"
+"""Reported instead of a result by a trial that saved itself because the sweep is about to stop."""
 
-
-_BETWEEN_LOOKS = 1.0
-"""Seconds after which a trial looks again whether it is to save itself."""
+_SAVE_CHECK_SECONDS = 1.0
+"""Interval at which a trial checks whether it should save itself."""
 
 
 class _SavedError(Exception):
-    """The trial has saved itself in mid-step, since the sweep is about to stop."""
+    """The trial has saved itself in the middle of a step, because the sweep is about to stop."""
+
+
+class _StepOutcome(NamedTuple):
+    """How a step ended."""
+
+    status: Status
+    metrics: dict[str, float]
+    message: str | None = None
 
 
 class MetaTrainable(tune.Trainable):
-    """Trains the `RunConfig` that its Tune config holds, as a dict, under "run".
+    """Trains the `RunConfig` in its Tune config, under the key "run", as a dict.
 
-    Every step leaves a checkpoint in a folder named by the run's key, a long one others on the way,
-    and a trial starts from what it finds there: after a lost worker and after a lost driver alike.
+    A checkpoint is saved after every step, and also during long steps. It is in a folder named by
+    the run's key. A trial resumes from its checkpoint if there is one, so it continues after the
+    worker or the driver was lost.
     """
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
-        """What `Placement.place` gave the trial."""
+        """The resources that `Placement.allocate` gave the trial."""
         return tune.PlacementGroupFactory([config["resources"]])
 
-    def setup(
+    def setup(  # type: ignore[override]  # the parameters come from `tune.with_parameters`
         self,
         config: dict[str, Any],
         data_root: Path,
         folder: SweepFolder,
         cache: Path | None = None,
     ) -> None:
-        """Take note of the run; the first step begins it, where errors can be reported.
+        """Prepare the first trial. Errors can be reported in `step` only, so training starts there.
 
         Args:
-            config: the Tune config, as `LedgerSearch.suggest` makes it.
+            config: the Tune config from `LedgerSearch.suggest`.
             data_root: folder with the data sets.
-            folder: of the sweep, which every node sees.
-            cache: folder of the data sets' caches; None: in the data root.
+            folder: folder of the sweep, on storage that all nodes share.
+            cache: folder for prepared data; None: `cache` in the data root.
         """
         self.data_root = data_root
         self.cache = cache
@@ -68,9 +76,9 @@ class MetaTrainable(tune.Trainable):
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take the next trial: starting a process anew takes as long as many a trial.
+        """Prepare the next trial in this process, because starting a process takes seconds.
 
-        What the last trial left is let go, so that each finds the memory of a new process.
+        Memory of the last trial is freed, so that each trial has as much as in a new process.
         """
         self.run = RunConfig.model_validate(new_config["run"])
         self.test: bool = new_config["test"]
@@ -86,58 +94,63 @@ class MetaTrainable(tune.Trainable):
         self.seconds = 0.0
         self.notes: list[str] = []
         if self.device.type == "cuda":  # only on CUDA
-            # On the CPU tensors are counted one by one, whatever the process holds besides.
+            # Not needed on the CPU, where the memory of each tensor is counted.
             gc.collect()
             torch.cuda.empty_cache()
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train to the next validation. What goes wrong in the learner is reported, not raised.
+        """Train until the next validation.
 
-        Ray would run a trial that raises again, which suits lost machines alone.
+        Errors of the learner are reported in the result. If they were raised, Ray would start the
+        trial again.
         """
-        begun = time.monotonic()
+        started = time.monotonic()
         try:
-            result = self._advance()
+            outcome = self._advance()
         except _SavedError:
-            result = {"status": SAVED, "done": False, "metrics": {}}
+            self.seconds += time.monotonic() - started
+            return {"status": SAVED, "done": False}
         except DivergedError as error:
-            result = self._ended("diverged", str(error))
+            outcome = _StepOutcome("diverged", {}, str(error))
         except InputError as error:
-            result = self._ended("failed", error.message)
+            outcome = _StepOutcome("failed", {}, error.message)
         except Exception as error:
             if limits.is_out_of_memory(error):
-                result = self._ended("out_of_memory", str(error) or type(error).__name__)
+                message = str(error) or type(error).__name__
+                outcome = _StepOutcome("out_of_memory", {}, message)
             elif isinstance(error, OSError) and error.errno in STORAGE_ERRORS:
-                result = self._ended("failed", f"{error.strerror}: {self.folder.path}")
+                outcome = _StepOutcome("failed", {}, f"{error.strerror}: {self.folder.path}")
             else:
-                result = self._ended("failed", traceback.format_exc())
-        self.seconds += time.monotonic() - begun
-        return result | self._facts()
+                outcome = _StepOutcome("failed", {}, traceback.format_exc())
+        self.seconds += time.monotonic() - started
+        return self._report(outcome)
 
-    def _advance(self) -> dict[str, Any]:
+    def failed(self, message: str) -> dict[str, Any]:
+        """The report of a trial that failed before its first step."""
+        return self._report(_StepOutcome("failed", {}, message))
+
+    def _advance(self) -> _StepOutcome:
         trainer = self.trainer or self._begin()
-        # One that was interrupted after its last checkpoint has nothing left to train.
+        # A trial that was interrupted after its last checkpoint has nothing left to train.
         if not trainer.done:
             trainer.train_to_evaluation(between_steps=self._between_steps(trainer))
             self._save(trainer)
         metrics = _metrics(trainer, -1)
-        if trainer.done and self.test:
+        if not trainer.done:
+            return _StepOutcome("running", metrics)
+        if self.test:
             test = trainer.evaluate("test", self.run.training.test_tasks)
             name = self.run.data.metric.name
             metrics |= {f"test_{name}": test.value, "test_interval": test.interval}
-        status = "complete" if trainer.done else "running"
-        result = {"status": status, "done": trainer.done, "metrics": metrics}
-        if trainer.done and trainer.note:
-            result["message"] = trainer.note
-        return result
+        return _StepOutcome("complete", metrics, trainer.note or None)
 
     def _save(self, trainer: MetaTrainer) -> None:
         path, below = self.checkpoint_file, self.folder.checkpoints
-        self.folder.steadily(partial(checkpoint.save, path, trainer, below))
+        self.folder.when_available(partial(checkpoint.save, path, trainer, below))
 
     def _between_steps(self, trainer: MetaTrainer) -> Callable[[], None]:
-        """Saves the trial now and then, and when the sweep is about to stop."""
+        """A function that saves the trial periodically, and when the sweep is about to stop."""
         save = partial(self._save, trainer)
         save_now_and_then = checkpoint.now_and_then(save)
 
@@ -146,20 +159,20 @@ class MetaTrainable(tune.Trainable):
                 save()
                 raise _SavedError
 
-        look_now_and_then = checkpoint.now_and_then(stop_if_asked, _BETWEEN_LOOKS)
+        check_now_and_then = checkpoint.now_and_then(stop_if_asked, _SAVE_CHECK_SECONDS)
 
         def between_steps() -> None:
             save_now_and_then()
-            look_now_and_then()
+            check_now_and_then()
 
         return between_steps
 
     def _begin(self) -> MetaTrainer:
-        """A new trainer, or the one that was interrupted."""
+        """Make a trainer, and restore its state if there is a checkpoint."""
         self.threads = configure_process(threads=self.cpus)
         limits.cap(self.device, self.reserved, self.overhead)
         dataset = data.load(self.run.data.name, self.data_root, self.cache)
-        trainer = self.folder.steadily(partial(self._resumed, dataset))
+        trainer = self.folder.when_available(partial(self._resumed, dataset))
         self.trainer = trainer
         return trainer
 
@@ -172,7 +185,7 @@ class MetaTrainable(tune.Trainable):
             self.seconds = trainer.seconds
         except checkpoint.DamagedError as error:
             aside = checkpoint.set_aside(self.checkpoint_file)
-            self.notes.append(f"{error.message}; now {aside.name}. The trial begins anew")
+            self.notes.append(f"{error.message}; renamed to {aside.name}. The trial starts over")
             return MetaTrainer(self.run, dataset, self.device)
         except InputError as error:
             if isinstance(error.__context__, OSError) and not self.folder.is_here():
@@ -182,17 +195,17 @@ class MetaTrainable(tune.Trainable):
 
     @property
     def checkpoint_file(self) -> Path:
-        """Where this trial leaves its state."""
+        """The trial's checkpoint."""
         return self.folder.checkpoints / self.run.key / "trainer.pt"
 
-    def _ended(self, status: str, message: str) -> dict[str, Any]:
-        return {"status": status, "done": True, "message": message, "metrics": {}}
-
-    def _facts(self) -> dict[str, Any]:
+    def _report(self, outcome: _StepOutcome) -> dict[str, Any]:
+        """The result of the trial so far, as Tune takes it."""
         trainer = self.trainer
-        return {
+        result: TrialResult = {
+            "status": outcome.status,
             "step": trainer.iteration if trainer else 0,
-            "reports": _reports(trainer) if trainer else [],
+            "metrics": outcome.metrics,
+            "reports": _validations(trainer) if trainer else [],
             "peak_memory_bytes": trainer.peak_memory if trainer else None,
             "predicted_memory_bytes": self.predicted,
             "reserved_memory_bytes": self.reserved,
@@ -205,6 +218,9 @@ class MetaTrainable(tune.Trainable):
             "data_digest": trainer.dataset.digest if trainer else None,
             "notes": self.notes,
         }
+        if outcome.message is not None:
+            result["message"] = outcome.message
+        return {**result, "done": outcome.status != "running"}
 
 
 def _metrics(trainer: MetaTrainer, index: int) -> dict[str, float]:
@@ -213,8 +229,8 @@ def _metrics(trainer: MetaTrainer, index: int) -> dict[str, float]:
     return {key: report.val.value, "val_interval": report.val.interval, **report.diagnostics}
 
 
-def _reports(trainer: MetaTrainer) -> list[dict[str, Any]]:
-    """All validations so far, also those of which the driver did not hear before it was lost."""
+def _validations(trainer: MetaTrainer) -> list[Validation]:
+    """All validations so far. A lost driver may not have received the earlier ones."""
     return [
         {"step": report.iteration, "time": report.time, "metrics": _metrics(trainer, index)}
         for index, report in enumerate(trainer.reports)

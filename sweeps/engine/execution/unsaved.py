@@ -1,11 +1,12 @@
-"""Parts of the driver that Tune must not try to save."""
+"""A base class for parts of the driver that Tune must not pickle."""
 
 
 class Unsaved:
-    """Pickles as empty.
+    """Pickles as an empty object.
 
-    Tune pickles all that it is given, for a later `Tuner.restore`. A sweep never restores one:
-    it goes on from the ledger, and holds files, threads and a console that cannot be pickled.
+    Tune pickles everything it is given for a later `Tuner.restore`. A sweep never calls it: a sweep
+    continues from the ledger, and its driver holds files, threads and a console that cannot be
+    pickled.
     """
 
     def __getstate__(self) -> dict[str, object]:

@@ -1,1 +1,1 @@
-"""The record of a sweep, and which trial comes next."""
+"""The record of a sweep and the schedule of its trials."""

@@ -1,5 +1,6 @@
-"""The folder of a sweep, on storage that may go away and come back while the sweep runs."""
+"""The folder of a sweep, on storage that may disappear and come back while the sweep runs."""
 
+import errno
 import time
 import uuid
 from collections.abc import Callable
@@ -12,19 +13,25 @@ from memmeta.system.stopping import STOP
 
 T = TypeVar("T")
 
-_POLL = 1.0
-"""Seconds between two looks at a folder that is away."""
+STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE)
+"""Error numbers of full disks and lost file systems. They do not indicate a bug."""
+
+_POLL_SECONDS = 1.0
+"""Interval between checks for a folder that is unavailable."""
+
+_SAVE = "save"
+"""Written to the driver's file when all trials should save themselves."""
 
 
-def _say_nothing(text: str) -> None:
+def _print_nothing(text: str) -> None:
     del text
 
 
 class SweepFolder(NamedTuple):
-    """A folder as the driver found it, for its own process and for its workers on any node.
+    """The folder of a sweep, as the driver found it. The driver and workers on all nodes use it.
 
-    A file in it holds a token of this driver, so that an empty mount point or another folder in
-    its place is not taken for it. The folder is never made anew.
+    A file in the folder holds a token of the driver. It distinguishes the folder from an empty
+    mount point or another folder at the same path. The folder is never created again.
     """
 
     path: Path
@@ -32,10 +39,10 @@ class SweepFolder(NamedTuple):
 
     @classmethod
     def claimed(cls, path: Path) -> "SweepFolder":
-        """The folder for a driver that begins, without what killed writers left in it.
+        """Claim the folder for a new driver, and remove partial files of killed processes.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: the folder cannot be written.
         """
         folder = cls(path, uuid.uuid4().hex)
         folder.checkpoints.mkdir(exist_ok=True)
@@ -45,38 +52,40 @@ class SweepFolder(NamedTuple):
 
     @property
     def checkpoints(self) -> Path:
-        """Where trials leave their states. The driver has made it."""
+        """Folder for the checkpoints of trials. It exists."""
         return self.path / "checkpoints"
 
     def is_here(self) -> bool:
-        """Whether the path leads to the folder now."""
+        """Whether the folder is available now."""
         return self._read() is not None
 
     def ask_to_save(self) -> None:
-        """Have all trials save themselves at their next step."""
-        # Away, it cannot be asked for, and nothing could be saved.
+        """Ask all trials to save themselves at their next step."""
+        # If the folder is unavailable, trials could not save themselves anyway.
         with suppress(OSError):
             self._write(_SAVE)
 
     def asks_to_save(self) -> bool:
-        """Whether the driver has asked for it."""
+        """Whether the driver asked all trials to save themselves."""
         return self._read() == _SAVE
 
-    def steadily(self, act: Callable[[], T], say: Callable[[str], None] = _say_nothing) -> T:
-        """Do `act`, and while the folder is away wait and then do it again.
+    def when_available(
+        self, action: Callable[[], T], say: Callable[[str], None] = _print_nothing
+    ) -> T:
+        """Run `action`. While the folder is unavailable, wait and run it again.
 
         Args:
-            act: reads or writes in the folder.
-            say: is told when the waiting begins.
+            action: reads or writes files in the folder.
+            say: called with a message when the waiting starts.
 
         Raises:
-            OSError: `act` failed although the folder is here.
+            OSError: `action` failed although the folder is available.
             KeyboardInterrupt: this process was asked to stop while it waited.
         """
         while True:
             self._wait(say)
             try:
-                return act()
+                return action()
             except OSError:
                 if self.is_here():
                     raise
@@ -89,23 +98,20 @@ class SweepFolder(NamedTuple):
         while not self.is_here():
             if STOP.requested:
                 raise KeyboardInterrupt
-            time.sleep(_POLL)
+            time.sleep(_POLL_SECONDS)
 
     def _read(self) -> str | None:
-        """What the driver says, or None where this is not its folder."""
-        # To open a file asks the server, where NFS answers other questions from memory.
+        """The driver's request ("" for none), or None if this is not the driver's folder."""
+        # Opening a file makes NFS ask the server. It answers other queries from a cache.
         with suppress(OSError, ValueError):
-            token, _, said = self._file.read_text(encoding="utf-8").partition(" ")
-            return said if token == self.token else None
+            token, _, request = self._file.read_text(encoding="utf-8").partition(" ")
+            return request if token == self.token else None
         return None
 
-    def _write(self, said: str) -> None:
-        with files.whole(self._file, below=self.path) as file:
-            file.write(f"{self.token} {said}".encode())
+    def _write(self, request: str) -> None:
+        with files.atomic_write(self._file, below=self.path) as file:
+            file.write(f"{self.token} {request}".encode())
 
     @property
     def _file(self) -> Path:
         return self.path / "driver"
-
-
-_SAVE = "save"

@@ -1,45 +1,57 @@
-"""The journal of a sweep, on storage that may go away and come back."""
+"""The journal of a sweep, on storage that may disappear and come back."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
-Steadily = Callable[[Callable[[], Any]], Any]
-"""Does something with the folder, and does it again where the folder was away."""
+LINE = "line"
+"""The key of a record's line number, from 1. Records of version 1 have none."""
+
+WhenAvailable = Callable[[Callable[[], Any]], Any]
+"""Runs an action on files in the sweep's folder, such as `SweepFolder.when_available`."""
 
 
-class SteadyJournal(JournalFileBackend):
-    """A journal that is never begun in the place of one that went away.
+class ResilientJournal(JournalFileBackend):
+    """A journal file that waits for its folder, and never starts a new file in place of a lost one.
 
-    For one process alone, which `only_one` sees to: it locks nothing.
+    It takes no lock: `only_one` makes sure that only one process uses the journal.
     """
 
-    def __init__(self, path: str, steadily: Steadily) -> None:
-        """Open the journal, or begin one; the folder is here.
+    def __init__(self, path: str, when_available: WhenAvailable) -> None:
+        """Open the journal, or start one. The folder must be available.
 
         Args:
             path: the file.
-            steadily: as `SweepFolder.steadily`.
+            when_available: runs reads and writes of the file.
         """
         super().__init__(path, _NoLock(path))
-        self._steadily = steadily
+        self._when_available = when_available
+        with Path(path).open("rb") as file:
+            self._lines = sum(1 for _ in file)
 
-    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
-        """The entries from this one on."""
-        yield from self._steadily(lambda: [*super(SteadyJournal, self).read_logs(log_number_from)])
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+        """Read the entries from number `log_number_from` on."""
+        read = super().read_logs
+        yield from self._when_available(lambda: [*read(log_number_from)])
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Write entries, or nothing where the folder goes away half-way, and then again."""
-        size = self._steadily(lambda: Path(self._file_path).stat().st_size)
+        """Write all entries, with their line numbers, by which `check_lines` finds lost lines.
+
+        If the folder disappears in between, undo the write and repeat it.
+        """
+        numbered = [{**log, LINE: self._lines + place} for place, log in enumerate(logs, 1)]
+        size = self._when_available(lambda: Path(self._file_path).stat().st_size)
+        write = super().append_logs
 
         def append() -> None:
             os.truncate(self._file_path, size)
-            super(SteadyJournal, self).append_logs(logs)
+            write(numbered)
 
-        self._steadily(append)
+        self._when_available(append)
+        self._lines += len(logs)
 
 
 class _NoLock(JournalFileSymlinkLock):

@@ -1,38 +1,44 @@
-"""Which trial comes next: the stages of a sweep within its budget."""
+"""The schedule: which trial comes next, in the stages of a sweep and within its budget."""
 
 import itertools
 from typing import Any, Literal
 
-from sweeps.engine.ledger.ledger import Entry, Ledger, Ticket
+from sweeps.engine.ledger.entry import Entry, RunningTrial, Slot
+from sweeps.engine.ledger.ledger import Ledger
 from sweeps.engine.study import design
 from sweeps.engine.study.outcome import Stage
 from sweeps.engine.study.study import Study
 
 _CONFIRMED = 5
-"""Configs that are confirmed at most."""
+"""Maximum number of configs in stage confirm."""
 
-_WAITING: tuple[Stage, ...] = ("confirm", "grid")
-"""Stages whose trials depend on what those before them have found."""
+_DEPENDENT: tuple[Stage, ...] = ("confirm", "grid")
+"""Stages whose trials depend on the results of earlier stages."""
 
-_CHOOSING: tuple[Stage, ...] = ("explore", "search")
-"""Stages that choose their own configs, each only once."""
+_EXPLORING: tuple[Stage, ...] = ("explore", "search")
+"""Stages that draw new configs from the space. Each config runs once."""
 
 Choice = Literal["explore", "search", "confirm", "grid", "all"]
-"""A stage, or explore, search and confirm within one budget."""
+"""A stage, or `all` for explore, search and confirm within one budget."""
 
-Cell = tuple[dict[str, Any], int]
-"""A point of the space and a training seed."""
+PlannedTrial = tuple[dict[str, Any], int]
+"""Params and training seed of a trial that is known before it starts."""
 
 Quotas = dict[Stage, int]
-"""Trials of each stage that is to be run, in the order in which they are."""
+"""Number of trials of each stage to run, in the order of the stages."""
 
 
 def quotas(study: Study, choice: Choice, trials: int) -> Quotas:
-    """How the budget is divided.
+    """Divide the budget between the stages.
 
-    Of the budget of `all` a quarter goes to search, and up to a quarter to confirm: the best five
-    configs at most, each with all seeds if there is room for one. Of a grid the study says how
-    many there are.
+    For `all`, search gets a quarter of the trials and confirm gets up to a quarter: at most the
+    best five configs, each with all training seeds if there are enough trials for one config. For
+    `grid`, the study determines the number of trials.
+
+    Args:
+        study: the study.
+        choice: the stages to run.
+        trials: the budget.
     """
     if choice == "grid":
         cells = design.grid_cells(study)
@@ -49,43 +55,45 @@ def quotas(study: Study, choice: Choice, trials: int) -> Quotas:
 
 
 class Schedule:
-    """The trials that are still to be run.
+    """The trials that are still to run.
 
     Attributes:
-        quotas: trials of each stage.
+        quotas: number of trials of each stage.
     """
 
     def __init__(self, ledger: Ledger, quotas: Quotas) -> None:
         self.quotas = quotas
         self._ledger = ledger
-        self._given: set[tuple[Stage, int]] = set()  # begun by this process, each once
+        # This process starts a trial only once, even if its worker is lost.
+        self._started: set[Slot] = set()
         self._grid = design.grid_cells(ledger.study) if "grid" in quotas else []
 
     @property
     def total(self) -> int:
-        """Trials of all stages."""
+        """Number of trials of all stages."""
         return sum(map(self.quota, self.quotas))
 
     def quota(self, stage: Stage) -> int:
-        """Trials of a stage; fewer where there are not as many configs to run."""
+        """Number of trials of a stage. It is less than planned if there are too few configs."""
         quota = self.quotas[stage]
-        if stage in _CHOOSING:
-            return min(quota, max(self.done(stage), self._configs(stage)))
-        if stage in _WAITING and self._ready(stage):
-            return min(quota, max(self.done(stage), len(self._cells(stage))))
+        if stage in _EXPLORING:
+            return min(quota, max(self.done(stage), self._available(stage)))
+        if stage in _DEPENDENT and self._ready(stage):
+            return min(quota, max(self.done(stage), len(self._planned(stage))))
         return quota
 
     @property
     def exhausted(self) -> dict[Stage, int]:
-        """Stages that end early because the space has no more configs, and the trials of each."""
-        ends: dict[Stage, int] = {s: self.quota(s) for s in self.quotas if s in _CHOOSING}
+        """Stages that end early because the space has no more configs, and their trial counts."""
+        ends: dict[Stage, int] = {s: self.quota(s) for s in self.quotas if s in _EXPLORING}
         return {stage: end for stage, end in ends.items() if end < self.quotas[stage]}
 
-    def _configs(self, stage: Stage) -> int:
-        """Different configs that explore or search can run: those that the other does not."""
+    def _available(self, stage: Stage) -> int:
+        """Number of configs that explore or search can run, without those of the other stage."""
         if self._ledger.configs is None:
             return self.quotas[stage]
-        explored, searched = self._ledger.points("explore"), self._ledger.points("search")
+        explored = self._ledger.known_params("explore")
+        searched = self._ledger.known_params("search")
         left = len(self._ledger.configs) - len(explored | searched)
         if stage == "explore":
             return len(explored) + left
@@ -93,7 +101,7 @@ class Schedule:
         return len(searched) + left - max(0, planned)
 
     def done(self, *stages: Stage) -> int:
-        """Trials of the stages (of all by default) that have their final result."""
+        """Number of trials of the stages (default: all stages) that have their final result."""
         return sum(
             min(self.quotas[stage], sum(entry.finished for entry in self._entries(stage)))
             for stage in stages or self.quotas
@@ -101,68 +109,70 @@ class Schedule:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is left to run."""
+        """Whether all trials are done."""
         return self.done() >= self.total
 
     @property
     def lost_cells(self) -> int:
-        """Cells of a tuned grid for which nothing was found, as all that was tried there failed."""
+        """Number of cells of a tuned grid in which no trial of stage tune completed."""
         tuned = "tune" in self.quotas and self._ready("grid")
         return len(self._grid) - len(self._best_of_cells()) if tuned else 0
 
-    def next(self) -> Ticket | Literal["wait", "finished"]:
-        """Begin the next trial, if it does not have to wait for one that runs."""
+    def next(self) -> RunningTrial | Literal["wait", "finished"]:
+        """Start the next trial, unless it must wait for the result of a running one."""
         for stage in self.quotas:
-            if stage in _WAITING and not self._ready(stage):
+            if stage in _DEPENDENT and not self._ready(stage):
                 break
             entries = self._entries(stage)
-            begun = sum(entry.finished or entry.place in self._given for entry in entries)
-            ticket = self._begin(stage, entries) if begun < self.quota(stage) else None
-            if ticket:
-                self._given.add(ticket.place)
-                return ticket
+            begun = sum(entry.finished or entry.slot in self._started for entry in entries)
+            trial = self._begin(stage, entries) if begun < self.quota(stage) else None
+            if trial:
+                self._started.add(trial.slot)
+                return trial
         running = any(entry.status == "running" for entry in self._ledger.entries())
         return "wait" if running else "finished"
 
-    def _begin(self, stage: Stage, entries: list[Entry]) -> Ticket | None:
+    def _begin(self, stage: Stage, entries: list[Entry]) -> RunningTrial | None:
         for entry in entries:
-            if not entry.finished and entry.place not in self._given:
+            if not entry.finished and entry.slot not in self._started:
                 return self._ledger.begin(stage, entry.index, entry.params, entry.run.seed)
         if stage == "search":
             return self._ledger.propose()
         if stage == "explore":
-            return self._begin_point(entries)
+            return self._begin_explore(index=len(entries))
         begun = [(entry.params, entry.run.seed) for entry in self._ledger.entries(stage)]
-        for params, seed in self._cells(stage):
+        for params, seed in self._planned(stage):
             if (params, seed) not in begun:
                 return self._ledger.begin(stage, len(begun), params, seed)
         return None
 
-    def _begin_point(self, entries: list[Entry]) -> Ticket:
-        """Begin the next point of the design that is a new config."""
+    def _begin_explore(self, index: int) -> RunningTrial:
+        """Start the next point of the design that is a new config."""
         ledger = self._ledger
-        index = len(entries)
-        known = ledger.points(*_CHOOSING)
+        known = ledger.known_params(*_EXPLORING)
         params = design.new_point(ledger.study, ledger.seed, index, known, ledger.configs)
         return ledger.begin("explore", index, params, ledger.seed)
 
     def _entries(self, stage: Stage) -> list[Entry]:
-        """Of this sweep: others may have had another grid, or fewer trials and another best."""
+        """The trials of this schedule.
+
+        The record may hold others: of another grid, or of a smaller budget with other best configs.
+        """
         entries = self._ledger.entries(stage)
-        if entries and stage not in _CHOOSING:
-            cells = self._cells(stage)
-            entries = [e for e in entries if (e.params, e.run.seed) in cells]
+        if entries and stage not in _EXPLORING:
+            planned = self._planned(stage)
+            entries = [e for e in entries if (e.params, e.run.seed) in planned]
         return entries
 
     def _ready(self, stage: Stage) -> bool:
-        """Whether all stages before have their results, on which the trials of this one depend."""
+        """Whether all earlier stages are done."""
         before = itertools.takewhile(lambda other: other != stage, self.quotas)
         return all(self.done(other) >= self.quota(other) for other in before)
 
-    def _cells(self, stage: Stage) -> list[Cell]:
-        """The trials of stages tune, grid and confirm, as far as they are known.
+    def _planned(self, stage: Stage) -> list[PlannedTrial]:
+        """The trials of stage tune, grid or confirm that are known so far.
 
-        Configs that were chosen by the seed of the sweep are trained with fresh ones.
+        Configs that were selected with the sweep's seed are trained with fresh seeds.
         """
         study, seed = self._ledger.study, self._ledger.seed
         if stage == "tune":
@@ -170,12 +180,12 @@ class Schedule:
         if stage == "grid":
             first = seed + 1 if study.tuned else seed
             seeds = range(first, first + study.seeds)
-            return [(params, own) for own in seeds for params in self._best_of_cells()]
+            return [(params, fresh) for fresh in seeds for params in self._best_of_cells()]
         seeds = range(seed + 1, seed + 1 + study.seeds)
-        return [(params, own) for params in self._best() for own in seeds]
+        return [(params, fresh) for params in self._best_params() for fresh in seeds]
 
-    def _best(self) -> list[dict[str, Any]]:
-        """The best configs of explore and search; one that was tried twice is one."""
+    def _best_params(self) -> list[dict[str, Any]]:
+        """Params of the best configs of explore and search, without duplicates."""
         best: list[dict[str, Any]] = []
         for entry in self._ledger.ranking():
             if len(best) < _CONFIRMED and entry.params not in best:
@@ -183,14 +193,13 @@ class Schedule:
         return best
 
     def _best_of_cells(self) -> list[dict[str, Any]]:
-        """The best params in each cell of the grid; none of a cell where all attempts failed."""
+        """The best params of each cell of the grid. Cells without a complete trial are left out."""
         if not self._ledger.study.tuned:
             return [params for (params,) in self._grid]
         complete = [e for e in self._ledger.finished("tune") if e.status == "complete"]
-        attempts = ([e for e in complete if e.params in cell] for cell in self._grid)
-        return [min(own, key=self._cost).params for own in attempts if own]
+        cells = ([e for e in complete if e.params in cell] for cell in self._grid)
+        return [min(entries, key=self._cost).params for entries in cells if entries]
 
     def _cost(self, entry: Entry) -> float:
-        assert entry.result is not None
         metric = self._ledger.objective.metric
-        return metric.order(entry.result["metrics"][metric.key])
+        return metric.order(entry.reported["metrics"][metric.key])

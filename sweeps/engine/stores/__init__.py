@@ -1,1 +1,1 @@
-"""Opening MLflow and SQL stores."""
+"""MLflow stores and SQL databases."""

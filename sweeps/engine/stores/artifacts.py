@@ -1,6 +1,6 @@
-"""The folder for files of runs, where the store is a database without a server.
+"""The artifact folder of an MLflow store that is a database without a server.
 
-MLflow keeps absolute paths, which are wrong after a storage folder was moved or copied.
+MLflow stores absolute paths. They are wrong after a storage folder was moved or copied.
 """
 
 from pathlib import Path
@@ -8,7 +8,7 @@ from pathlib import Path
 from sweeps.engine.stores.store import database_file
 
 _TAG = "memmeta.artifacts"
-"""The tag of an experiment with the folder of its files, relative to the database's folder."""
+"""Tag of an experiment: its artifact folder, relative to the database's folder."""
 
 _EXPERIMENTS = f"""
 SELECT e.experiment_id, e.artifact_location, t.value
@@ -28,7 +28,7 @@ AND EXISTS (
     WHERE r.experiment_id = e.experiment_id AND t.key = 'memmeta.kind'
 )
 """
-"""Experiments of older versions, which have no tag. The folder in a storage had this name."""
+"""Experiments of older versions, which have no tag. Their artifact folder had this name."""
 
 _MOVE = (
     "UPDATE experiments SET artifact_location = :new WHERE experiment_id = :experiment",
@@ -38,12 +38,12 @@ _MOVE = (
 
 
 def location(uri: str, folder: Path) -> tuple[str | None, dict[str, str]]:
-    """The place for files of a new experiment, and the tags that record it.
+    """The artifact location of a new experiment, and the tags that record it.
 
     Args:
-        uri: the address of the store. A server has a place for files. A database without a server
-            would put them into the folder where the driver was started.
-        folder: the place for files of such a database.
+        uri: the store. A server chooses the location itself. For a database, MLflow would choose
+            the driver's working directory.
+        folder: artifact folder if the store is a database.
     """
     database = database_file(uri)
     if database is None:
@@ -54,7 +54,7 @@ def location(uri: str, folder: Path) -> tuple[str | None, dict[str, str]]:
 
 
 def follow(uri: str) -> None:
-    """Correct the paths in a database that was moved or copied together with its files.
+    """Update the paths in a database that was moved or copied together with its artifacts.
 
     Raises:
         sqlalchemy.exc.SQLAlchemyError: the database cannot be read or corrected.
@@ -62,7 +62,7 @@ def follow(uri: str) -> None:
     database = database_file(uri)
     if database is None:
         return
-    # Takes a moment to import.
+    # Slow to import.
     from sqlalchemy import create_engine, text
 
     query = _EXPERIMENTS

@@ -1,4 +1,4 @@
-"""Addresses of stores without the secrets in them, so that they can be shown."""
+"""Removes passwords and other secrets from addresses of stores, so that they can be shown."""
 
 import re
 from urllib.parse import quote_plus, unquote, unquote_plus
@@ -7,24 +7,25 @@ _HARMLESS = {
     *("application_name", "charset", "check_same_thread", "connect_timeout", "driver", "mode"),
     *("sslmode", "timeout", "uri", "user", "username"),
 }
-"""Options of an address whose values may be shown."""
+"""Query options of an address whose values are not secret."""
 
 _ADDRESS = re.compile(r"\w[\w+.-]*://(?:[^/\s](?:(?!\w://).)*@)?\S*")
-"""An address within words. A password can have spaces, so it reaches to the last @ of its line."""
+"""An address in a text. A password may contain spaces, so it extends to the last @ of the line."""
 
 _LONGEST = 500
-"""Characters of a reason."""
+"""Maximum length of a reason."""
 
 
 def masked(address: str) -> str:
     """An address without user and password, and with `***` for options that may be secret.
 
-    The name of such an option is hidden too: it is part of a password with an unescaped `&`.
+    The name of such an option is hidden too, because an unescaped `&` splits a password into
+    options.
 
-    SQLAlchemy's parser finds the parts. Only the scheme is left if it cannot parse the address, or
-    if it is unclear where the password ends.
+    The address is parsed by SQLAlchemy. If that fails, or if it is unclear where the password ends,
+    only the scheme is kept.
     """
-    # Takes a moment to import.
+    # Slow to import.
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
@@ -37,7 +38,7 @@ def masked(address: str) -> str:
         if url.username is not None:
             if any("@" in value for values in url.normalized_query.values() for value in values):
                 return hidden
-            # A password with an unescaped @ reaches further than the parser thinks.
+            # SQLAlchemy ends the password at the first unescaped @, so cut after the last one.
             rest = rest.rpartition("@")[2]
             url = make_url(f"{scheme}://{rest}")
     except (ArgumentError, ValueError):
@@ -47,13 +48,13 @@ def masked(address: str) -> str:
         for name, values in url.normalized_query.items()
         for value in values
     ]
-    place = f"{scheme}://{rest.partition('?')[0]}"
-    return f"{place}?{'&'.join(options)}" if options else place
+    location = f"{scheme}://{rest.partition('?')[0]}"
+    return f"{location}?{'&'.join(options)}" if options else location
 
 
 def without_credentials(text: str) -> str:
     """`text` with every address in it masked."""
-    return _ADDRESS.sub(lambda found: masked(found[0]), text)
+    return _ADDRESS.sub(lambda match: masked(match[0]), text)
 
 
 def reason(error: BaseException, address: str = "") -> str:
@@ -61,8 +62,8 @@ def reason(error: BaseException, address: str = "") -> str:
 
     Args:
         error: the exception.
-        address: the address of the store that failed. Drivers repeat parts of it, so each word that
-            `masked` cuts out of it is cut out of the line too.
+        address: the address of the store that failed. Database drivers repeat parts of it, so every
+            word that `masked` removes from it is removed from the line too.
     """
     lines = str(error).strip().splitlines() or [type(error).__name__]
     text = lines[0][: 10 * _LONGEST]
@@ -75,12 +76,12 @@ def reason(error: BaseException, address: str = "") -> str:
 
 
 def _secrets(address: str) -> list[str]:
-    """The words of an address that its masked form lacks, the longest first."""
+    """The words of an address that `masked` removes, longest first."""
     return sorted(_words(address) - _words(masked(address)), key=len, reverse=True)
 
 
 def _words(address: str) -> set[str]:
-    """The words of an address, as it is and with its escapes decoded."""
+    """The words of an address, with and without decoded escapes."""
     rest = address.partition("://")[2]
     forms = (rest, unquote(rest), unquote_plus(rest))
     return {word for form in forms for word in re.findall(r"\w+", form)}

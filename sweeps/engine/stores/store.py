@@ -1,4 +1,4 @@
-"""MLflow stores: where they are, and how they are opened without noise or long waits."""
+"""Opening MLflow stores, without log messages and long timeouts."""
 
 import logging
 import os
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from filelock import FileLock
 
 from memmeta.errors import InputError
-from memmeta.system.files import whole
+from memmeta.system.files import atomic_write, resolved
 from sweeps.engine.stores.masking import masked, reason
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _ENVIRONMENT = {
-    # By default MLflow asks a server that does not answer for many minutes.
+    # By default, MLflow waits many minutes for a server that does not answer.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -30,28 +30,28 @@ _ENVIRONMENT = {
 
 
 def default_uri(storage: Path) -> str:
-    """The MLflow store in a storage folder, on an absolute path: Ray changes working folders."""
-    return _address(storage.resolve() / "mlflow.db")
+    """The MLflow store in a storage folder, with an absolute path: Ray changes directories."""
+    return _address(resolved(storage) / "mlflow.db")
 
 
 def _address(path: Path) -> str:
-    """The address of an SQLite database. Special characters in the path are escaped.
+    """The address of an SQLite database, with special characters escaped.
 
     Raises:
         InputError: the path is not UTF-8.
     """
-    # Takes a moment to import.
+    # Slow to import.
     from sqlalchemy.engine import URL
 
     try:
         plain = URL.create("sqlite", database=str(path)).render_as_string()
     except UnicodeEncodeError:
         raise InputError(
-            f"{str(path)!r}: a database cannot be there, the path is not UTF-8"
+            f"{str(path)!r}: cannot hold a database, since the path is not UTF-8"
         ) from None
     if plain == f"sqlite:///{path}":
         return plain
-    # MLflow makes a folder from the escaped path if the address begins with "sqlite:///".
+    # For addresses with "sqlite:///", MLflow would create a folder with the escaped path.
     return URL.create("sqlite+pysqlite", database=str(path)).render_as_string()
 
 
@@ -66,16 +66,19 @@ def database_file(uri: str) -> Path | None:
 
 
 def in_database(uri: str) -> bool:
-    """Whether a store is a database, which `mlflow ui` can show. A server shows itself."""
+    """Whether a store is a database, for which `mlflow ui` is needed. A server has its own UI."""
     return uri.startswith(("sqlite", "mysql", "postgresql", "mssql"))
 
 
 def check_database(path: Path) -> None:
-    """Read from the database of an MLflow store. MLflow itself would make its tables in any file.
+    """Check that a file is the database of an MLflow store. MLflow itself accepts any database.
 
     Raises:
-        sqlite3.Error: it is no such database.
+        sqlite3.Error: it is not.
+        InputError: it is a folder or a pipe. SQLite would wait for a writer of a pipe.
     """
+    if not path.is_file():
+        raise InputError(f"{path}: not a file")
     connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
     try:
         connection.execute("SELECT 1 FROM latest_metrics LIMIT 1")
@@ -84,10 +87,10 @@ def check_database(path: Path) -> None:
 
 
 def make_database(uri: str) -> None:
-    """Make the database of an MLflow store in a file that is not there yet, whole or not at all.
+    """Create the database of an MLflow store atomically, if its file does not exist.
 
-    MLflow makes its tables one after the other, and cannot use a database in which some are
-    missing. Any number of processes may call this at once: one makes it, the others wait.
+    MLflow creates tables one by one, and cannot use a database in which some are missing. Several
+    processes may call this at once: one creates the database, and the others wait.
     """
     path = database_file(uri)
     if path is None or path.exists():
@@ -96,16 +99,16 @@ def make_database(uri: str) -> None:
     lock = path.with_name(f".{path.name}.lock")
     with FileLock(lock):
         if not path.exists():
-            with whole(path) as file:
+            with atomic_write(path) as file:
                 connect(_address(Path(file.name))).search_experiments(max_results=1)
         lock.unlink()
 
 
 def connect(uri: str) -> "MlflowClient":
-    """A client of the store at `uri`. Use it under `explained`."""
+    """A client for the store at `uri`. Use it inside `explained`."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    # Takes a second, and the environment has to be set before.
+    # Slow to import, and it reads the environment.
     from mlflow import MlflowClient
 
     for name in ("mlflow", "alembic"):
@@ -115,19 +118,23 @@ def connect(uri: str) -> "MlflowClient":
 
 
 def all_pages(search: "Callable[[str | None], PagedList[T]]") -> list[T]:
-    """All that `search` finds, which is given the token of a page and returns that page."""
-    found: list[T] = []
+    """All results of a paginated search.
+
+    Args:
+        search: returns a page of results, given the page's token (None for the first page).
+    """
+    items: list[T] = []
     token = None
     while True:
         page = search(token)
-        found += page
+        items += page
         token = page.token
         if not token:
-            return found
+            return items
 
 
 def find_runs(client: "MlflowClient", query: str, deleted: bool = False) -> "list[Run]":
-    """All runs of all experiments that match `query`; with `deleted` those in the trash, too."""
+    """All runs of all experiments that match `query`; with `deleted`, also deleted runs."""
     from mlflow.entities import ViewType
 
     view = ViewType.ALL if deleted else ViewType.ACTIVE_ONLY
@@ -137,39 +144,45 @@ def find_runs(client: "MlflowClient", query: str, deleted: bool = False) -> "lis
 
 
 class AwayError(InputError):
-    """A store that exists and cannot be used now, such as a database that is locked."""
+    """A store exists but cannot be used now, such as a locked database."""
 
 
 @contextmanager
 def explained(uri: str, what: str = "an MLflow store") -> Iterator[None]:
-    """Turn any error of a store into one line, which calls the store `what`.
+    """Re-raise store errors as a one-line InputError.
+
+    Args:
+        uri: the store.
+        what: expected type of the store, for the message.
 
     Raises:
         InputError: the store failed.
-        AwayError: the store failed and may work later.
+        AwayError: the store failed, but may work later.
     """
     try:
         yield
     except InputError:
         raise
     except Exception as error:
-        # MLflow, SQLAlchemy, database drivers and HTTP clients share no narrower base.
-        kind = AwayError if _is_away(error) else InputError
-        raise kind(f"{masked(uri)}: cannot be opened as {what} ({reason(error, uri)})") from None
+        # MLflow, SQLAlchemy, database drivers and HTTP clients share no narrower base class.
+        error_type = AwayError if _is_away(error) else InputError
+        raise error_type(
+            f"{masked(uri)}: cannot be opened as {what} ({reason(error, uri)})"
+        ) from None
 
 
 def _is_away(error: BaseException | None) -> bool:
-    """Whether a store is locked, or a server accepted a connection and did not answer in time."""
+    """Whether a store is locked, or a server accepted a connection but did not answer in time."""
     from mlflow.exceptions import RestException
     from urllib3.exceptions import ReadTimeoutError
 
     while error is not None:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the details that SQLite adds
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # drop the extended error code
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             return True
         if isinstance(error, ReadTimeoutError):
             return True
-        # A server whose own database is locked says this.
+        # The answer of a server whose database is locked.
         if isinstance(error, RestException) and error.error_code == "TEMPORARILY_UNAVAILABLE":
             return True
         error = error.__cause__ or error.__context__

@@ -1,5 +1,1 @@
-"""What a sweep searches."""
-
-from sweeps.engine.study.study import Study
-
-__all__ = ["Study"]
+"""The definition of a sweep: the study, its search space and its objective."""

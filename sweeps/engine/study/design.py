@@ -1,4 +1,4 @@
-"""Configs that are laid out beforehand: a space-filling design and a factorial one."""
+"""Designs that are fixed before the sweep starts: space-filling (Sobol) and factorial."""
 
 import functools
 import itertools
@@ -10,30 +10,29 @@ import numpy as np
 from memmeta.config import LearnerConfig
 from memmeta.errors import InputError, shown
 from memmeta.system.plain_yaml import parse_yaml
-from sweeps.engine.study import space
-from sweeps.engine.study.space import applicable, at
+from sweeps.engine.study.space import all_params, applicable, at, params_key
 from sweeps.engine.study.study import Study
 
 _SMALL = 10_000
-"""Configs of a space that are counted; a larger one is never exhausted."""
+"""Maximum number of configs of a small space. A larger space is never exhausted."""
 
 _TRIES = 64
-"""Points of the design that are tried in a small space."""
+"""Points of the design to try in a small space, before a config is taken from the full list."""
 
 _SMALLEST_BLOCK = 10
-"""Points are made 2^10 at once, or more."""
+"""Points are generated in blocks of at least 2^10."""
 
 
 def sobol_point(study: Study, seed: int, index: int) -> dict[str, Any]:
-    """Params of point `index` of a scrambled Sobol sequence, whatever other points are used."""
+    """Params of point `index` of a scrambled Sobol sequence. They do not depend on other points."""
     block = max(_SMALLEST_BLOCK, index.bit_length())
     point = _points(len(study.space), seed, block)[index] if study.space else ()
     return at(point, study.space, study.learner)
 
 
 def all_configs(study: Study) -> list[dict[str, Any]] | None:
-    """The params of every config in the study's space; None if the space is not small."""
-    return space.all_points(study.space, study.learner, _SMALL)
+    """The params of every config in the study's space; None if there are more than 10 000."""
+    return all_params(study.space, study.learner, _SMALL)
 
 
 def new_point(
@@ -43,27 +42,28 @@ def new_point(
     known: Container[Hashable],
     configs: list[dict[str, Any]] | None,
 ) -> dict[str, Any]:
-    """The first point of the Sobol design, from point `index` on, that is not known.
+    """The params of the first point of the Sobol design that is not known yet.
 
-    In a small space such a point can take long to come; then it is the first of all its configs.
+    In a small space, the design may need many points to reach a new config. After some tries the
+    first new config of the full list is returned instead.
 
     Args:
-        study: its space.
-        seed: of the sweep.
-        index: where to begin.
-        known: what `space.point` gives for params that are not to be repeated.
-        configs: what `all_configs` gives for the study.
+        study: defines the space.
+        seed: seed of the sweep.
+        index: first point of the design to try.
+        known: `params_key` of the params to skip.
+        configs: `all_configs(study)`.
     """
     numbers = itertools.count(index) if configs is None else range(index, index + _TRIES)
     points = (sobol_point(study, seed, number) for number in numbers)
     candidates = itertools.chain(points, configs or ())
-    return next(params for params in candidates if space.point(params) not in known)
+    return next(params for params in candidates if params_key(params) not in known)
 
 
 @functools.lru_cache(maxsize=4)
 def _points(dimensions: int, seed: int, block: int) -> np.ndarray:
-    """The first 2^block points; a longer sequence begins with a shorter one's."""
-    # Half a second to import, which only stage explore has to wait for.
+    """The first 2^block points. A longer sequence starts with the points of a shorter one."""
+    # This import takes half a second, and only stage explore needs it.
     from scipy.stats import qmc
 
     points: np.ndarray = qmc.Sobol(dimensions, scramble=True, rng=seed).random_base2(block)
@@ -71,10 +71,10 @@ def _points(dimensions: int, seed: int, block: int) -> np.ndarray:
 
 
 def grid_cells(study: Study) -> list[list[dict[str, Any]]]:
-    """The cells of the factorial design, and in each the params that are to be tried there.
+    """The cells of the factorial design.
 
-    These differ in what the study tunes; where it tunes nothing there is one. Params that differ
-    only in what does not apply to them are one.
+    Each cell is a list of the params to try in it: one for each combination of the tuned fields, or
+    a single one if the study tunes nothing. Params that differ only in inactive fields are merged.
     """
     cells: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for params in _combinations(study.grid, {}, study.learner):
@@ -85,23 +85,23 @@ def grid_cells(study: Study) -> list[list[dict[str, Any]]]:
 def _combinations(
     grid: Mapping[str, Sequence[Any]], others: Mapping[str, Any], learner: LearnerConfig
 ) -> list[dict[str, Any]]:
-    """All combinations of values, each with `others`, less what does not apply."""
-    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    """All combinations of values, each merged with `others`, without inactive fields."""
+    combinations: dict[tuple[Any, ...], dict[str, Any]] = {}
     for values in itertools.product(*grid.values()):
         params = applicable({**others, **dict(zip(grid, values, strict=True))}, learner)
-        found.setdefault(tuple(params.items()), params)
-    return list(found.values())
+        combinations.setdefault(tuple(params.items()), params)
+    return list(combinations.values())
 
 
 def parse_grid(option: str, texts: Iterable[str]) -> dict[str, list[Any]]:
-    """Fields and their values from texts like `inner_steps=1,5,20`, each value as YAML has it.
+    """Parse grid options such as `inner_steps=1,5,20`. Each value is parsed as YAML.
 
     Args:
-        option: what they were given for, `--grid` or `--tune`.
-        texts: one for each field.
+        option: the option that is parsed, `--grid` or `--tune`.
+        texts: one text for each field.
 
     Raises:
-        InputError: one is not of this form, or two are of one field.
+        InputError: a text does not have this form, or a field is given twice.
     """
     grid: dict[str, list[Any]] = {}
     for text in texts:
@@ -114,13 +114,13 @@ def parse_grid(option: str, texts: Iterable[str]) -> dict[str, list[Any]]:
 
 def _parse(option: str, text: str) -> tuple[str, list[Any]]:
     name, _, values = text.partition("=")
-    parts = values.split(",")
+    items = values.split(",")
     refusal = InputError(
         f"{option} {shown(text)}: FIELD=VALUE,VALUE,... is accepted, such as inner_steps=1,5,20"
     )
-    if not all(part.strip() for part in (name, *parts)):
+    if not all(item.strip() for item in (name, *items)):
         raise refusal
     try:
-        return name.strip(), [parse_yaml(part, option) for part in parts]
+        return name.strip(), [parse_yaml(item, option) for item in items]
     except InputError:
         raise refusal from None

@@ -1,30 +1,32 @@
-"""What a trial ends with, and the words for it that the ledger and MLflow share."""
+"""The stages and statuses of trials, and the names of MLflow tags."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 Stage = Literal["explore", "search", "confirm", "tune", "grid"]
-"""What a trial is for. `explore`: a point of a space-filling design, for sensitivity. `search`: a
-proposal of the optimiser, for the best config. `confirm`: one of the best configs with a fresh
-seed, for what is reported. `tune`: values tried in a cell of a factorial study, which is given the
-best of them. `grid`: such a cell. No statistic mixes them."""
+"""The purpose of a trial.
+
+- `explore`: a point of a space-filling design, for sensitivity analysis.
+- `search`: a proposal of the optimiser.
+- `confirm`: one of the best configs, trained again with a fresh seed, for reported numbers.
+- `tune`: one of the values tried in a cell of a factorial design. The cell uses the best of them.
+- `grid`: a cell of a factorial design.
+
+No statistic mixes trials of different stages.
+"""
 
 Status = Literal[
     "running", "interrupted", "complete", "pruned", "diverged", "out_of_memory", "failed"
 ]
-"""Of a trial. `complete`, `pruned` (stopped early), `diverged` and `out_of_memory` are results;
-`failed` is a bug, and `interrupted` waits for the sweep to go on."""
+"""The status of a trial. `complete`, `pruned` (stopped early), `diverged` and `out_of_memory` are
+final. `failed` means a bug. `interrupted` trials run again when the sweep continues."""
 
-INFEASIBLE = ("diverged", "out_of_memory")
-"""Statuses that say: not with these hyperparameters."""
+INFEASIBLE: tuple[Status, ...] = ("diverged", "out_of_memory")
+"""Statuses of trials whose hyperparameters do not work."""
 
-FINAL = ("complete", "pruned", *INFEASIBLE)
-"""Statuses of a trial that never runs again."""
-
-SAVED = "saved"
-"""Not of a trial, but of what its worker says: it has saved itself and no news, since the sweep is
-about to stop."""
+FINAL: tuple[Status, ...] = ("complete", "pruned", *INFEASIBLE)
+"""Statuses of trials that never run again."""
 
 
 @dataclass(frozen=True)
@@ -33,39 +35,41 @@ class Tags:
 
     kind: str = "memmeta.kind"
     """`sweep` for a parent run, `trial` for its children."""
+    parent: str = "mlflow.parentRunId"
+    """MLflow's tag on a trial: the id of the sweep's run."""
     study: str = "memmeta.study"
-    """The study's name."""
+    """Name of the study."""
     sweep: str = "memmeta.sweep"
-    """The study with budget, seed and version: the name of the sweep's folder. A
-    second sweep of that name in an experiment gets #2 after it, and so on."""
+    """Name of the sweep's folder: study, budget, seed and version. A second sweep of the same name
+    in an experiment gets the suffix #2, a third one #3, and so on."""
     identity: str = "memmeta.sweep_id"
-    """The identity in the sweep's folder, by which the sweep finds its runs."""
+    """Unique id from the sweep's folder. The sweep finds its runs by it."""
     sequence: str = "memmeta.sequence"
-    """On a sweep: counts up in the store whenever a sweep starts or ends."""
+    """On a sweep: a counter in the store that increases whenever a sweep starts or ends."""
     settings: str = "memmeta.settings"
-    """On a sweep: `Study.settings` of its stages as JSON, the space among them."""
+    """On a sweep: `Study.settings` of its stages as JSON, including the space."""
     stage: str = "memmeta.stage"
-    """On a trial: a `Stage`."""
+    """On a trial: its `Stage`."""
     index: str = "memmeta.index"
-    """On a trial: its place in its stage, from 0; it does not change when a sweep goes on."""
+    """On a trial: its index in its stage, from 0. It stays the same when a sweep continues."""
     key: str = "memmeta.trial_key"
-    """On a trial: its `RunConfig.key`, which names its checkpoints."""
+    """On a trial: its `RunConfig.key`, which is the name of its checkpoint folder."""
     config: str = "memmeta.config"
     """The whole `RunConfig` as JSON."""
     status: str = "memmeta.status"
-    """A `Status`."""
+    """The `Status` of a trial."""
     reports: str = "memmeta.reports"
     """On a trial: how many of its validations are in MLflow."""
     message: str = "memmeta.message"
-    """Of a trial that did not end well: why. Of another one: what to know of its numbers."""
+    """`TrialResult.message`."""
     commit: str = "memmeta.commit"
-    """Of this code."""
+    """Commit of the code."""
     hardware: str = "memmeta.hardware"
-    """Of the worker."""
+    """Hardware of the worker."""
     threads: str = "memmeta.threads"
     """CPU threads of the worker."""
     gpus: str = "memmeta.gpus"
-    """The share of a GPU that the worker had, or 0."""
+    """The worker's share of a GPU; 0 on the CPU."""
     data_digest: str = "memmeta.data_digest"
     """SHA-256 of the data set."""
 
@@ -73,14 +77,7 @@ class Tags:
 TAGS = Tags()
 
 
-FACTS = (
-    "status", "message", "step", "metrics", "reports", "peak_memory_bytes",
-    "predicted_memory_bytes", "reserved_memory_bytes", "seconds_per_step", "seconds",
-    "commit", "hardware", "threads", "gpus", "data_digest", "notes",
-)  # fmt: skip
-"""What a result says of a trial."""
-
-
-def outcome(result: Mapping[str, Any]) -> dict[str, Any]:
-    """What the trainable said, without what Tune adds to it."""
-    return {name: result[name] for name in FACTS if name in result}
+def sequence(tags: Mapping[str, str]) -> int:
+    """The sequence number in the tags of a sweep's run; 0 if it has none, or not a number."""
+    text = tags.get(TAGS.sequence, "")
+    return int(text) if text.isdecimal() and len(text) < 16 else 0

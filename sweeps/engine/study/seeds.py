@@ -1,4 +1,4 @@
-"""What several training seeds say together."""
+"""Statistics over training seeds."""
 
 import statistics
 from collections.abc import Sequence
@@ -9,21 +9,25 @@ from memmeta.metric import Metric
 
 
 class SeedMean(NamedTuple):
-    """A metric over training seeds."""
+    """The mean of a metric over training seeds."""
 
     value: float
-    """Its mean."""
+    """The mean."""
     interval: float | None
-    """Half-width of the mean's 95 % t-interval over training seeds; None of a single seed."""
+    """Half-width of the 95 % t-interval of the mean over training seeds; None for one seed."""
 
     def text(self, metric: Metric) -> str:
-        """`61.2 ± 0.8 %`; of a single seed `61.20%`."""
+        """The mean as text: `61.2 ± 0.8 %`, or `61.20%` for one seed."""
         if self.interval is None:
             return metric.alone(self.value)
         return metric.text(self.value, self.interval, decimals=1)
 
 
 def over_seeds(values: Sequence[float]) -> SeedMean:
-    """The mean of one value a seed, of which there is at least one."""
+    """Average a metric over training seeds.
+
+    Args:
+        values: one value for each seed; at least one.
+    """
     mean = statistics.fmean(values)
     return SeedMean(mean, half_width(values) if len(values) > 1 else None)

@@ -1,11 +1,14 @@
-"""Where a study searches: fields of the learner, and for which configs each of them matters."""
+"""The search space: which fields of the learner are active for a config, and how to draw params.
 
-import functools
+A space maps field names of `LearnerConfig` to Optuna distributions. *Params* map field names to
+values. Some fields are conditional: they are active only for some values of their parent fields.
+Params hold active fields only.
+"""
+
 import itertools
 import math
-import warnings
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, Generic, TypeVar, get_args
+from typing import Any
 
 import optuna
 from optuna.distributions import (
@@ -14,106 +17,148 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from pydantic import BeforeValidator, PlainSerializer, PlainValidator, TypeAdapter, ValidationError
-from pydantic.fields import FieldInfo
 
-from memmeta.config import Config, LearnerConfig, parse
-from memmeta.errors import InputError, shown
+from memmeta.algorithms import ALGORITHMS, Algorithm
+from memmeta.config import LearnerConfig
+from memmeta.networks import BACKBONES, HEADS
 
 Values = Mapping[str, Any]
-"""Fields of the learner and their values."""
+"""Field names of the learner and their values."""
 
-DECIDING = ("algorithm", "backbone", "head", "inner_steps", "task_pool")
-"""Fields that decide whether others apply. All of them do always."""
+PARENT_FIELDS = ("algorithm", "backbone", "head", "inner_steps", "task_pool")
+"""Fields that conditional fields depend on. They are always active."""
 
-_RULES: Mapping[str, Callable[[Values], bool]] = {
-    "kind": lambda v: v["algorithm"] in ("itd_bio", "anil"),
-    "first_order": lambda v: v["algorithm"] != "memory_reduced",
-    "cg_steps": lambda v: v["algorithm"] == "memory_reduced",
-    "curvature": lambda v: v["algorithm"] == "memory_reduced" and v["head"] != "linear",
-    "chunk": lambda v: v["algorithm"] != "maml",
-    "filters": lambda v: v["backbone"] != "mlp",
-    "norm": lambda v: v["backbone"] != "mlp",
-    "precision": lambda v: v["algorithm"] != "maml" and v["backbone"] != "mlp",
-    "head_width": lambda v: v["head"] == "mlp",
-    "inner_lr": lambda v: v["inner_steps"] > 0,
-    "warm_start": lambda v: (
-        v["task_pool"] is not None and v["algorithm"] in ("memory_reduced", "itd_bio")
+_CONDITIONS: Mapping[str, Callable[[Values], bool]] = {
+    "feature_reuse": lambda v: _algorithm(v).can_recompute_features,
+    "first_order": lambda v: _algorithm(v).unrolls,
+    "cg_steps": lambda v: not _algorithm(v).unrolls,
+    "curvature": lambda v: not _algorithm(v).unrolls and not HEADS[v["head"]].linear,
+    "chunk": lambda v: not _algorithm(v).adapts_backbone,
+    "filters": lambda v: BACKBONES[v["backbone"]].takes_images,
+    "norm": lambda v: BACKBONES[v["backbone"]].takes_images,
+    "precision": lambda v: (
+        BACKBONES[v["backbone"]].takes_images and not _algorithm(v).adapts_backbone
     ),
+    "head_width": lambda v: HEADS[v["head"]].has_width,
+    "inner_lr": lambda v: v["inner_steps"] > 0,
+    "warm_start": lambda v: v["task_pool"] is not None and not _algorithm(v).learns_initial_head,
 }
-"""Fields that have no effect for some configs, and for which they have one."""
+"""The conditional fields, and when each of them is active."""
+
+
+def _algorithm(values: Values) -> Algorithm:
+    return ALGORITHMS[values["algorithm"]]
 
 
 def applies(name: str, values: Values) -> bool:
-    """Whether the field `name` has an effect, given the other fields of the learner."""
-    rule = _RULES.get(name)
-    return rule is None or rule(values)
+    """Whether a field is active.
+
+    Args:
+        name: the field.
+        values: all fields of the learner.
+    """
+    condition = _CONDITIONS.get(name)
+    return condition is None or condition(values)
 
 
 def applicable(params: Values, base: LearnerConfig) -> dict[str, Any]:
-    """Those of `params` that have an effect, given the others and `base`."""
-    return _collect(params, base, lambda name: params[name])
+    """Drop the inactive fields from `params`. `base` supplies the fields that it lacks."""
+    return _assign(params, base, lambda name: params[name])
 
 
 def suggest(
     trial: optuna.Trial, space: Mapping[str, BaseDistribution], base: LearnerConfig
 ) -> dict[str, Any]:
-    """Ask `trial` for a value of each dimension that applies, given `base` and those before."""
-    return _collect(space, base, lambda name: _ask(trial, name, space[name]))
+    """Ask an Optuna trial for a value of each active field, parents first.
+
+    Args:
+        trial: where the values come from.
+        space: the search space.
+        base: supplies the fields that the space lacks.
+    """
+    return _assign(space, base, lambda name: _suggest_value(trial, name, space[name]))
 
 
 def at(
     point: Sequence[float], space: Mapping[str, BaseDistribution], base: LearnerConfig
 ) -> dict[str, Any]:
-    """The params at a point of the unit cube, less those that do not apply.
+    """Map a point of the unit cube to params, without inactive fields.
 
-    Equal lengths stand for equal shares of a range, or of its logarithm; an integer takes up half
-    a step to either side of it.
+    Equal lengths of a coordinate map to equal shares of a range, or of its logarithm. An integer
+    on a log scale covers half a step to either side of it.
 
     Args:
         point: one coordinate in [0, 1) for each dimension, in the order of the space.
-        space: fields of the learner and where each is searched.
-        base: holds what the space leaves out.
+        space: the search space.
+        base: supplies the fields that the space lacks.
     """
-    share = dict(zip(space, point, strict=True))
-    return _collect(space, base, lambda name: _at(float(share[name]), space[name]))
+    coordinates = dict(zip(space, point, strict=True))
+    return _assign(space, base, lambda name: _value_at(float(coordinates[name]), space[name]))
 
 
-def point(params: Values) -> Hashable:
-    """Equal for equal params, whatever their order and the last digits of floats."""
+def params_key(params: Values) -> Hashable:
+    """A key for equality of params that ignores their order and the last digits of floats."""
     return frozenset(
         (name, f"{value:.12g}" if isinstance(value, float) else value)
         for name, value in params.items()
     )
 
 
-def all_points(
+def all_params(
     space: Mapping[str, BaseDistribution], base: LearnerConfig, most: int
 ) -> list[dict[str, Any]] | None:
-    """The params of every config of a finite space; None if there are more than `most`.
+    """Enumerate the params of a finite space.
 
     Args:
-        space: fields of the learner and where each is searched.
-        base: holds what the space leaves out.
-        most: configs that are listed.
+        space: the search space.
+        base: supplies the fields that the space lacks.
+        most: maximum number of configs.
+
+    Returns:
+        The params of every config, or None if there are more than `most`.
     """
-    sizes = {name: _size(dimension) for name, dimension in space.items()}
-    deciding = [name for name in space if name in DECIDING]
-    if _product(sizes[name] for name in deciding) > most:
+    sizes = {name: _size(distribution) for name, distribution in space.items()}
+    parents = [name for name in space if name in PARENT_FIELDS]
+    if _product(sizes[name] for name in parents) > most:
         return None
     fields = base.model_dump()
-    found: dict[Hashable, dict[str, Any]] = {}
-    for chosen in _combinations(space, deciding):
-        others = [n for n in space if n not in DECIDING and applies(n, fields | chosen)]
-        if len(found) + _product(sizes[name] for name in others) > most:
+    configs: dict[Hashable, dict[str, Any]] = {}
+    for parent_values in _combinations(space, parents):
+        active = [
+            name
+            for name in space
+            if name not in PARENT_FIELDS and applies(name, fields | parent_values)
+        ]
+        if len(configs) + _product(sizes[name] for name in active) > most:
             return None
-        for rest in _combinations(space, others):
-            found.setdefault(point(chosen | rest), chosen | rest)
-    return list(found.values())
+        for values in _combinations(space, active):
+            params = parent_values | values
+            configs.setdefault(params_key(params), params)
+    return list(configs.values())
+
+
+def distributions(
+    params: Values, space: Mapping[str, BaseDistribution]
+) -> dict[str, BaseDistribution]:
+    """The distributions of the fields in `params`."""
+    return {name: space[name] for name in params}
+
+
+def _assign(
+    names: Iterable[str], base: LearnerConfig, choose: Callable[[str], Any]
+) -> dict[str, Any]:
+    """Choose a value for each active field, parents first."""
+    fields = base.model_dump()
+    params: dict[str, Any] = {}
+    # The sort is stable, so the order of the names is kept otherwise.
+    for name in sorted(names, key=lambda name: name not in PARENT_FIELDS):
+        if applies(name, fields | params):
+            params[name] = choose(name)
+    return params
 
 
 def _product(sizes: Iterable[float]) -> float:
-    """As `math.prod`, of any integers."""
+    """Like `math.prod`, but does not overflow when a large integer meets infinity."""
     total: float = 1
     for size in sizes:
         total = total * size if size < math.inf else math.inf
@@ -128,7 +173,7 @@ def _combinations(
 
 
 def _size(distribution: BaseDistribution) -> float:
-    """How many values a dimension has."""
+    """Number of values of a dimension."""
     if isinstance(distribution, IntDistribution):
         return (distribution.high - distribution.low) // distribution.step + 1
     if isinstance(distribution, FloatDistribution):
@@ -139,7 +184,7 @@ def _size(distribution: BaseDistribution) -> float:
 
 
 def _values(distribution: BaseDistribution) -> Sequence[Any]:
-    """All values of a dimension, as `_at` gives them."""
+    """All values of a finite dimension, equal to those that `_value_at` returns."""
     if isinstance(distribution, IntDistribution):
         return range(distribution.low, distribution.high + 1, distribution.step)
     if isinstance(distribution, FloatDistribution):
@@ -148,26 +193,7 @@ def _values(distribution: BaseDistribution) -> Sequence[Any]:
     return _choices(distribution)
 
 
-def distributions(
-    params: Values, space: Mapping[str, BaseDistribution]
-) -> dict[str, BaseDistribution]:
-    """The dimensions that `params` are of."""
-    return {name: space[name] for name in params}
-
-
-def _collect(
-    names: Iterable[str], base: LearnerConfig, choose: Callable[[str], Any]
-) -> dict[str, Any]:
-    fields = base.model_dump()
-    params: dict[str, Any] = {}
-    # What others depend on is settled before them; the sort is stable.
-    for name in sorted(names, key=lambda name: name not in DECIDING):
-        if applies(name, fields | params):
-            params[name] = choose(name)
-    return params
-
-
-def _ask(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
+def _suggest_value(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
     if isinstance(distribution, FloatDistribution):
         return trial.suggest_float(
             name, distribution.low, distribution.high, step=distribution.step, log=distribution.log
@@ -179,196 +205,36 @@ def _ask(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
     return trial.suggest_categorical(name, _choices(distribution))
 
 
-def _at(share: float, distribution: BaseDistribution) -> Any:
+def _value_at(coordinate: float, distribution: BaseDistribution) -> Any:
     if isinstance(distribution, FloatDistribution):
         low, high, step = distribution.low, distribution.high, distribution.step
         if step is not None:
-            place = _part(share, round((high - low) / step) + 1)
-            return min(low + place * step, high)
-        value = _between(share, low, high, distribution.log)
+            number = _bin(coordinate, round((high - low) / step) + 1)
+            return min(low + number * step, high)
+        value = _interpolate(coordinate, low, high, distribution.log)
         return min(max(value, low), high)
     if isinstance(distribution, IntDistribution):
         first, last = distribution.low, distribution.high
         if distribution.log:
-            nearest = round(_between(share, first - 0.5, last + 0.5, log=True))
+            nearest = round(_interpolate(coordinate, first - 0.5, last + 0.5, log=True))
             return min(max(nearest, first), last)
         values = range(first, last + 1, distribution.step)
-        return values[_part(share, len(values))]
+        return values[_bin(coordinate, len(values))]
     choices = _choices(distribution)
-    return choices[_part(share, len(choices))]
+    return choices[_bin(coordinate, len(choices))]
 
 
-def _part(share: float, parts: int) -> int:
-    return min(int(share * parts), parts - 1)
+def _bin(coordinate: float, bins: int) -> int:
+    """Index of the bin of [0, 1] that holds `coordinate`."""
+    return min(int(coordinate * bins), bins - 1)
 
 
-def _between(share: float, low: float, high: float, log: bool) -> float:
+def _interpolate(coordinate: float, low: float, high: float, log: bool) -> float:
     if log:
-        return math.exp(math.log(low) + share * (math.log(high) - math.log(low)))
-    return low + share * (high - low)
+        return math.exp(math.log(low) + coordinate * (math.log(high) - math.log(low)))
+    return low + coordinate * (high - low)
 
 
 def _choices(distribution: BaseDistribution) -> tuple[Any, ...]:
     assert isinstance(distribution, CategoricalDistribution)
     return distribution.choices
-
-
-_Kind = type[FloatDistribution] | type[IntDistribution]
-
-_RANGES: Mapping[type, _Kind] = {int: IntDistribution, float: FloatDistribution}
-
-T = TypeVar("T", int, float)
-
-
-class _Range(Config, Generic[T]):
-    """A range as YAML has it."""
-
-    low: T
-    high: T
-    log: bool = False
-    step: T | None = None
-
-
-def choices(name: str, values: Iterable[object]) -> list[Any]:
-    """Values of the learner's field `name`, as it holds them.
-
-    Raises:
-        ValueError: there is no such field, it does not accept a value, or one is there twice.
-    """
-    accepted = [_accepted(name, value) for value in values]
-    if not accepted:
-        raise ValueError("at least one value is needed")
-    seen = set()
-    for value in accepted:
-        if value in seen:
-            raise ValueError(f"{shown(value)} is there twice")
-        seen.add(value)
-    return accepted
-
-
-def dimension(name: str, value: object) -> BaseDistribution:
-    """Where the learner's field `name` is searched.
-
-    Args:
-        name: the field.
-        value: a distribution, or as YAML has it: `{low, high}` with `log` or `step`, or a list of
-            choices.
-
-    Raises:
-        ValueError: there is no such field, or it does not accept what is in `value`.
-    """
-    if isinstance(value, CategoricalDistribution):
-        value = value.choices
-    if isinstance(value, list | tuple):
-        return CategoricalDistribution(choices(name, value))
-    number = _number(name)
-    if number is None:
-        raise ValueError("a list of choices is accepted")
-    kind = _RANGES[number]
-    if isinstance(value, dict):
-        try:
-            value = _made(parse(_Range[number], value, "range"), kind)  # type: ignore[valid-type]
-        except InputError as error:
-            raise ValueError(error.message) from None
-    if not isinstance(value, kind):
-        raise ValueError(
-            f"a range with low and high, a list of choices, {kind.__name__} or "
-            "CategoricalDistribution is accepted"
-        )
-    for end in (value.low, value.high):
-        _accepted(name, end)
-    return value
-
-
-_LARGEST = 2**53
-"""Integers beyond it are no longer exact as floats, in which Optuna keeps them."""
-
-_MOST_VALUES = 10**9
-"""Values of a range with a step."""
-
-
-def _made(given: _Range[Any], kind: _Kind) -> FloatDistribution | IntDistribution:
-    # Before Optuna, which fails on what its decimals cannot hold.
-    if given.step and not (given.high - given.low) / given.step < _MOST_VALUES:
-        raise ValueError(f"step {shown(given.step)} makes more than {_MOST_VALUES:,} values")
-    if kind is IntDistribution and max(abs(given.low), abs(given.high)) > _LARGEST:
-        raise ValueError(f"integers up to {_LARGEST} are accepted")
-    with warnings.catch_warnings():
-        # Of a high that no step reaches, which Optuna lowers.
-        warnings.simplefilter("ignore", UserWarning)
-        made = kind(**given.model_dump(exclude_none=True))
-    if made.high != given.high:
-        raise ValueError(f"no step of {given.step} reaches high {given.high}; {made.high} does")
-    return made
-
-
-def described(distribution: BaseDistribution) -> dict[str, Any] | list[Any]:
-    """A dimension as YAML has it: what `dimension` reads."""
-    if not isinstance(distribution, FloatDistribution | IntDistribution):
-        return list(_choices(distribution))
-    values: dict[str, Any] = {"low": distribution.low, "high": distribution.high}
-    if distribution.log:
-        values["log"] = True
-    elif distribution.step is not None:
-        values["step"] = distribution.step
-    return values
-
-
-def _accepted(name: str, value: object) -> Any:
-    """`value` as the learner's field holds it."""
-    try:
-        return _adapter(name).validate_python(value)
-    except ValidationError as error:
-        message = error.errors()[0]["msg"]
-        raise ValueError(f"{message[0].lower()}{message[1:]}, got {shown(value)}") from None
-
-
-@functools.cache
-def _adapter(name: str) -> TypeAdapter[Any]:
-    field = _field(name)
-    return TypeAdapter(Annotated[field.annotation, field])  # type: ignore[arg-type]
-
-
-def _number(name: str) -> type[int] | type[float] | None:
-    """Whether the learner's field is a number, and of which kind."""
-    annotation = _field(name).annotation
-    types = get_args(annotation) or (annotation,)
-    return int if int in types else float if float in types else None
-
-
-def _field(name: str) -> FieldInfo:
-    field = LearnerConfig.model_fields.get(name)
-    if field is None:
-        raise ValueError(f"unknown key, accepted are {', '.join(LearnerConfig.model_fields)}")
-    return field
-
-
-def _named(values: object) -> object:
-    """Tells each item its name: what is accepted depends on it."""
-    if isinstance(values, Mapping):
-        return {name: {name: value} for name, value in values.items()}
-    return values
-
-
-def _as_dimension(item: dict[str, object]) -> BaseDistribution:
-    ((name, value),) = item.items()
-    return dimension(name, value)
-
-
-def _as_values(item: dict[str, object]) -> list[Any]:
-    ((name, value),) = item.items()
-    if not isinstance(value, list | tuple):
-        raise ValueError(f"a list of values is accepted, got {shown(value)}")
-    return choices(name, value)
-
-
-Dimension = Annotated[BaseDistribution, PlainValidator(_as_dimension), PlainSerializer(described)]
-"""A dimension of a `Space`."""
-
-Space = Annotated[dict[str, Dimension], BeforeValidator(_named)]
-"""Fields of the learner and where each is searched, in Python or as YAML has it."""
-
-Grid = Annotated[
-    dict[str, Annotated[list[Any], PlainValidator(_as_values)]], BeforeValidator(_named)
-]
-"""Fields of the learner and their values."""

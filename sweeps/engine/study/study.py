@@ -1,11 +1,11 @@
-"""A study: one question to one data set, asked with many configs."""
+"""A study: a data set, a learner, a search space or grid, and a budget."""
 
 import itertools
 import math
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -23,11 +23,13 @@ from memmeta.config import (
 from memmeta.errors import InputError
 from memmeta.system.plain_yaml import read_yaml
 from memmeta.system.sizes import parse_size
+from sweeps.engine.study.dimension import Grid, Space, described, renewed_values
 from sweeps.engine.study.outcome import Stage
-from sweeps.engine.study.space import DECIDING, Grid, Space, applicable, described
+from sweeps.engine.study.samplers import SAMPLERS
+from sweeps.engine.study.space import PARENT_FIELDS, applicable
 
 SPACE: Mapping[str, BaseDistribution] = {
-    # Standardised features bound the head's Hessian by 2: beyond 1 some tasks begin to oscillate.
+    # Standardised features bound the head's Hessian by 2, so some tasks oscillate above 1.
     "inner_lr": FloatDistribution(0.03, 3.0, log=True),
     "outer_lr": FloatDistribution(1e-4, 1e-2, log=True),
     "inner_steps": IntDistribution(1, 40, log=True),
@@ -35,72 +37,74 @@ SPACE: Mapping[str, BaseDistribution] = {
     "task_batch": IntDistribution(2, 32, log=True),
     "ridge": FloatDistribution(1e-4, 1.0, log=True),
 }
-"""The default space: the quantities that the paper fixes."""
+"""The default search space: the hyperparameters that the paper keeps fixed."""
 
-_STAGES: Mapping[Stage, set[str]] = {
+_STAGE_FIELDS: Mapping[Stage, set[str]] = {
     "explore": {"space"},
     "search": {"space", "objective", "memory_limit"},
     "confirm": {"space", "objective", "memory_limit"},
     "tune": {"tuned"},
     "grid": {"tuned", "tuning"},
 }
-"""The stages, and what of a study besides data, learner and training decides their trials."""
+"""Fields of a study that determine the trials of a stage, besides data, learner and training."""
 
-_COMBINED = (
-    "algorithm", "kind", "first_order", "backbone", "norm", "head", "chunk", "task_batch",
+_INTERACTING = (
+    "algorithm", "feature_reuse", "first_order", "backbone", "norm", "head", "chunk", "task_batch",
     "task_pool", "warm_start",
 )  # fmt: skip
-"""Fields of the learner of which one value can exclude another's."""
+"""Fields of the learner some of whose values exclude values of other fields."""
 
 _MOST_TRIALS = 100_000
-"""Of a sweep: what lays out, records and ranks trials is made for fewer."""
+"""Maximum number of trials of a sweep. The design, the ledger and the ranking keep all of them in
+memory."""
 
-_COMBINATIONS = 20_000
-"""So many are tried when a study is made; one that is refused beyond them shows in its trial."""
+_MOST_COMBINATIONS = 20_000
+"""Maximum number of combinations that are validated when a study is made. An invalid combination
+beyond it fails when its trial starts."""
 
 
 class Study(Config):
-    """What is searched, on what, and with how much."""
+    """The definition of a study. It is written in Python or in YAML."""
 
     name: str
-    """Names the study in the MLflow UI and for the `analysis` commands."""
+    """Name of the study in MLflow and for the `analysis` commands."""
     data: DataConfig
     """The data set and the shape of its episodes."""
     learner: LearnerConfig = LearnerConfig()
-    """Holds what the space or the grid leaves out."""
+    """Supplies the fields that the space or the grid lacks."""
     training: TrainingConfig
-    """The budget of a trial."""
+    """Training budget of a trial."""
     trials: int = Field(32, ge=1, le=_MOST_TRIALS)
-    """Trials in all."""
+    """Total number of trials."""
     space: Space = Field(default_factory=lambda: dict(SPACE))
-    """Fields of the learner and where each is searched."""
+    """Fields of the learner and their distributions."""
     grid: Grid = Field(default_factory=dict)
-    """Fields of the learner and their values, of which stage grid runs every combination."""
+    """Fields of the learner and their values. Stage grid runs every combination."""
     tuned: Grid = Field(default_factory=dict)
-    """Fields whose values are tried anew for each combination; the best go to the seeds."""
+    """Fields that are tuned for each combination of the grid. The seeds use the best values."""
     tuning: TrainingConfig | None = None
-    """The budget of a trial that tries them; None: that of all others."""
+    """Training budget of a trial of stage tune; None: the same as `training`."""
     seeds: int = Field(3, ge=1, le=1000)
-    """Training seeds of every config in the stages confirm and grid."""
+    """Number of training seeds for each config in stages confirm and grid."""
     objective: tuple[str, ...] = Field(None, validate_default=True)
-    """What is optimised: the data's metric, alone or with the peak memory."""
+    """The objective of the search: the data set's metric, alone or together with peak memory."""
     memory_limit: int | None = None
-    """Bytes that the peak memory of a feasible trial stays within."""
-    sampler: Literal["tpe", "gp", "nsgaii", "random"] = "tpe"
-    """Proposes the trials of stage search."""
+    """Maximum peak memory of a feasible trial, in bytes."""
+    sampler: str = "tpe"
+    """Name of the sampler that proposes the trials of stage search, from `SAMPLERS`."""
     asha: bool = False
-    """Whether stage search stops trials early, by asynchronous successive halving."""
+    """Whether stage search stops trials early, by asynchronous successive halving (ASHA)."""
 
     @field_validator("name")
     @classmethod
-    def _names_a_folder(cls, name: str) -> str:
+    def _is_a_folder_name(cls, name: str) -> str:
         if not re.fullmatch(r"[\w-]+", name):
             raise ValueError("letters, digits, _ and - are accepted")
         return name
 
     @field_validator("objective", mode="before")
     @classmethod
-    def _of_the_data(cls, objective: object, info: ValidationInfo) -> object:
+    def _fits_the_data(cls, objective: object, info: ValidationInfo) -> object:
         if "data" not in info.data:
             return ()
         metric = info.data["data"].metric.name
@@ -112,39 +116,44 @@ class Study(Config):
             raise ValueError(f"accepted are {metric} and {metric},memory")
         return names
 
+    @field_validator("sampler")
+    @classmethod
+    def _is_registered(cls, name: str) -> str:
+        if name not in SAMPLERS:
+            raise ValueError(f"accepted are {', '.join(SAMPLERS)}")
+        return name
+
     @field_validator("memory_limit", mode="before")
     @classmethod
-    def _bytes(cls, value: object) -> int | None:
+    def _in_bytes(cls, value: object) -> int | None:
         return None if value is None else parse_size(value)
 
     @model_validator(mode="after")
-    def _one_objective(self) -> Self:
+    def _check_asha(self) -> Self:
         if self.asha and len(self.objective) > 1:
             raise ValueError(
-                "asha goes with one objective: with memory as a second one, trials that it "
-                "stopped early would sit on the Pareto front"
+                "asha goes with one objective: with memory as a second one, trials that were "
+                "stopped early would be on the Pareto front"
             )
         return self
 
     @model_validator(mode="after")
-    def _tuned_within_a_grid(self) -> Self:
+    def _check_tuned(self) -> Self:
         twice = ", ".join(name for name in self.tuned if name in self.grid)
         if self.tuned and not self.grid:
-            raise ValueError("tuned needs a grid, for each combination of which it is done")
+            raise ValueError("tuned needs a grid: its fields are tuned for each combination")
         if twice:
-            raise ValueError(f"either of grid or tuned has {twice}")
-        deciding = ", ".join(name for name in self.tuned if name in DECIDING)
-        if deciding:
-            raise ValueError(
-                f"tuned: {deciding} decides what else applies, and belongs in the grid"
-            )
+            raise ValueError(f"{twice}: in both grid and tuned")
+        parents = ", ".join(name for name in self.tuned if name in PARENT_FIELDS)
+        if parents:
+            raise ValueError(f"tuned: other fields depend on {parents}, which belongs in the grid")
         if self.tuning and not self.tuned:
-            raise ValueError("tuning is the budget of what is tuned, and nothing is")
+            raise ValueError("tuning is the budget of tuned fields, and there are none")
         return self
 
     @model_validator(mode="after")
-    def _laid_out(self) -> Self:
-        """Before anything goes through all the cells."""
+    def _check_grid_size(self) -> Self:
+        """Limit the size of the grid, before other validators enumerate its cells."""
         cells = math.prod(map(len, self.grid.values()))
         tried = math.prod(map(len, self.tuned.values())) if self.tuned else 0
         trials = cells * (tried + self.seeds)
@@ -157,7 +166,7 @@ class Study(Config):
         return self
 
     @model_validator(mode="after")
-    def _combinations(self) -> Self:
+    def _check_combinations(self) -> Self:
         refusal = self._refusal({})
         if refusal:
             raise ValueError(refusal)
@@ -166,36 +175,41 @@ class Study(Config):
             "grid": {**self.grid, **self.tuned},
         }
         for source, values in spaces.items():
-            for params in _combined(values, self.learner):
+            for params in _interacting_params(values, self.learner):
                 refusal = self._refusal(params)
                 if refusal:
-                    raise ValueError(f"{source}: {self._culprits(params, refusal)}: {refusal}")
+                    raise ValueError(f"{source}: {self._cause(params, refusal)}: {refusal}")
         return self
 
     def _refusal(self, params: Mapping[str, Any]) -> str | None:
-        """Why there is no such run."""
+        """Why a run with these params is invalid; None if it is valid."""
         try:
             self.run_config(params, seed=0)
         except InputError as error:
             return error.message.removeprefix(f"study {self.name}: ")
         return None
 
-    def _culprits(self, params: Mapping[str, Any], refusal: str) -> str:
-        """Those of `params` without which the refusal would not be."""
-        culprits = dict(params)
+    def _cause(self, params: Mapping[str, Any], refusal: str) -> str:
+        """The smallest subset of `params` that is refused for the same reason, as text."""
+        cause = dict(params)
         for name in params:
-            others = {key: value for key, value in culprits.items() if key != name}
+            others = {key: value for key, value in cause.items() if key != name}
             if self._refusal(others) == refusal:
-                culprits = others
-        return " with ".join(f"{name}={value}" for name, value in culprits.items())
+                cause = others
+        return " with ".join(f"{name}={value}" for name, value in cause.items())
 
     def run_config(
         self, params: Mapping[str, Any], seed: int, stage: Stage = "explore"
     ) -> RunConfig:
-        """The run of one point of the space, with the budget of a stage.
+        """The config of a run.
+
+        Args:
+            params: replace fields of the learner.
+            seed: training seed.
+            stage: determines the budget.
 
         Raises:
-            InputError: its settings do not go together.
+            InputError: the settings contradict each other.
         """
         values = {
             "data": self.data.model_dump(),
@@ -206,97 +220,107 @@ class Study(Config):
         return parse(RunConfig, values, f"study {self.name}")
 
     def budget(self, stage: Stage) -> TrainingConfig:
-        """The budget of a trial of a stage."""
+        """Training budget of a trial of `stage`."""
         return self.tuning if stage == "tune" and self.tuning else self.training
 
     def settings(self, stage: Stage, seed: int) -> dict[str, Any]:
-        """What makes the trials of a stage comparable: all but their number."""
-        fields = {"data", "learner"} | _STAGES[stage]
+        """All settings that trials of a stage must share to be comparable, as JSON values."""
+        fields = {"data", "learner"} | _STAGE_FIELDS[stage]
         training = self.budget(stage).model_dump(mode="json")
         return {**self.model_dump(mode="json", include=fields), "training": training, "seed": seed}
 
     def continuing(self, records: Iterable[Mapping[str, Any]]) -> "Study":
-        """This study as it was meant when its stages began.
+        """This study, changed so that it can continue a sweep of an older version.
 
-        A field that a record lacks was added later. Unless this study sets it, the field keeps the
-        value that runs had before, so that a sweep of an older version can continue.
+        A field that a record lacks was added later. Unless this study sets the field, it gets the
+        value that matches the behaviour before.
 
         Args:
-            records: what `settings` gave when each stage began.
+            records: `settings` of each stage, as recorded when it started.
         """
         changes = {}
-        for part in ("data", "learner", "training"):
-            config = getattr(self, part)
+        for section in ("data", "learner", "training"):
+            config = getattr(self, section)
             older = {
                 name: value
                 for name, value in values_before(type(config)).items()
                 if name not in config.model_fields_set
-                and any(name not in record[part] for record in records)
+                and any(name not in record[section] for record in records)
             }
             if older:
-                changes[part] = config.model_copy(update=older)
+                changes[section] = config.model_copy(update=older)
         return self.changed(**changes) if changes else self
 
     def sweep_name(self, seed: int) -> str:
-        """Names this study with this budget a trial and this seed: a folder and an MLflow run."""
+        """The name of a sweep's folder and MLflow run: study, budget of a trial, and seed."""
         budget = self.training
         amount = f"{budget.iterations}steps" if budget.iterations else f"{budget.tasks}tasks"
         return f"{self.name}-{amount}-seed{seed}"
 
     def changed(self, **changes: object) -> "Study":
-        """A copy with other values of some fields.
+        """A validated copy with other values of some fields.
 
         Raises:
-            InputError: they are not accepted.
+            InputError: a value is not accepted.
         """
         given = {name: getattr(self, name) for name in self.model_fields_set}
         return parse(Study, given | changes, f"study {self.name}")
 
 
 def recorded_settings(record: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """What `Study.settings` gave an older version, with the fields that were added since.
+    """Fill in the fields that were added since settings were recorded.
+
+    Args:
+        record: `Study.settings`, perhaps of an older version.
+        source: names the record in error messages.
 
     Raises:
-        InputError: naming `source` and a value that is not accepted.
+        InputError: a recorded value is not accepted.
     """
-    parts = {"data": DataConfig, "learner": LearnerConfig, "training": TrainingConfig}
-    filled = {
-        name: parse(model, completed(model, record[name]), source).model_dump(mode="json")
-        for name, model in parts.items()
+    sections: dict[str, type[Config]] = {
+        "data": DataConfig,
+        "learner": LearnerConfig,
+        "training": TrainingConfig,
     }
-    return {**record, **filled}
+    completed_sections = {
+        name: parse(model, completed(model, record[name]), source).model_dump(mode="json")
+        for name, model in sections.items()
+    }
+    spaces = {name: renewed_values(record[name]) for name in ("space", "tuned") if name in record}
+    return {**record, **completed_sections, **spaces}
 
 
 def read_study(path: Path) -> Study:
-    """The study in a YAML file.
+    """Read a study from a YAML file.
 
     Raises:
-        InputError: the file cannot be read, or a key of it is not accepted.
+        InputError: the file cannot be read, or is not a valid study.
     """
     if path.suffix == ".py":
-        raise InputError(f"{path}: a study in Python, which is a program: python {path}")
+        raise InputError(f"{path}: this study is a Python program; run it with: python {path}")
     return parse(Study, read_yaml(path), str(path))
 
 
-def _combined(
+def _interacting_params(
     values: Mapping[str, Iterable[Any]], base: LearnerConfig
 ) -> Iterable[Mapping[str, Any]]:
-    """Combinations of fields that can exclude each other, less what does not apply."""
-    names = [name for name in values if name in _COMBINED]
+    """Combinations of the interacting fields, without inactive fields."""
+    names = [name for name in values if name in _INTERACTING]
     products = itertools.product(*(values[name] for name in names))
-    found: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for product in itertools.islice(products, _COMBINATIONS):
+    combinations: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for product in itertools.islice(products, _MOST_COMBINATIONS):
         params = applicable(dict(zip(names, product, strict=True)), base)
-        found.setdefault(tuple(params.items()), params)
-    return found.values()
+        combinations.setdefault(tuple(params.items()), params)
+    return combinations.values()
 
 
 def _extremes(name: str, dimension: BaseDistribution) -> Iterable[Any]:
-    """Values that are accepted only if all of the dimension's are."""
+    """Values of a dimension. If these are valid, all of its values are."""
     if not isinstance(dimension, FloatDistribution | IntDistribution):
         return described(dimension)
     if name == "chunk":
-        # Accepted or not by what divides it: what divides two neighbours divides all.
+        # Whether a chunk is valid depends on its divisors. If it holds for two neighbours, it holds
+        # for all values of the range.
         low, high = int(dimension.low), int(dimension.high)
         return sorted({low, min(low + int(dimension.step or 1), high), high})
     return dimension.low, dimension.high

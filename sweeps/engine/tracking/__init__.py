@@ -1,1 +1,1 @@
-"""Copies the ledger to MLflow."""
+"""MLflow tracking of a sweep."""

@@ -1,4 +1,4 @@
-"""Cells as other programs take them: Python's own reader, at every separator they may be set to."""
+"""CSV text as other programs read it: with Python's reader at every possible separator."""
 
 import csv
 import io
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from analysis.records.csv_text import csv_text, neutral, original
 
-# What OWASP's page on CSV injection and Python's defusedcsv name.
+# Characters that OWASP's page on CSV injection and the package defusedcsv list.
 BEGINS_A_FORMULA = tuple("=+-@|%＝＋－＠")
 TEXTS = st.text(st.sampled_from("'\"=-\N{FULLWIDTH EQUALS SIGN}\t\r\n;, a1")) | st.text(
     st.characters(codec="utf-8", exclude_characters="\x00")
@@ -18,14 +18,14 @@ NUMBERS = st.one_of(st.integers(), st.floats(), st.booleans())
 
 
 @given(TEXTS)
-def test_the_original_comes_back(text: str) -> None:
+def test_the_original_text_is_restored(text: str) -> None:
     assert original(neutral(text)) == text
     assert original(neutral(neutral(text))) == neutral(text)
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 @given(rows=st.lists(st.tuples(TEXTS, st.dictionaries(TEXTS, TEXTS | NUMBERS)), min_size=1))
-def test_no_cell_begins_a_formula(
+def test_no_cell_starts_a_formula(
     rows: list[tuple[str, dict[str, object]]], separator: str
 ) -> None:
     content = csv_text({"name": name} | cells for name, cells in rows)
@@ -50,12 +50,12 @@ def test_numbers_are_numbers_and_text_is_text(text: str, number: float) -> None:
     assert [original(row[0]), *row[1:]] == [text, str(number), ""]
 
 
-def test_what_is_no_formula_stands_as_it_is() -> None:
+def test_other_text_is_unchanged() -> None:
     for text in ("", "explore 001", "'quoted'", "loss is nan; step 3", "1 - 2 = -1", '{"low": -1}'):
         assert neutral(text) == text
 
 
-def test_a_formula_is_neutral_wherever_a_program_may_cut_a_cell() -> None:
+def test_formulas_after_any_separator_are_escaped() -> None:
     assert neutral('=HYPERLINK("x")') == '\'=HYPERLINK("x")'
     assert neutral("'=1+1") == "''=1+1"
     assert neutral(" \t=1;@SUM(A1)\n-1") == " \t'=1;'@SUM(A1)\n'-1"

@@ -1,4 +1,4 @@
-"""Reports go to the storage where a sweep is now."""
+"""Uploaded reports go to the current location of the storage."""
 
 import shutil
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from analysis.records.store import attach
 from analysis.records.trials import read_sweep
 from sweeps.engine.stores.store import default_uri
-from tests.analysis.stand_ins import begin_mixed, driven, go_on_with_mixed
+from tests.analysis.stand_ins import begin_mixed, continue_mixed, driven
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def made(tmp_path: Path, storage: Path) -> Path:
 
 
 def add(storage: Path, name: str) -> set[str]:
-    """Add a report to the sweep in a storage. Returns all files of reports that are in there."""
+    """Upload a report to the sweep in a storage, and return all report files in the storage."""
     page = storage / name
     page.write_text(name)
     uri = default_uri(storage)
@@ -33,7 +33,7 @@ def add(storage: Path, name: str) -> set[str]:
 
 @pytest.mark.parametrize("move", [shutil.copytree, shutil.move])
 @pytest.mark.parametrize("driver", [False, True])
-def test_they_follow_a_storage_that_is_moved_or_copied(
+def test_reports_follow_a_moved_or_copied_storage(
     made: Path, tmp_path: Path, move: "type[shutil.move]", driver: bool
 ) -> None:
     assert add(made, "first.html") == {"first.html"}
@@ -42,7 +42,7 @@ def test_they_follow_a_storage_that_is_moved_or_copied(
     left = sorted(made.rglob("*"))
     if driver:  # which opens the store, too
         with driven(moved / "mixed", "mixed", 7, default_uri(moved), "new one") as going_on:
-            go_on_with_mixed(going_on)
+            continue_mixed(going_on)
     assert add(moved, "second.html") == {"first.html", "second.html"}
     assert sorted(made.rglob("*")) == left
     assert len(read_sweep(default_uri(moved), "mixed-60steps-seed7").trials) == 16

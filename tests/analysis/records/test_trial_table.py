@@ -20,13 +20,13 @@ def mixed(storage: Path) -> Sweep:
 
 
 @pytest.mark.parametrize("name", ["mixed", "factorial", "mixed-60steps-seed1"])
-def test_what_is_written_is_what_is_read(storage: Path, tmp_path: Path, name: str) -> None:
+def test_a_written_file_is_read_back(storage: Path, tmp_path: Path, name: str) -> None:
     sweep = read_sweep(default_uri(storage), name)
     write_trials(sweep, tmp_path / "trials.csv")
     read = read_trials(tmp_path / "trials.csv")
     assert read.trials == sweep.trials
     assert (read.study, read.name) == (sweep.study, sweep.name)
-    if sweep.of(*RANKED):
+    if sweep.trials_in(*RANKED):
         assert (read.space, read.memory_limit) == (sweep.space, sweep.memory_limit)
 
 
@@ -36,7 +36,7 @@ def test_what_is_written_is_what_is_read(storage: Path, tmp_path: Path, name: st
 )
 @example(message="'=1+1", value=-0.0)
 @example(message='=HYPERLINK("x")', value=1e-300)
-def test_no_digit_and_no_character_is_lost(
+def test_numbers_and_text_are_exact(
     mixed: Sweep, tmp_path_factory: pytest.TempPathFactory, message: str, value: float
 ) -> None:
     trial = dataclasses.replace(mixed.trials[0], message=message, value=value)
@@ -48,7 +48,7 @@ def test_no_digit_and_no_character_is_lost(
 def test_a_run_without_a_name_and_a_long_list_of_choices_are_read(
     mixed: Sweep, tmp_path: Path
 ) -> None:
-    trial = dataclasses.replace(mixed.of("search")[0], run_name="")
+    trial = dataclasses.replace(mixed.trials_in("search")[0], run_name="")
     space = {"ridge": [1 / (1 + i) for i in range(9000)]}
     settings = {"search": {**mixed.settings["search"], "space": space}}
     path = tmp_path / "trials.csv"
@@ -58,7 +58,7 @@ def test_a_run_without_a_name_and_a_long_list_of_choices_are_read(
     assert read.settings["search"]["space"] == space
 
 
-def test_a_file_that_is_no_such_table_is_refused_in_one_line(mixed: Sweep, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_table_of_trials_is_refused(mixed: Sweep, tmp_path: Path) -> None:
     path = tmp_path / "trials.csv"
     with pytest.raises(InputError, match=r"trials.csv: cannot be read"):
         read_trials(path)
@@ -89,7 +89,7 @@ def test_a_file_that_is_no_such_table_is_refused_in_one_line(mixed: Sweep, tmp_p
         ("stage_settings", '{"tuned": {"ridge": 1}}', "stage_settings: tuned.ridge: "),
         ("version", "3", "written by a later version of memmeta"),
         ("version", "new", "version: a whole number is accepted"),
-        ("value", "", "value: a complete trial has one"),
+        ("value", "", "value: is missing"),
         ("value", "nan", "value: a finite number up to 1e+100 is accepted, got nan"),
         ("seconds", "inf", "seconds: a finite number up to 1e+100 is accepted, got inf"),
         ("value", "-1e308", "value: a finite number up to 1e+100 is accepted, got -1e+308"),
@@ -112,7 +112,7 @@ def test_a_damaged_field_is_named(
     assert "\n" not in refusal.value.message
 
 
-def test_a_column_that_a_table_lacks_is_a_field_of_a_later_version(
+def test_missing_columns_have_former_defaults(
     mixed: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "trials.csv"
@@ -120,7 +120,7 @@ def test_a_column_that_a_table_lacks_is_a_field_of_a_later_version(
     with path.open(newline="") as file:
         lines = [dict(line) for line in csv.DictReader(file)]
     for line in lines:
-        # A setting that was not there yet, one that is None, and a fact.
+        # A setting of a later version, a setting that is None, and a fact.
         assert line.pop("augment") == "False"
         assert line["chunk"] == ""
         del line["gpus"]
@@ -140,12 +140,12 @@ def test_a_column_that_a_table_lacks_is_a_field_of_a_later_version(
 
 
 @pytest.mark.parametrize("change", [lambda line: line.rpartition(",")[0], lambda line: line + ",1"])
-def test_a_line_with_other_fields_than_the_first_is_named(
+def test_a_line_with_a_wrong_number_of_fields_is_named(
     mixed: Sweep, tmp_path: Path, change: Callable[[str], str]
 ) -> None:
     path = tmp_path / "trials.csv"
     write_trials(dataclasses.replace(mixed, settings={}, trials=mixed.trials[:2]), path)
     *lines, last = path.read_text().splitlines()
     path.write_text("\n".join([*lines, change(last)]))
-    with pytest.raises(InputError, match=r"\(line 3\): has not as many fields as the first line"):
+    with pytest.raises(InputError, match=r"\(line 3\): .* fields as the first line"):
         read_trials(path)

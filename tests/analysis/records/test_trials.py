@@ -15,6 +15,7 @@ from analysis.records.trials import Trial, read_sweep
 from memmeta.errors import InputError
 from sweeps.engine.stores.masking import without_credentials
 from sweeps.engine.stores.store import default_uri
+from sweeps.engine.study.outcome import TAGS
 from tests.analysis.stand_ins import (
     BEST,
     FACTS,
@@ -34,7 +35,7 @@ def uri(storage: Path) -> str:
     return default_uri(storage)
 
 
-def test_a_trial_comes_back_as_it_was_reported(uri: str) -> None:
+def test_a_trial_is_read_as_it_was_reported(uri: str) -> None:
     best = read_sweep(uri, "mixed").trials[0]
     config = run_config(**BEST)
     (run,) = find_runs(uri, f"tags.`memmeta.trial_key` = '{config.key}'")
@@ -51,13 +52,13 @@ def test_a_trial_comes_back_as_it_was_reported(uri: str) -> None:
         test_value=None,
         test_interval=None,
         run_id=run.info.run_id,
-        parent_run_id=run.data.tags["mlflow.parentRunId"],
+        parent_run_id=run.data.tags[TAGS.parent],
         **MEASURED,
         **FACTS,
     )
 
 
-def test_all_trials_are_listed_each_stage_in_its_order(uri: str) -> None:
+def test_trials_are_ordered_by_stage(uri: str) -> None:
     sweep = read_sweep(uri, "mixed")
     assert [(trial.run_name, trial.status) for trial in sweep.trials] == [
         ("explore 001", "complete"),
@@ -77,25 +78,25 @@ def test_all_trials_are_listed_each_stage_in_its_order(uri: str) -> None:
         ("grid 000", "complete"),
         ("grid 001", "complete"),
     ]
-    assert sweep.complete == sweep.trials[:3]
-    assert sweep.of("confirm", "grid") == sweep.trials[10:]
+    assert sweep.ranking == sweep.trials[:3]
+    assert sweep.trials_in("confirm", "grid") == sweep.trials[10:]
 
 
-def test_what_is_better_but_of_no_candidate_is_not_ranked(uri: str) -> None:
+def test_only_candidates_are_ranked(uri: str) -> None:
     sweep = read_sweep(uri, "mixed")
-    better = [trial for trial in sweep.trials if (trial.value or 0) > sweep.complete[0].value]
+    better = [trial for trial in sweep.trials if (trial.value or 0) > sweep.ranking[0].value]
     assert {trial.stage for trial in better} == {"explore", "search", "confirm", "grid"}
-    assert not set(better) & set(sweep.complete)
+    assert not set(better) & set(sweep.ranking)
 
 
-def test_a_stage_that_only_measures_has_no_ranking(uri: str) -> None:
+def test_a_grid_has_no_ranking(uri: str) -> None:
     sweep = read_sweep(uri, "factorial")
     assert [trial.index for trial in sweep.trials] == [0, 1]
-    assert sweep.complete == ()
+    assert sweep.ranking == ()
 
 
 def test_confirm_trials_have_a_test_value(uri: str) -> None:
-    trials = read_sweep(uri, "mixed").of("confirm")
+    trials = read_sweep(uri, "mixed").trials_in("confirm")
     assert [(trial.config.seed, trial.value, trial.test_value) for trial in trials] == [
         (1, 0.75, 0.5),
         (2, 0.8125, 0.5625),
@@ -105,7 +106,7 @@ def test_confirm_trials_have_a_test_value(uri: str) -> None:
     assert trials[0].test_interval == INTERVAL
 
 
-def test_what_did_not_end_well_says_why(uri: str) -> None:
+def test_failed_trials_have_a_message(uri: str) -> None:
     messages = {trial.run_name: trial.message for trial in read_sweep(uri, "mixed").trials}
     assert {name: message for name, message in messages.items() if message} == {
         "explore 002": "loss is nan",
@@ -115,7 +116,7 @@ def test_what_did_not_end_well_says_why(uri: str) -> None:
     }
 
 
-def test_what_was_not_reported_is_none(uri: str) -> None:
+def test_missing_results_are_none(uri: str) -> None:
     trials = {trial.run_name: trial for trial in read_sweep(uri, "mixed").trials}
     too_big, silent = trials["explore 003"], trials["explore 005"]
     assert too_big.predicted_memory_bytes == MEASURED["predicted_memory_bytes"]
@@ -125,10 +126,8 @@ def test_what_was_not_reported_is_none(uri: str) -> None:
     assert (silent.commit, silent.hardware, silent.threads, silent.data_digest) == (None,) * 4
 
 
-def test_a_study_is_the_sweep_of_it_that_ran_last(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whatever the clocks of the drivers say."""
+def test_a_study_selects_its_latest_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The order does not depend on the clocks of the drivers."""
     uri = default_uri(tmp_path)
     now, behind = time.time, 0
     monkeypatch.setattr(time, "time", lambda: now() - behind)
@@ -142,21 +141,21 @@ def test_a_study_is_the_sweep_of_it_that_ran_last(
 def test_other_sweeps_of_a_study_are_named(uri: str) -> None:
     sweep = read_sweep(uri, "mixed")
     assert (sweep.study, sweep.name) == ("mixed", "mixed-60steps-seed0")
-    assert sweep.others == ("mixed-60steps-seed1",)
+    assert sweep.alternatives == ("mixed-60steps-seed1",)
 
 
 def test_a_sweep_can_be_named_in_full(uri: str) -> None:
     sweep = read_sweep(uri, "mixed-60steps-seed1")
-    assert sweep.others == ()
+    assert sweep.alternatives == ()
     assert [trial.status for trial in sweep.trials] == ["diverged"]
 
 
-def test_of_two_sweeps_with_one_name_each_can_be_read(uri: str) -> None:
+def test_sweeps_with_the_same_name_can_both_be_read(uri: str) -> None:
     latest = read_sweep(uri, "single")
-    (other,) = latest.others
+    (other,) = latest.alternatives
     run_id = re.fullmatch(r"(\w+) \(single-60steps-seed0\)", other)[1]
     earlier = read_sweep(uri, run_id)
-    assert earlier.others == ()
+    assert earlier.alternatives == ()
     assert earlier.trials[0].parent_run_id == run_id != latest.trials[0].parent_run_id
 
 
@@ -170,13 +169,13 @@ def test_all_pages_are_read(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_sweep(uri, "mixed") == whole
 
 
-def test_a_study_that_does_not_exist_names_those_that_do(uri: str) -> None:
+def test_the_error_for_an_unknown_study_lists_the_known_ones(uri: str) -> None:
     expected = "mixed (sweeps: mixed-60steps-seed1, mixed-60steps-seed0); single (sweeps: "
     with pytest.raises(InputError, match=re.escape(expected)):
         read_sweep(uri, "it's mixed")
 
 
-def test_a_config_of_another_version_is_named(storage: Path, tmp_path: Path) -> None:
+def test_an_invalid_config_is_named(storage: Path, tmp_path: Path) -> None:
     shutil.copy(storage / "mlflow.db", tmp_path)
     with sqlite3.connect(tmp_path / "mlflow.db") as database:
         database.execute(
@@ -194,7 +193,7 @@ def test_a_missing_store_is_not_created(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"not a database" * 100])
-def test_a_file_that_is_no_store_is_left_alone(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_a_store_is_unchanged(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "mlflow.db"
     path.write_bytes(content)
     with pytest.raises(InputError, match="cannot be opened as an MLflow store"):
@@ -203,13 +202,13 @@ def test_a_file_that_is_no_store_is_left_alone(tmp_path: Path, content: bytes) -
 
 
 @pytest.mark.parametrize("uri", ["localhost:5000", "runs/mlflow.db", "foo://bar"])
-def test_an_address_of_no_store_is_one_line(uri: str) -> None:
+def test_an_invalid_store_address_is_a_one_line_error(uri: str) -> None:
     with pytest.raises(InputError, match="cannot be opened as an MLflow store") as raised:
         read_sweep(uri, "mixed")
     assert "\n" not in raised.value.message
 
 
-def test_an_unreachable_server_is_given_up_soon() -> None:
+def test_an_unreachable_server_fails_soon() -> None:
     begun = time.monotonic()
     with pytest.raises(InputError, match=r"127\.0\.0\.1:9") as raised:
         read_sweep("http://ada:secret@127.0.0.1:9", "mixed")
@@ -226,7 +225,7 @@ def test_an_unreachable_server_is_given_up_soon() -> None:
         ("sqlite:////a@b/mlflow.db", "sqlite:////a@b/mlflow.db"),
     ],
 )
-def test_credentials_are_cut_out(address: str, shown: str) -> None:
+def test_credentials_are_removed(address: str, shown: str) -> None:
     assert without_credentials(f"at {address}: no") == f"at {shown}: no"
 
 
@@ -241,7 +240,7 @@ def test_nothing_imports_ray(uri: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_server_is_read_as_the_file_is(storage: Path, tmp_path: Path) -> None:
+def test_a_server_gives_the_same_trials_as_its_file(storage: Path, tmp_path: Path) -> None:
     home = tmp_path / "it's a?b %2F#%20 $(c)"
     home.mkdir()
     shutil.copy(storage / "mlflow.db", home)
@@ -251,7 +250,7 @@ def test_a_server_is_read_as_the_file_is(storage: Path, tmp_path: Path) -> None:
             assert read_sweep(server.address, name) == expected
         with pytest.raises(InputError, match=f"no study or sweep nope in {server.address}"):
             read_sweep(server.address, "nope")
-        # A run that was begun through the server has its files there, too.
+        # The files of a run that started through the server are stored there, too.
         client = MlflowClient(server.address)
         run_id = client.create_run(client.create_experiment("remote")).info.run_id
         (tmp_path / "figures").mkdir()
@@ -262,24 +261,24 @@ def test_a_server_is_read_as_the_file_is(storage: Path, tmp_path: Path) -> None:
         assert Path(copy).read_bytes() == b"a picture"
 
 
-def test_what_is_over_the_memory_limit_of_the_search_is_not_ranked(uri: str) -> None:
+def test_trials_over_the_memory_limit_are_not_ranked(uri: str) -> None:
     sweep = read_sweep(uri, "mixed")
-    peaks = [trial.peak_memory_bytes for trial in sweep.complete]
+    peaks = [trial.peak_memory_bytes for trial in sweep.ranking]
     assert peaks
-    predicted = [dataclasses.replace(trial, peak_memory_bytes=None) for trial in sweep.complete]
+    predicted = [dataclasses.replace(trial, peak_memory_bytes=None) for trial in sweep.ranking]
     for stage in ("search", "confirm"):
-        for limit, left in ((max(peaks) + 2, sweep.complete), (min(peaks) - 1, ())):
+        for limit, left in ((max(peaks) + 2, sweep.ranking), (min(peaks) - 1, ())):
             limited = dataclasses.replace(sweep, settings={stage: {"memory_limit": limit}})
-            assert limited.complete == left
+            assert limited.ranking == left
             unmeasured = dataclasses.replace(limited, trials=tuple(predicted))
-            assert len(unmeasured.complete) == len(left)
+            assert len(unmeasured.ranking) == len(left)
 
 
 def test_the_space_is_that_of_the_study(uri: str) -> None:
     assert read_sweep(uri, "mixed").space == study("mixed").space
 
 
-def test_hours_are_of_gpus_or_of_cores(uri: str) -> None:
+def test_device_hours_count_gpus_or_cores(uri: str) -> None:
     best = read_sweep(uri, "mixed").trials[0]
     assert best.device_hours == pytest.approx(0.25 * 100 / 3 / 3600)
     assert dataclasses.replace(best, gpus=0.0).device_hours == pytest.approx(2 * 100 / 3 / 3600)

@@ -1,4 +1,4 @@
-"""The whole page, from made-up sweeps of every kind."""
+"""The report of simulated sweeps with various stages and results."""
 
 import csv
 import dataclasses
@@ -8,14 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import analysis.statistics.sensitivity
 from analysis.records.trial_table import read_trials
 from analysis.records.trials import Sweep, Trial
-from analysis.report import report
+from analysis.report.build import build_report, write_report
 from analysis.report.page import Gallery, Heading, Page, Section, Table
 from analysis.report.sections import search, sensitivity
-from analysis.statistics import surrogate
-from analysis.statistics.part import Within
+from analysis.statistics import averages, cross_validation, posterior, sobol
+from analysis.statistics.region import Region
 from memmeta.config import DataConfig
 from memmeta.errors import InputError
 from tests.analysis.made_up import MIB, sweep, trial
@@ -28,7 +27,7 @@ SPACE = {
 
 
 def measured(stage, index, seed=0, data=None, noise=0.0, **learner) -> Trial:
-    """A trial whose results follow from its settings, but for `noise`."""
+    """A trial whose results are a function of its settings, plus `noise`."""
     value = 0.5 + 0.1 * np.log10(learner["inner_lr"]) + 0.05 * np.log10(learner["inner_steps"])
     facts = {
         "peak_memory_bytes": 10 * MIB * learner["task_batch"],
@@ -49,7 +48,7 @@ def point(rng: np.random.Generator) -> dict[str, object]:
 
 
 def whole_sweep() -> Sweep:
-    """All stages, and all ways to end."""
+    """A sweep with all stages and all final statuses."""
     rng = np.random.default_rng(0)
     trials = [measured("explore", index, **point(rng)) for index in range(32)]
     trials.append(trial("explore", 32, None, status="diverged", message="loss is nan"))
@@ -72,9 +71,9 @@ def whole_sweep() -> Sweep:
     return sweep(trials, SPACE)
 
 
-def build(of: Sweep, within: Within | None = None) -> Page:
+def build(of: Sweep, region: Region | None = None) -> Page:
     command = "python -m analysis report"
-    return report.build(of, reference_memory=1024 * MIB, command=command, within=within or {})
+    return build_report(of, 1024 * MIB, command, region or {})
 
 
 def section(page: Page, title: str) -> Section:
@@ -83,7 +82,7 @@ def section(page: Page, title: str) -> Section:
 
 
 def words(section: Section) -> str:
-    """All that a reader reads of a section, figures apart."""
+    """The text of a section, without figures."""
     said = [section.finding]
     for block in section.blocks:
         if isinstance(block, str):
@@ -103,18 +102,15 @@ def tables(section: Section) -> list[Table]:
 
 @pytest.fixture(scope="module", autouse=True)
 def coarse() -> Iterator[None]:
-    """What is computed at fewer places, and from fewer kernels, is computed as it is elsewhere."""
+    """Evaluate surrogates at fewer points and kernels, which is faster and otherwise the same."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {
-            "_POINTS": 256,
-            "_POINTS_OF_DRAWS": 256,
-            "_CURVE": 9,
-            "_MAP": 7,
-        }.items():
-            patch.setattr(analysis.statistics.sensitivity, name, value)
-        patch.setattr(surrogate, "_FOLDS", 4)
-        patch.setattr(surrogate, "_SHUFFLES", 2)
-        patch.setattr(surrogate, "_KERNELS", 12)
+        patch.setattr(sobol, "_POINTS", 256)
+        patch.setattr(sobol, "_POINTS_OF_DRAWS", 256)
+        patch.setattr(averages, "_CURVE_VALUES", 9)
+        patch.setattr(averages, "_MAP_VALUES", 7)
+        patch.setattr(cross_validation, "_FOLDS", 4)
+        patch.setattr(cross_validation, "_SHUFFLES", 2)
+        patch.setattr(posterior, "_KERNELS", 12)
         yield
 
 
@@ -125,9 +121,9 @@ def page() -> Page:
 
 @pytest.fixture(scope="module")
 def written(page: Page, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of that page."""
+    """The folder of the written report."""
     folder = tmp_path_factory.mktemp("report")
-    report.write(page, whole_sweep(), folder)
+    write_report(page, whole_sweep(), folder)
     return folder
 
 
@@ -146,7 +142,7 @@ def test_a_sweep_of_all_stages_has_all_sections(page: Page) -> None:
     assert len(names) == len(set(names))
 
 
-def test_what_was_run_counts_every_way_to_end(page: Page) -> None:
+def test_statuses_are_counted(page: Page) -> None:
     stages, space, trials = tables(section(page, "What was run"))
     assert list(stages.columns[:6]) == [
         "stage", "trials", "complete", "pruned", "diverged", "out of memory",
@@ -162,35 +158,35 @@ def test_what_was_run_counts_every_way_to_end(page: Page) -> None:
     assert len(trials.rows) == 58
 
 
-def test_other_ways_in_training_are_said() -> None:
+def test_ways_in_training_are_stated_if_different() -> None:
     learner = {"inner_lr": 1.0, "inner_steps": 5, "task_batch": 2}
     shapes = DataConfig(), DataConfig(train_ways=9)
     trials = (measured("explore", 0, data=shape, **learner) for shape in shapes)
     same, other = (words(section(build(sweep([t], SPACE)), "What was run")) for t in trials)
-    assert "glyphs, 5-way 5-shot, 5 queries a class in training" in same
-    assert "glyphs, 5-way 5-shot, trained 9-way, 5 queries a class in training" in other
+    assert "glyphs, 5-way 5-shot, 5 queries per class in training" in same
+    assert "glyphs, 5-way 5-shot, trained 9-way, 5 queries per class in training" in other
 
 
-def test_the_best_within_each_budget_keeps_to_it(page: Page) -> None:
+def test_the_best_trials_are_within_their_budgets(page: Page) -> None:
     (budgets,) = tables(section(page, "Quality against memory"))
     for row in budgets.rows:
         assert float(row[2]) <= float(row[0].removesuffix(" MiB"))
 
 
-def test_seeds_and_tasks_are_told_apart(page: Page) -> None:
+def test_intervals_over_seeds_and_tasks_are_separate(page: Page) -> None:
     confirmed = section(page, "Confirmed results")
     (found,) = tables(confirmed)
     row = dict(zip(found.columns, found.rows[0], strict=True))
     assert row["fresh seeds"] == "3"
     assert row["test, over tasks"] == "± 1.0 %"
-    # The mean of the three noises is -1/3 of a point; their standard deviation 1.5275 points, of
-    # which Student's t with two degrees of freedom makes 3.795.
-    assert row["optimism"] == "0.3 points"
+    # The mean of the three noise values is -1/3 of a point and their standard deviation 1.5275
+    # points, which gives a half-width of 3.795 by Student's t with two degrees of freedom.
+    assert row["selection bias"] == "0.3 points"
     assert row["validation, over seeds"].endswith("± 3.8 %")
 
 
 def confirming(single: float, *seeds: tuple[int, int]) -> str:
-    """The finding on configs (inner steps, fresh seeds): of the fresh ones each gives 0.5."""
+    """The finding for configs (inner steps, number of fresh seeds); every fresh seed gives 0.5."""
     trials = [trial("search", k, single, learner={"inner_steps": k}) for k, _ in seeds]
     trials += [
         trial("confirm", 10 * k + seed, 0.5, seed=seed, learner={"inner_steps": k},
@@ -204,29 +200,33 @@ def confirming(single: float, *seeds: tuple[int, int]) -> str:
     ("seeds", "said"),
     [
         ([(1, 2)], "on validation tasks. A"),
-        ([(1, 2), (2, 2)], "; the best of 2 configs on these."),
-        ([(1, 2), (2, 1), (3, 2)], "; the best on these of the 2 with most seeds, of 3 configs."),
-        ([(1, 2), (2, 1)], "; of 2 configs the one with most seeds."),
+        ([(1, 2), (2, 2)], "; the best validation result of 2 configs."),
+        ([(1, 2), (2, 1), (3, 2)], "the 2 configs with the most seeds, of 3 configs."),
+        ([(1, 2), (2, 1)], "; of 2 configs, the one with the most seeds."),
     ],
 )
-def test_the_best_is_said_to_be_so_of_configs_with_as_many_seeds(
+def test_the_best_config_is_compared_with_those_with_equally_many_seeds(
     seeds: list[tuple[int, int]], said: str
 ) -> None:
     assert said in confirming(0.5, *seeds)
 
 
-def test_what_a_single_seed_was_off_by_is_said_with_its_direction() -> None:
-    assert "A single seed overstated validation by 3.0 points" in confirming(0.53, (1, 2))
-    assert "A single seed understated validation by 3.0 points" in confirming(0.47, (1, 2))
+def test_selection_bias_is_stated_with_its_sign() -> None:
+    assert "A single seed overstated the validation result by 3.0 points" in confirming(
+        0.53, (1, 2)
+    )
+    assert "A single seed understated the validation result by 3.0 points" in confirming(
+        0.47, (1, 2)
+    )
 
 
-def test_fresh_seeds_that_all_failed_are_said() -> None:
+def test_failure_of_all_fresh_seeds_is_stated() -> None:
     lost = [trial("confirm", n, None, seed=n, status="diverged") for n in range(1, 4)]
     found = section(build(sweep([trial("search", 0, 0.5), *lost])), "Confirmed results").finding
-    assert found == "Nothing is confirmed: no trial with a fresh seed has a result (3 diverged)."
+    assert found == "No config is confirmed: no trial with a fresh seed has a result (3 diverged)."
 
 
-def test_a_single_seed_is_in_the_legend_though_the_first_config_has_none() -> None:
+def test_the_single_seed_is_in_the_legend() -> None:
     tested = {"test_value": 0.5, "test_interval": 0.01}
     of = sweep([
         trial("search", 0, 0.5, learner={"inner_steps": 2}),
@@ -238,7 +238,7 @@ def test_a_single_seed_is_in_the_legend_though_the_first_config_has_none() -> No
     assert "validation, single seed" in [text.get_text() for text in legend.get_texts()]
 
 
-def test_memory_that_does_not_grow_is_found_not_to(page: Page) -> None:
+def test_constant_memory_does_not_grow(page: Page) -> None:
     memory = section(page, "Memory against K")
     assert "does not grow from K = 1 to 20" in memory.finding
     (found,) = tables(memory)
@@ -246,7 +246,7 @@ def test_memory_that_does_not_grow_is_found_not_to(page: Page) -> None:
     assert row["90 % interval"] == "0.0% to 0.0%"
 
 
-def test_heads_are_told_apart_in_the_figure_of_memory() -> None:
+def test_heads_are_distinguished_in_the_figure_of_memory() -> None:
     of = sweep([
         trial("grid", n, 0.5, learner={"inner_steps": k, "head": head})
         for n, (k, head) in enumerate((k, head) for k in (1, 5) for head in ("linear", "mlp"))
@@ -256,11 +256,14 @@ def test_heads_are_told_apart_in_the_figure_of_memory() -> None:
     assert named == ["memory_reduced, linear head", "memory_reduced, mlp head"]
 
 
-def test_the_only_config_on_the_front_is_the_best_of_those_with_a_peak() -> None:
+def test_a_single_config_on_the_front_is_best_in_both_objectives() -> None:
     trials = [trial("search", 0, 0.5), trial("search", 1, 0.6, peak_memory_bytes=None)]
     for some, said in (
-        (trials[:1], "One config is best in both: 50.00%"),
-        (trials, "One config of those with a measured peak is best in both: 50.00%"),
+        (trials[:1], "One config is best in both objectives: 50.00%"),
+        (
+            trials,
+            "One config, of those with a measured peak memory, is best in both objectives: 50.00%",
+        ),
     ):
         finding = section(build(sweep(some)), "Quality against memory").finding
         assert finding.startswith(said)
@@ -273,11 +276,11 @@ def test_large_peaks_in_a_table_of_cells_have_no_exponents() -> None:
         for seed in range(2) for n, k in enumerate((1, 5))
     ])  # fmt: skip
     memory = tables(section(build(of), "Grid"))[1]
-    # Half of 300 times Student's t with one degree of freedom, 12.706.
+    # 150, half of the difference, times 12.706, Student's t with one degree of freedom.
     assert memory.rows[0][1] == "12150 ± 1906"
 
 
-def test_a_grid_says_how_many_seeds_a_difference_is_from() -> None:
+def test_the_number_of_seeds_of_a_difference_is_stated() -> None:
     cells = [
         trial("grid", 2 * seed + n, 0.5 + 0.1 * n, seed=seed, learner={"inner_steps": k})
         for seed in range(2) for n, k in enumerate((1, 5))
@@ -288,30 +291,30 @@ def test_a_grid_says_how_many_seeds_a_difference_is_from() -> None:
     assert "(from one seed: no interval;" in finding
 
 
-def test_the_grid_names_what_moves_most(page: Page) -> None:
+def test_the_grid_names_the_largest_effect(page: Page) -> None:
     grid = section(page, "Grid")
     assert "3 inner_steps × 2 inner_lr, 2 training seeds" in grid.finding
-    assert "inner_lr moves accuracy most: it is 10 ± " in grid.finding
+    assert "inner_lr has the largest effect on accuracy: it is 10 ± " in grid.finding
     assert "points higher at 1 than at 0.1 (95 % interval over 2 seeds;" in grid.finding
     quality = tables(grid)[0]
     assert [row[0] for row in quality.rows] == ["K = 1", "K = 5", "K = 20"]
     assert quality.rows[0][1].endswith("(inner_lr 1)")
 
 
-def test_the_page_can_be_drawn_again_from_its_own_trials(written: Path, tmp_path: Path) -> None:
+def test_a_report_redrawn_from_its_trials_is_identical(written: Path, tmp_path: Path) -> None:
     again = read_trials(written / "trials.csv")
-    report.write(build(again), again, tmp_path)
+    write_report(build(again), again, tmp_path)
     for path in written.rglob("*.*"):
         assert (tmp_path / path.relative_to(written)).read_bytes() == path.read_bytes()
 
 
-def test_what_is_drawn_is_in_the_data(written: Path) -> None:
+def test_plotted_points_are_in_the_data(written: Path) -> None:
     with (written / "data" / "pareto.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["trial"] for row in rows] == [trial.run_name for trial in whole_sweep().complete]
+    assert [row["trial"] for row in rows] == [trial.run_name for trial in whole_sweep().ranking]
 
 
-def test_sensitivity_can_be_asked_of_a_part_of_the_space() -> None:
+def test_sensitivity_can_be_limited_to_a_region() -> None:
     of = only("explore")
     inside = [t for t in of.trials if t.config.learner.inner_lr <= 1.0]
     found = sensitivity.section(of, {"inner_lr": (0.03, 1.0)})
@@ -328,14 +331,14 @@ def test_sensitivity_can_be_asked_of_a_part_of_the_space() -> None:
     assert alone.finding.lower() in found.finding.lower()
 
 
-def test_a_random_search_is_spoken_of_where_one_is_known() -> None:
+def test_random_search_is_explained_if_it_is_estimated() -> None:
     for stages, known in ((["explore", "search"], True), (["search"], False)):
         found = search.section(only(*stages))
         assert found
-        assert ("Beside it a random search" in words(found)) == known
+        assert ("a random search over the same space" in words(found)) == known
 
 
-def test_only_a_random_search_that_is_drawn_is_in_the_words_beside_a_figure() -> None:
+def test_alternative_texts_mention_random_search_if_it_is_drawn() -> None:
     for stages, drawn in ((["explore", "search"], True), (["search"], False)):
         found = search.section(only(*stages))
         assert found
@@ -344,21 +347,21 @@ def test_only_a_random_search_that_is_drawn_is_in_the_words_beside_a_figure() ->
         assert all(("random search" in alt) == drawn for alt in alts)
 
 
-def test_ends_of_the_space_are_spoken_of_where_it_has_some() -> None:
+def test_boundaries_are_reported_for_spaces_with_ranges() -> None:
     inside = trial("search", 0, 0.5, learner={"inner_lr": 0.3, "inner_steps": 1})
     ranges = {name: SPACE[name] for name in ("inner_lr", "inner_steps")}
-    # One step of K = 1 is at an end, of which the learner has something beyond: none.
+    # K = 1 is at the lower end of its range, and the learner accepts K = 0.
     found = words(section(build(sweep([inside], {"inner_lr": SPACE["inner_lr"]})), "Search"))
-    assert "No end of the space that could be widened is near the best config." in found
+    assert "not near any boundary of the space" in found
     assert "inner_steps 1 is at the lower end" in words(
         section(build(sweep([inside], ranges)), "Search")
     )
     choices = words(section(build(sweep([inside], {"norm": ["batch", "group"]})), "Search"))
-    assert "end of the space" not in choices
+    assert "boundary" not in choices
 
 
 def tuned_sweep() -> Sweep:
-    """A grid whose cells were tuned before, by trials with a fifth of the budget."""
+    """A grid whose cells were tuned by trials with a fifth of the budget."""
     rates = {1: 1.0, 5: 0.3, 20: 0.1}
     tried = [
         trial("tune", n, 0.6 - 0.1 * (lr != rates[k]), tasks=20,
@@ -378,14 +381,14 @@ def tuned_sweep() -> Sweep:
     return dataclasses.replace(sweep([*tried, *cells]), settings={"grid": settings})
 
 
-def test_a_tuned_grid_says_what_its_cells_were_tuned_to(tmp_path: Path) -> None:
+def test_the_tuning_of_a_grid_is_explained(tmp_path: Path) -> None:
     found = build(tuned_sweep())
     grid = section(found, "Grid")
     assert grid.finding.startswith(
-        "3 inner_steps, 2 training seeds. inner_steps moves accuracy most"
+        "3 inner_steps, 2 training seeds. inner_steps has the largest effect"
     )
     said = words(grid)
-    assert "inner_lr of 1, 0.3, 0.1, by 9 trials of stage tune of 20 tasks each" in said
+    assert "inner_lr from 1, 0.3, 0.1, with 9 trials of stage tune on 20 tasks each" in said
     assert "too good" not in said
     (quality, *_) = tables(grid)
     assert [row[1].rpartition(" (")[2] for row in quality.rows] == [
@@ -393,16 +396,16 @@ def test_a_tuned_grid_says_what_its_cells_were_tuned_to(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert "does not grow" in section(found, "Memory against K").finding
     first = section(found, "What was run").blocks[0]
-    assert "A trial trains on 100 tasks and is validated on 50 tasks, the same for all" in first
-    assert "A trial of stage tune trains on 20 tasks and is validated on 50 tasks." in first
-    report.write(found, tuned_sweep(), tmp_path)
-    report.write(build(read_trials(tmp_path / "trials.csv")), tuned_sweep(), tmp_path / "again")
+    assert "Each trial trains on 100 tasks and is validated on 50 tasks, the same for all" in first
+    assert "Each trial of stage tune trains on 20 tasks and is validated on 50 tasks." in first
+    write_report(found, tuned_sweep(), tmp_path)
+    write_report(build(read_trials(tmp_path / "trials.csv")), tuned_sweep(), tmp_path / "again")
     again = (tmp_path / "again" / "report.html").read_bytes()
     assert again == (tmp_path / "report.html").read_bytes()
 
 
 def algorithms_sweep(*widths: int) -> Sweep:
-    """K × N of Algorithm 1 beside an unrolled algorithm that has no N, one seed."""
+    """K × N of Algorithm 1, and an unrolled algorithm without N, with one seed."""
     cells = [(k, {"algorithm": "memory_reduced", "cg_steps": n}) for k in (1, 5) for n in (1, 20)]
     cells += [(k, {"algorithm": "anil"}) for k in (5, 20)]
     return sweep([
@@ -413,7 +416,7 @@ def algorithms_sweep(*widths: int) -> Sweep:
     ])  # fmt: skip
 
 
-def test_algorithms_without_n_stand_beside_k_by_n() -> None:
+def test_algorithms_without_n_have_a_column() -> None:
     grid = section(build(algorithms_sweep(8)), "Grid")
     (quality, *others) = tables(grid)
     assert len(others) == 2  # memory and time
@@ -433,7 +436,7 @@ def test_algorithms_without_n_stand_beside_k_by_n() -> None:
     assert "step sizes" not in quality.caption
 
 
-def test_what_does_not_fit_beside_each_other_stands_below() -> None:
+def test_wide_tables_are_split() -> None:
     found = tables(section(build(algorithms_sweep(8, 16, 32)), "Grid"))
     assert len(found) == 3 * 6
     assert found[0].columns == ["K", "N = 1", "N = 20"]
@@ -441,7 +444,7 @@ def test_what_does_not_fit_beside_each_other_stands_below() -> None:
 
 
 def of_two_algorithms(lost: str) -> Sweep:
-    """An explore stage with a dimension that one of its algorithms is without; `lost` diverged."""
+    """An explore stage with a dimension that one algorithm lacks; trials of `lost` diverged."""
     space = {
         "algorithm": ["anil", "memory_reduced"],
         "cg_steps": {"low": 1, "high": 20},
@@ -455,30 +458,30 @@ def of_two_algorithms(lost: str) -> Sweep:
     ], space)  # fmt: skip
 
 
-def test_of_the_method_only_what_was_done_is_said() -> None:
+def test_the_method_describes_only_what_was_done() -> None:
     def said(of: Sweep) -> str:
         found = sensitivity.section(of, {})
         assert found
         return words(found)
 
     fitted = said(only("explore"))
-    assert "how far a loop moves (inner_lr times inner_steps), is fitted" in fitted
+    assert "how far a loop moves (inner_lr times inner_steps) is fitted" in fitted
     assert "Trials of explore without a validation accuracy: 1 diverged, 1 out of memory." in fitted
     assert "whole space" not in fitted
     no_distance = said(of_two_algorithms(lost="memory_reduced"))
-    assert "A Gaussian process of the dimensions is fitted" in no_distance
+    assert "as a function of the dimensions is fitted" in no_distance
     too_few = said(sweep([trial("explore", 0, 0.5)], SPACE))
     assert "fitted" not in too_few
 
 
-def test_a_part_of_no_space_is_refused_without_explore_too() -> None:
+def test_an_invalid_region_is_refused_without_explore() -> None:
     with pytest.raises(InputError, match="--within nonsense"):
-        build(only("search"), within={"nonsense": (1.0, 2.0)})
+        build(only("search"), region={"nonsense": (1.0, 2.0)})
 
 
 def only(*stages: str) -> Sweep:
     of = whole_sweep()
-    return dataclasses.replace(of, trials=of.of(*stages))
+    return dataclasses.replace(of, trials=of.trials_in(*stages))
 
 
 @pytest.mark.thorough
@@ -502,9 +505,9 @@ def only(*stages: str) -> Sweep:
         of_two_algorithms(lost="memory_reduced"),
     ],
 )  # fmt: skip
-def test_whatever_a_sweep_lacks_there_is_a_page(of: Sweep, tmp_path: Path) -> None:
+def test_incomplete_sweeps_have_a_report(of: Sweep, tmp_path: Path) -> None:
     found = build(of)
-    report.write(found, of, tmp_path)
+    write_report(found, of, tmp_path)
     assert (tmp_path / "report.html").stat().st_size > 5000
     assert not any(
         "None" in words(section) or "nan" in words(section) for section in found.sections

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from analysis.records.trials import Trial
 from analysis.statistics.confirmed import (
-    confirmed,
-    fresh_seed_interval,
-    mean_optimism,
+    confirmed_configs,
+    mean_selection_bias,
+    predict_fresh_seed,
     seed_deviation,
 )
 from memmeta.config import DataConfig
@@ -45,8 +45,8 @@ TRIALS = [
 ]
 
 
-def test_fresh_seeds_are_gathered_by_config_those_with_most_first() -> None:
-    of_three, of_two = confirmed(sweep(TRIALS))
+def test_configs_with_the_most_seeds_come_first() -> None:
+    of_three, of_two = confirmed_configs(sweep(TRIALS))
     assert of_two.candidate == TRIALS[1]
     assert of_three.candidate == TRIALS[0]
     assert of_three.trials == tuple(TRIALS[3:6])
@@ -56,9 +56,9 @@ def test_fresh_seeds_are_gathered_by_config_those_with_most_first() -> None:
     assert of_three.task_interval == pytest.approx(0.02)
 
 
-def test_intervals_over_seeds_are_students() -> None:
-    # Quantiles from a printed table: 4.3027 for two degrees of freedom, 12.7062 for one.
-    of_three, of_two = confirmed(sweep(TRIALS))
+def test_intervals_over_seeds_use_students_t() -> None:
+    # Quantiles from a table: 4.3027 for two degrees of freedom, 12.7062 for one.
+    of_three, of_two = confirmed_configs(sweep(TRIALS))
     deviation = math.sqrt((0.03**2 + 0.01**2 + 0.04**2) / 2)
     assert of_three.val.interval == pytest.approx(4.3027 * deviation / math.sqrt(3), rel=1e-4)
     assert of_two.val.interval == pytest.approx(12.7062 * 0.01, rel=1e-4)
@@ -66,19 +66,19 @@ def test_intervals_over_seeds_are_students() -> None:
 
 
 def test_a_single_seed_has_no_interval_over_seeds() -> None:
-    (only,) = confirmed(sweep([TRIALS[0], TRIALS[3]]))
+    (only,) = confirmed_configs(sweep([TRIALS[0], TRIALS[3]]))
     assert only.val == (0.70, None)
     assert only.test == (0.60, None)
 
 
-def test_optimism_is_what_the_candidate_overstates() -> None:
-    of_three, of_two = confirmed(sweep(TRIALS))
-    assert of_three.optimism == pytest.approx(0.07)
-    assert of_two.optimism == pytest.approx(0.02)
-    assert mean_optimism(sweep(TRIALS)) == pytest.approx(0.045)
+def test_selection_bias_is_the_overstatement_of_the_candidate() -> None:
+    of_three, of_two = confirmed_configs(sweep(TRIALS))
+    assert of_three.selection_bias == pytest.approx(0.07)
+    assert of_two.selection_bias == pytest.approx(0.02)
+    assert mean_selection_bias(sweep(TRIALS)) == pytest.approx(0.045)
 
 
-def test_a_lower_error_than_fresh_seeds_give_is_an_overstatement_too() -> None:
+def test_selection_bias_is_positive_for_a_lower_error() -> None:
     mlp = {"backbone": "mlp"}
     regression = sweep(
         [
@@ -89,47 +89,47 @@ def test_a_lower_error_than_fresh_seeds_give_is_an_overstatement_too() -> None:
                   test_interval=0.1),
         ]
     )  # fmt: skip
-    (config,) = confirmed(regression)
-    assert config.optimism == pytest.approx(0.2)
+    (config,) = confirmed_configs(regression)
+    assert config.selection_bias == pytest.approx(0.2)
     other = trial("search", 1, 0.8, data=SINUSOID, learner=mlp | {"inner_steps": 3})
-    expected = fresh_seed_interval(other, sweep([*regression.trials, other]))
+    expected = predict_fresh_seed(other, sweep([*regression.trials, other]))
     assert expected is not None
     assert expected.expected == pytest.approx(1.0)
     assert expected.low == 0.0  # 1 - 12.7 * 0.141 * sqrt(2) is no squared error
     assert expected.high == pytest.approx(1 + 12.7062 * math.sqrt(0.02) * math.sqrt(2), rel=1e-4)
 
 
-def test_a_config_with_all_seeds_comes_before_a_lucky_one_with_fewer() -> None:
+def test_a_config_with_more_seeds_comes_before_a_lucky_one() -> None:
     lucky = [candidate(5, 0.9, steps=5), fresh(5, 0.99, 0.9, seed=1, steps=5)]
-    found = confirmed(sweep([*TRIALS, *lucky]))
+    found = confirmed_configs(sweep([*TRIALS, *lucky]))
     assert [len(config.seeds) for config in found] == [3, 2, 1]
 
 
-def test_seeds_that_did_not_end_well_are_counted_and_no_more() -> None:
+def test_incomplete_seeds_are_only_counted() -> None:
     diverged = fresh(5, 0.1, 0.1, seed=3, steps=2, status="diverged")
     running = fresh(6, 0.1, 0.1, seed=4, steps=2, status="running", test_value=None)
     hopeless = fresh(7, 0.9, 0.9, seed=1, steps=9, status="out_of_memory")
-    of_three, of_two = confirmed(sweep([*TRIALS, diverged, running, hopeless]))
+    of_three, of_two = confirmed_configs(sweep([*TRIALS, diverged, running, hopeless]))
     assert (of_three.incomplete, of_two.incomplete) == (0, 2)
-    assert of_two.val == confirmed(sweep(TRIALS))[1].val
+    assert of_two.val == confirmed_configs(sweep(TRIALS))[1].val
 
 
-def test_without_its_candidate_a_config_is_still_confirmed() -> None:
-    of_three, of_two = confirmed(sweep(TRIALS[1:]))
-    assert (of_three.candidate, of_three.optimism) == (None, None)
-    assert mean_optimism(sweep(TRIALS[1:])) == of_two.optimism
-    assert mean_optimism(sweep(TRIALS[3:])) is None
+def test_a_config_can_be_confirmed_without_a_candidate() -> None:
+    of_three, of_two = confirmed_configs(sweep(TRIALS[1:]))
+    assert (of_three.candidate, of_three.selection_bias) == (None, None)
+    assert mean_selection_bias(sweep(TRIALS[1:])) == of_two.selection_bias
+    assert mean_selection_bias(sweep(TRIALS[3:])) is None
 
 
-def test_of_a_config_that_was_proposed_twice_the_better_rank_counts() -> None:
+def test_the_better_rank_of_a_repeated_config_counts() -> None:
     again = candidate(7, 0.80, steps=1)
-    (config,) = confirmed(sweep([again, *TRIALS[:2], TRIALS[3]]))
+    (config,) = confirmed_configs(sweep([again, *TRIALS[:2], TRIALS[3]]))
     assert config.candidate == TRIALS[0]
 
 
 def test_cells_of_a_grid_confirm_nothing() -> None:
     cells = [replace(cell, stage="grid", index=i) for i, cell in enumerate(TRIALS[3:])]
-    assert confirmed(sweep([*TRIALS[:3], *cells])) == ()
+    assert confirmed_configs(sweep([*TRIALS[:3], *cells])) == ()
     assert seed_deviation(sweep([*TRIALS[:3], *cells])) is None
 
 
@@ -152,71 +152,69 @@ def test_the_deviation_is_pooled_within_configs(groups: list[list[float]]) -> No
         deviation = math.sqrt(sum(r * r for r in residuals) / pooled)
         assert found is not None
         assert found.deviation == pytest.approx(deviation, abs=1e-12)
-        # The configs share seeds 1, 2 and so on.
+        # The configs share their seeds.
         assert found.degrees_of_freedom == max(map(len, groups)) - 1
 
 
-def test_two_single_seeds_are_told_apart_as_far_as_the_deviation_is_known() -> None:
+def test_the_chance_difference_uses_students_t() -> None:
     # Three seeds, two degrees of freedom: 4.3027.
     found = seed_deviation(sweep(TRIALS))
     assert found is not None
-    assert found.told_apart == pytest.approx(4.3027 * math.sqrt(2 * 0.0028 / 3), rel=1e-4)
+    assert found.chance_difference == pytest.approx(4.3027 * math.sqrt(2 * 0.0028 / 3), rel=1e-4)
 
 
-def test_two_seeds_of_equal_configs_are_rarely_further_apart_than_chance_is_said_to_reach() -> None:
+def test_the_chance_difference_has_nominal_coverage() -> None:
     rng, sweeps, apart = np.random.default_rng(0), 400, 0
     for _ in range(sweeps):
         confirm = [fresh(s, 0.5 + rng.normal(0, 0.02), 0.5, seed=s, steps=1) for s in range(3)]
         found = seed_deviation(sweep(confirm))
         assert found is not None
-        apart += abs(rng.normal(0, 0.02) - rng.normal(0, 0.02)) > found.told_apart
-    # 5 % or less, plus three standard errors of a share of 400.
+        apart += abs(rng.normal(0, 0.02) - rng.normal(0, 0.02)) > found.chance_difference
+    # At most 5 %, plus three standard errors for 400 samples.
     assert apart / sweeps <= 0.05 + 0.033
 
 
-def test_one_more_seed_is_expected_where_the_own_ones_are() -> None:
-    # Three seeds, two degrees of freedom: 4.3027. Squares: 0.0026 of one config, 0.0002 of the
-    # other, over three.
+def test_a_confirmed_config_is_predicted_from_its_seeds() -> None:
+    # Three seeds, two degrees of freedom: 4.3027. Sums of squares: 0.0026 for one config, 0.0002
+    # for the other, divided by three.
     half = 4.3027 * math.sqrt(0.0028 / 3) * math.sqrt(1 + 1 / 3)
-    found = fresh_seed_interval(TRIALS[0], sweep(TRIALS))
+    found = predict_fresh_seed(TRIALS[0], sweep(TRIALS))
     assert found is not None
     assert found.expected == pytest.approx(0.73)
     assert found.seeds == 3
     assert (found.low, found.high) == pytest.approx((0.73 - half, 0.73 + half), rel=1e-4)
 
 
-def test_a_trial_that_was_not_confirmed_is_expected_to_overstate_itself_too() -> None:
+def test_an_unconfirmed_trial_is_corrected_for_selection_bias() -> None:
     half = 4.3027 * math.sqrt(0.0028 / 3) * math.sqrt(2)
-    found = fresh_seed_interval(TRIALS[2], sweep(TRIALS))
+    found = predict_fresh_seed(TRIALS[2], sweep(TRIALS))
     assert found is not None
     assert found.expected == pytest.approx(0.50 - 0.045)
     assert found.high - found.expected == pytest.approx(half, rel=1e-4)
     assert found.seeds == 1
 
 
-def test_no_accuracy_is_expected_above_one() -> None:
+def test_predictions_are_clipped_to_the_range_of_accuracy() -> None:
     wide = [candidate(0, 1.0, steps=1)]
     wide += [fresh(i, v, 0.5, seed=i + 1, steps=1) for i, v in enumerate((0.9, 1.0))]
-    found = fresh_seed_interval(wide[0], sweep(wide))
+    found = predict_fresh_seed(wide[0], sweep(wide))
     assert found is not None
     assert (found.low, found.high) == (0.0, 1.0)
 
 
-def test_where_no_config_had_two_seeds_nothing_is_expected() -> None:
+def test_there_is_no_prediction_without_two_seeds() -> None:
     single = [*TRIALS[:3], TRIALS[3], TRIALS[6]]
-    assert fresh_seed_interval(TRIALS[0], sweep(single)) is None
+    assert predict_fresh_seed(TRIALS[0], sweep(single)) is None
 
 
 @pytest.mark.thorough
 @pytest.mark.parametrize(("seeds", "configs"), [(2, 3), (3, 5)])
 @pytest.mark.parametrize("shared", [0.0, 0.74, 0.95])
-def test_in_95_of_100_sweeps_one_more_seed_lies_in_the_interval(
-    seeds: int, configs: int, shared: float
-) -> None:
-    """Of the best by one seed: its own value overstates it, that of its fresh seeds does not.
+def test_predictions_have_nominal_coverage(seeds: int, configs: int, shared: float) -> None:
+    """Predict the config that is best with one seed, whose own value is biased by selection.
 
-    A seed fixes initial weights and tasks, and so does much the same to all configs: `shared` is
-    the correlation of two.
+    A seed determines initial weights and tasks, so its effects on two configs are correlated:
+    `shared` is the correlation.
     """
     rng, deviation, sweeps = np.random.default_rng(1), 0.02, 400
     inside = 0
@@ -233,8 +231,8 @@ def test_in_95_of_100_sweeps_one_more_seed_lies_in_the_interval(
             for s in range(seeds)
         ]
         best = int(one.argmax())
-        found = fresh_seed_interval(trials[best], sweep(trials))
+        found = predict_fresh_seed(trials[best], sweep(trials))
         assert found is not None
         inside += found.low <= rng.normal(true[best], deviation) <= found.high
-    # 95 % or more, less three standard errors of a share of 400.
+    # At least 95 %, minus three standard errors for 400 samples.
     assert inside / sweeps >= 0.95 - 0.033

@@ -12,9 +12,16 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from analysis.statistics.encoding import cube_features, encode, params, share, with_distances
+from analysis.statistics.encoding import (
+    cube_features,
+    encode,
+    params,
+    unit_coordinate,
+    with_loop_distances,
+)
 from memmeta.config import LearnerConfig
-from sweeps.engine.study.space import at, dimension
+from sweeps.engine.study.dimension import dimension
+from sweeps.engine.study.space import at
 from tests.analysis.made_up import trial
 
 BASE = LearnerConfig()
@@ -50,7 +57,7 @@ def spaces(draw: st.DrawFn) -> dict[str, BaseDistribution]:
     choices = {
         "algorithm": st.just(["anil", "memory_reduced", "itd_bio"]),
         "cg_steps": integers(),
-        "kind": st.just(["cached", "naive"]),
+        "feature_reuse": st.just([True, False]),
         "head_width": st.just([32]),
     }
     names = draw(st.permutations([*numbers, *choices]))
@@ -61,13 +68,13 @@ def spaces(draw: st.DrawFn) -> dict[str, BaseDistribution]:
 
 @pytest.mark.thorough
 @given(spaces(), st.data())
-def test_a_share_is_where_the_design_has_the_value(
+def test_unit_coordinates_match_the_design(
     space: dict[str, BaseDistribution], data: st.DataObject
 ) -> None:
     point = [data.draw(st.floats(0, 1, exclude_max=True)) for _ in space]
     decoded = at(point, space, BASE)
     shares = [
-        share(decoded[name], distribution) if name in decoded else coordinate
+        unit_coordinate(decoded[name], distribution) if name in decoded else coordinate
         for (name, distribution), coordinate in zip(space.items(), point, strict=True)
     ]
     again = at(np.clip(shares, 0, 1 - 1e-12).tolist(), space, BASE)
@@ -78,7 +85,7 @@ def test_a_share_is_where_the_design_has_the_value(
 
 @pytest.mark.thorough
 @given(spaces(), st.data())
-def test_configs_are_told_apart_exactly_by_their_features(
+def test_configs_and_features_correspond_one_to_one(
     space: dict[str, BaseDistribution], data: st.DataObject
 ) -> None:
     coordinate = st.floats(0, 1, exclude_max=True)
@@ -98,36 +105,36 @@ def test_configs_are_told_apart_exactly_by_their_features(
 
 
 @given(st.floats(0, 1))
-def test_a_logarithmic_range_is_shared_out_by_its_logarithm(place: float) -> None:
+def test_a_logarithmic_range_is_encoded_by_its_logarithm(place: float) -> None:
     space = {"ridge": dimension("ridge", {"low": 1e-4, "high": 1e-1, "log": True})}
     assert encode([{"ridge": 10 ** (-4 + 3 * place)}], space)[0, 0] == pytest.approx(place)
 
 
-def test_an_integer_is_in_the_middle_of_what_a_design_rounds_to_it() -> None:
+def test_an_integer_is_in_the_middle_of_its_interval() -> None:
     space = {"task_batch": dimension("task_batch", {"low": 1, "high": 4})}
     features = encode([{"task_batch": value} for value in (1, 2, 3, 4)], space)
     assert features[:, 0] == pytest.approx([1 / 8, 3 / 8, 5 / 8, 7 / 8])
 
 
-def test_a_choice_is_a_column_of_its_own_and_what_does_not_apply_is_neutral() -> None:
+def test_choices_are_one_hot_and_absent_dimensions_neutral() -> None:
     rows = [
         {"algorithm": "memory_reduced", "cg_steps": 20, "inner_lr": 0.1},
         {"algorithm": "anil", "inner_lr": 1.0},
     ]
     expected = [[1, 0, 39 / 40, 0.5], [0, 1, 0.5, 1]]
     assert encode(rows, ALGORITHMS) == pytest.approx(np.array(expected))
-    kinds = {"kind": dimension("kind", ["cached", "naive"])}
-    assert encode([{}, {"kind": "naive"}], kinds).tolist() == [[0, 0], [0, 1]]
+    kinds = {"feature_reuse": dimension("feature_reuse", [True, False])}
+    assert encode([{}, {"feature_reuse": False}], kinds).tolist() == [[0, 0], [0, 1]]
 
 
-def test_a_trial_has_the_params_that_apply_to_it() -> None:
+def test_params_are_those_that_apply() -> None:
     of = trial("explore", 0, 0.5, learner={"algorithm": "anil", "inner_lr": 0.1})
     assert params(of, ALGORITHMS) == {"algorithm": "anil", "inner_lr": 0.1}
     of = trial("explore", 0, 0.5, learner={"cg_steps": 7, "inner_lr": 0.1})
     assert params(of, ALGORITHMS)["cg_steps"] == 7
 
 
-def test_a_single_value_has_a_feature_all_the_same() -> None:
+def test_a_single_value_has_a_feature() -> None:
     space = {
         "ridge": dimension("ridge", {"low": 0.1, "high": 0.1}),
         "inner_steps": dimension("inner_steps", {"low": 5, "high": 5, "log": True}),
@@ -138,11 +145,11 @@ def test_a_single_value_has_a_feature_all_the_same() -> None:
     assert features == pytest.approx(np.array([[0.5, log, 1.0]]))
 
 
-def test_there_is_a_row_for_each_config_even_of_no_dimensions() -> None:
+def test_a_space_without_dimensions_has_a_row_per_config() -> None:
     assert encode([{}, {}], {}).shape == (2, 0)
 
 
-def test_distances_are_logarithms_of_products_and_quotients_from_least_to_most() -> None:
+def test_loop_distances_are_scaled_logarithms() -> None:
     space = {
         "norm": CategoricalDistribution(["batch", "group"]),
         "inner_lr": FloatDistribution(0.01, 1.0, log=True),
@@ -154,22 +161,22 @@ def test_distances_are_logarithms_of_products_and_quotients_from_least_to_most()
     cube = rng.random((50, len(space)))
     features = cube_features(cube, space, LearnerConfig())
     rows = [at(point, space, LearnerConfig()) for point in cube.tolist()]
-    found = with_distances(features, space)
+    found = with_loop_distances(features, space)
     np.testing.assert_array_equal(found[:, : features.shape[1]], features)
     moved = np.array(
         [[r["inner_lr"] * r["inner_steps"], r["outer_lr"] / r["task_batch"]] for r in rows]
     )
-    # An integer takes up half a step to either side of it.
+    # An integer covers half a step on either side.
     ends = np.array([[0.01 * 0.5, 1.0 * 40.5], [1e-4 / 32.5, 1e-2 / 1.5]])
     expected = np.log(moved / ends[:, 0]) / np.log(ends[:, 1] / ends[:, 0])
     np.testing.assert_allclose(found[:, features.shape[1] :], expected, atol=1e-12)
 
 
-def test_there_is_no_distance_of_one_dimension_or_of_a_linear_scale() -> None:
+def test_loop_distances_need_two_logarithmic_dimensions() -> None:
     space = {
         "inner_lr": FloatDistribution(0.01, 1.0, log=True),
         "outer_lr": FloatDistribution(1e-4, 1e-2, log=True),
         "task_batch": IntDistribution(2, 32),
     }
     features = cube_features(np.full((3, 3), 0.3), space, LearnerConfig())
-    np.testing.assert_array_equal(with_distances(features, space), features)
+    np.testing.assert_array_equal(with_loop_distances(features, space), features)

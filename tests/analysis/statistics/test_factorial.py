@@ -1,4 +1,4 @@
-"""Main effects and tuned cells, against arrays that the trials were made from."""
+"""Main effects and tuned cells, compared with the arrays that define the trials."""
 
 import dataclasses
 import itertools
@@ -30,13 +30,13 @@ from tests.analysis.made_up import DATA, MIB, trial
 
 WAVES = DataConfig(name="sinusoid", ways=1)
 QUALITY = quality(MSE)
-"""Has no unit: effects are in the numbers that trials are made with."""
+"""A response without a unit, so effects have the scale of the trials' values."""
 
 
 def grid(
     seeds: Iterable[int], value: Callable[[dict[str, Any], int], float], **levels: Iterable[Any]
 ) -> list[Trial]:
-    """Complete trials of regression at all combinations of the levels, with each seed."""
+    """Complete regression trials at all combinations of the levels and seeds."""
     combinations = [
         dict(zip(levels, values, strict=True)) for values in itertools.product(*levels.values())
     ]
@@ -54,7 +54,7 @@ def grid(
 
 
 def half_width(values: Iterable[float]) -> float:
-    """Of the 95 % interval of their mean."""
+    """Half-width of the 95 % interval of the mean."""
     array = np.array(list(values))
     return float(t.ppf(0.975, len(array) - 1) * array.std(ddof=1) / math.sqrt(len(array)))
 
@@ -66,7 +66,7 @@ def lost(one: Trial) -> Trial:
 def without_value(
     trials: Iterable[Trial], learner: Mapping[str, Any], seeds: set[int]
 ) -> list[Any]:
-    """The same trials, but those with these settings and seeds diverged."""
+    """The trials, with those of these settings and seeds changed to diverged."""
     return [
         lost(one)
         if one.config.seed in seeds and learner.items() <= one.config.learner.model_dump().items()
@@ -101,7 +101,7 @@ def test_effects_of_an_additive_response_are_its_terms() -> None:
         assert (effect.seeds, effect.left_out) == (3, 0)
 
 
-def test_a_seed_without_every_cell_is_left_out_of_all_effects() -> None:
+def test_a_seed_that_lacks_a_cell_is_excluded() -> None:
     trials = grid(OF_SEED, additive, inner_steps=OF_STEPS, cg_steps=OF_CG)
     seed_1_lost = without_value(trials, {"inner_steps": 20, "cg_steps": 2}, {1})
     of_others = [one for one in trials if one.config.seed != 1]
@@ -112,15 +112,15 @@ def test_a_seed_without_every_cell_is_left_out_of_all_effects() -> None:
     assert main_effects(missing, QUALITY) == main_effects(seed_1_lost, QUALITY)
 
 
-def test_levels_are_compared_seed_by_seed() -> None:
+def test_levels_are_compared_by_paired_differences() -> None:
     trials = grid(OF_SEED, additive, inner_steps=OF_STEPS, cg_steps=OF_CG)
     low, *_, high = main_effects(trials, QUALITY)[: len(OF_STEPS)]
     first, *_, last = OF_STEPS.values()
-    # What a seed does to all levels alike is in the interval of each, and not in this one.
+    # An effect of a seed on all levels is in the interval of each, but not in the difference's.
     assert difference(high, low) == (pytest.approx(last - first), pytest.approx(0, abs=1e-12))
 
 
-def test_a_cell_in_which_nothing_could_be_tuned_is_one_that_every_seed_lacks() -> None:
+def test_a_cell_without_grid_trials_is_missing_for_every_seed() -> None:
     trials = grid(OF_SEED, additive, inner_steps=OF_STEPS, cg_steps=OF_CG)
     level = (20, 2)
     there = [
@@ -138,7 +138,7 @@ def test_a_cell_in_which_nothing_could_be_tuned_is_one_that_every_seed_lacks() -
     assert table.cells[table.rows.index(20)][table.columns.index(2)].statuses == {}
 
 
-def test_what_each_cell_was_tuned_to_is_no_dimension() -> None:
+def test_tuned_fields_are_not_dimensions() -> None:
     trials = grid(OF_SEED, additive, inner_steps=OF_STEPS, cg_steps=OF_CG)
     tuned = [
         trial(
@@ -159,7 +159,7 @@ def test_what_each_cell_was_tuned_to_is_no_dimension() -> None:
     assert [row[0].chosen for row in table.cells] == [{"inner_lr": 1 / k} for k in table.rows]
 
 
-def test_there_is_no_interval_with_one_seed_and_no_mean_with_none() -> None:
+def test_one_seed_has_no_interval_and_no_seed_no_mean() -> None:
     trials = grid([0, 1], additive, inner_steps=OF_STEPS, cg_steps=OF_CG)
     one = main_effects(without_value(trials, {"inner_steps": 20}, {1}), QUALITY)
     assert one[0] == Effect("inner_steps", 1, one[0].mean, None, 1, 1, by_seed=(one[0].mean,))
@@ -195,14 +195,14 @@ def test_dimensions_are_averaged_where_they_apply() -> None:
     }
 
 
-def test_all_images_at_a_time_is_a_level_like_others() -> None:
+def test_none_is_a_level_of_chunk() -> None:
     trials = [trial("grid", n, 0.5, learner={"chunk": c}) for n, c in enumerate((50, None, 25))]
     assert varying(trials) == {"chunk": (None, 25, 50)}
 
 
 @pytest.mark.thorough
-def test_intervals_of_effects_cover_the_truth_as_often_as_they_say() -> None:
-    # Seeds move all cells together: an interval over all trials would be far too narrow.
+def test_intervals_of_effects_have_nominal_coverage() -> None:
+    # A seed affects all cells: an interval over all trials would be far too narrow.
     rng = np.random.default_rng(0)
     made = grid(range(4), lambda learner, _: learner["inner_steps"], inner_steps=(1, 5, 20))
     covered = []
@@ -221,9 +221,9 @@ def test_intervals_of_effects_cover_the_truth_as_often_as_they_say() -> None:
 
 
 @pytest.mark.thorough
-def test_intervals_of_cells_cover_the_truth_as_often_as_they_say() -> None:
+def test_intervals_of_cells_have_nominal_coverage() -> None:
     rng = np.random.default_rng(0)
-    # Each cell is a replicate of its own.
+    # Each cell is a separate replicate.
     trials = grid(range(3), lambda *_: rng.normal(2.0), outer_lr=[0.01], task_batch=range(1, 2001))
     (table,) = cells_table(trials, QUALITY, rows="task_batch")
     cells = [row[0] for row in table.cells]
@@ -245,7 +245,7 @@ grids = st.lists(
 
 
 @given(values=grids, classification=st.booleans())
-def test_each_cell_holds_its_best_nuisance_setting(values: list[int], classification: bool) -> None:
+def test_each_cell_uses_its_best_nuisance_setting(values: list[int], classification: bool) -> None:
     array = np.array(values).reshape(2, 3, 4, 2)
     names = ("inner_steps", "cg_steps", "inner_lr", "outer_lr")
     data, backbone = (DATA, "conv4") if classification else (WAVES, "mlp")
@@ -284,7 +284,7 @@ def test_each_cell_holds_its_best_nuisance_setting(values: list[int], classifica
         assert memory.cells[row][column].chosen == cell.chosen
 
 
-def test_other_dimensions_get_tables_of_their_own() -> None:
+def test_other_dimensions_have_separate_tables() -> None:
     learners: list[dict[str, Any]] = [
         {"algorithm": "memory_reduced", "inner_steps": k, "cg_steps": n}
         for k, n in itertools.product((5, 1), (2, 10))
@@ -304,7 +304,7 @@ def test_other_dimensions_get_tables_of_their_own() -> None:
     ]
 
 
-def test_a_grid_of_neither_is_one_cell() -> None:
+def test_a_grid_without_both_dimensions_is_one_cell() -> None:
     trials = grid([0, 1], lambda learner, seed: learner["inner_lr"] + seed, inner_lr=(0.5, 0.25))
     (table,) = cells_table(trials, QUALITY)
     cell = Cell(0.75, table.cells[0][0].interval, 2, {"inner_lr": 0.25}, {"complete": 4})
@@ -312,7 +312,7 @@ def test_a_grid_of_neither_is_one_cell() -> None:
     assert cell.interval == pytest.approx(half_width([0, 1]))
 
 
-def test_an_inner_step_size_is_not_chosen_where_there_are_no_inner_steps() -> None:
+def test_no_inner_step_size_is_chosen_without_inner_steps() -> None:
     trials = grid(
         [0], lambda learner, _: learner["inner_lr"], inner_steps=(1,), inner_lr=(0.5, 0.1)
     )
@@ -323,7 +323,7 @@ def test_an_inner_step_size_is_not_chosen_where_there_are_no_inner_steps() -> No
     assert [row[0].mean for row in table.cells] == [0.3, 0.1]
 
 
-def test_a_setting_that_diverges_with_some_seeds_is_not_taken_for_its_luck() -> None:
+def test_a_setting_that_diverges_with_some_seeds_is_not_selected() -> None:
     trials = grid([0, 1, 2], lambda learner, _: learner["inner_lr"], inner_lr=(0.5, 0.1))
     (table,) = cells_table(without_value(trials, {"inner_lr": 0.1}, {1}), QUALITY)
     (cell,) = table.cells[0]
@@ -331,7 +331,7 @@ def test_a_setting_that_diverges_with_some_seeds_is_not_taken_for_its_luck() -> 
     assert cell.statuses == {"complete": 5, "diverged": 1}
 
 
-def test_a_cell_where_nothing_completed_says_how_its_trials_ended() -> None:
+def test_a_cell_without_complete_trials_has_their_statuses() -> None:
     trials = grid([0, 1], additive, inner_steps=OF_STEPS, cg_steps=OF_CG)
     trials = without_value(trials, {"inner_steps": 20, "cg_steps": 10}, {0, 1})
     for response in (QUALITY, PEAK_MEMORY, STEP_TIME):

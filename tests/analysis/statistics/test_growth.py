@@ -1,4 +1,4 @@
-"""Growth with the inner steps: exact models, an independent regression, error rates, real peaks."""
+"""Growth with the inner steps: exact models, another regression, error rates and real peaks."""
 
 import csv
 import dataclasses
@@ -26,7 +26,7 @@ STEPS = (1, 5, 9)
 
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
-    """No warning of a degenerate regression may reach a reader."""
+    """Turn warnings about degenerate regressions into errors."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         yield
@@ -42,7 +42,7 @@ def grid(batches: tuple[int, ...] = (2, 4, 8), **learner: Any) -> list[Trial]:
     return [trial("grid", index, 0.5, learner=own) for index, own in enumerate(learners)]
 
 
-def test_what_is_tuned_to_each_number_of_steps_is_not_held() -> None:
+def test_tuned_fields_are_not_controlled_for() -> None:
     trials = [
         with_memory(
             trial("grid", index, 0.5, learner={"inner_steps": k, "inner_lr": 1 / k, "cg_steps": n}),
@@ -51,15 +51,15 @@ def test_what_is_tuned_to_each_number_of_steps_is_not_held() -> None:
         for index, (k, n) in enumerate((k, n) for k in STEPS for n in (1, 5))
     ]
     (held,) = growth(trials)
-    assert held.reason == "inner_steps goes with the other settings that vary"
+    assert held.reason == "inner_steps is confounded with other varied settings"
     (free,) = growth(trials, tuned=["inner_lr"])
     assert free.verdict == "grows"
 
 
 def design(rng: np.random.Generator, count: int = 30) -> list[Trial]:
-    """Explore: all settings differ, and one is a choice."""
+    """Explore trials that differ in all settings, one of them a choice."""
     batches, ridges = rng.integers(2, 33, count), 10 ** rng.uniform(-4, 0, count)
-    # Wide enough for a logarithm, however the rest falls.
+    # Wide enough for a logarithm for all other values.
     batches[:2], ridges[:2] = (2, 32), (1e-4, 1.0)
     return [
         trial(
@@ -87,11 +87,11 @@ def field(trials: list[Trial], name: str) -> np.ndarray:
 
 
 def fitted(steps: np.ndarray, logs: np.ndarray, controls: np.ndarray) -> list[float]:
-    """Growth over the whole range, with 95 % and 90 % limits: all parameters at once."""
+    """Growth over the range with its 95 % and 90 % intervals, by a joint fit of all parameters."""
     x = (steps - steps.min()) / np.ptp(steps)
 
     def model(_: object, s: float, *coefficients: float) -> np.ndarray:
-        # 1 + s x would be negative on the way there.
+        # The optimiser would pass through negative 1 + s x.
         return np.log(np.maximum(1 + s * x, 1e-9)) + controls @ np.array(coefficients)
 
     def slopes(_: object, s: float, *__: float) -> np.ndarray:
@@ -108,14 +108,14 @@ def fitted(steps: np.ndarray, logs: np.ndarray, controls: np.ndarray) -> list[fl
 
 def check(found: Growth, steps: np.ndarray, logs: np.ndarray, controls: np.ndarray) -> None:
     assert found.total is not None
-    assert found.interval is not None
+    assert found.confidence is not None
     assert found.equivalence is not None
-    numbers = [found.total, *found.interval, *found.equivalence]
+    numbers = [found.total, *found.confidence, *found.equivalence]
     np.testing.assert_allclose(numbers, fitted(steps, logs, controls), rtol=1e-4, atol=1e-5)
 
 
 def noisy(trials: list[Trial], rng: np.random.Generator) -> list[Trial]:
-    """Grown by up to three times over the range, and off by a tenth."""
+    """Growth of up to three times over the range, with noise of a tenth."""
     steps = field(trials, "inner_steps")
     growing = 1 + rng.uniform(-0.3, 3) * (steps - steps.min()) / np.ptp(steps)
     sizes = 1e4 * growing * np.exp(rng.normal(scale=0.1, size=len(trials)))
@@ -136,15 +136,15 @@ def test_an_exact_model_is_recovered(per_step: float, stage: Stage) -> None:
     (found,) = growth(trials)
     assert (found.label, found.trials) == ("memory_reduced, linear head", 9)
     assert (found.lowest, found.highest) == (1, 9)
-    # Of task batches of 2, 4 and 8 the geometric mean is 4.
-    assert found.amount_per_step == pytest.approx(4e6 * per_step, rel=1e-6, abs=1e-2)
+    # The geometric mean of the task batches 2, 4 and 8 is 4.
+    assert found.mib_per_step == pytest.approx(4e6 * per_step, rel=1e-6, abs=1e-2)
     assert found.total == pytest.approx(8 * per_step, abs=1e-8)
-    assert found.interval == pytest.approx((8 * per_step,) * 2, abs=1e-6)
+    assert found.confidence == pytest.approx((8 * per_step,) * 2, abs=1e-6)
     assert found.reason is None
 
 
 @given(seed=st.integers(0, 2**32 - 1))
-def test_a_grid_is_a_regression_with_a_constant_for_each_combination(seed: int) -> None:
+def test_a_grid_has_a_constant_per_combination(seed: int) -> None:
     trials = noisy(grid(), np.random.default_rng(seed))
     (found,) = growth(trials)
     batches = field(trials, "task_batch")
@@ -157,11 +157,11 @@ def test_a_grid_is_a_regression_with_a_constant_for_each_combination(seed: int) 
 
 
 @given(seed=st.integers(0, 2**32 - 1))
-def test_explore_is_a_regression_with_two_terms_for_each_number(seed: int) -> None:
+def test_explore_has_two_terms_per_number(seed: int) -> None:
     rng = np.random.default_rng(seed)
     trials = noisy(design(rng), rng)
     (found,) = growth(trials)
-    # Task batch and ridge spread over a factor of ten, and the inner step size does not.
+    # Task batch and ridge span a factor of ten, the inner step size does not.
     numbers = [
         np.log(field(trials, "task_batch")),
         np.log(field(trials, "ridge")),
@@ -172,7 +172,7 @@ def test_explore_is_a_regression_with_two_terms_for_each_number(seed: int) -> No
     check(found, field(trials, "inner_steps"), log_memory(trials), controls)
 
 
-def test_trials_that_differ_in_the_seed_alone_are_one_observation() -> None:
+def test_trials_that_differ_only_in_the_seed_are_one_observation() -> None:
     trials = noisy(grid(), np.random.default_rng(0))
     twice = [
         dataclasses.replace(one, config=one.config.model_copy(update={"seed": seed}))
@@ -181,7 +181,7 @@ def test_trials_that_differ_in_the_seed_alone_are_one_observation() -> None:
     ]
     (once,), (found,) = growth(trials), growth(twice)
     assert found.trials == 18
-    assert found.interval == pytest.approx(once.interval)
+    assert found.confidence == pytest.approx(once.confidence)
 
 
 def with_noise(trials: list[Trial], total: float, noise: float, seed: int) -> Iterator[Growth]:
@@ -198,13 +198,13 @@ def with_noise(trials: list[Trial], total: float, noise: float, seed: int) -> It
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("trials", [grid(), design(np.random.default_rng(1), count=20)])
-def test_growth_by_the_margin_is_called_none_in_one_of_twenty_studies(trials: list[Trial]) -> None:
+def test_the_equivalence_test_has_its_nominal_level(trials: list[Trial]) -> None:
     verdicts, covered = [], []
     for found in with_noise(trials, MARGIN, 0.02, seed=0):
-        assert found.interval is not None
+        assert found.confidence is not None
         verdicts.append(found.verdict == "does not grow")
-        covered.append(found.interval.low <= MARGIN <= found.interval.high)
-    # Within some 3.5 standard errors.
+        covered.append(found.confidence.low <= MARGIN <= found.confidence.high)
+    # Within about 3.5 standard errors.
     assert 0.026 <= np.mean(verdicts) <= 0.074
     assert 0.926 <= np.mean(covered) <= 0.974
 
@@ -221,36 +221,34 @@ def test_growth_by_the_margin_is_called_none_in_one_of_twenty_studies(trials: li
         (-0.5, 0.0, "undecided"),
     ],
 )
-def test_verdicts_are_by_the_intervals(total: float, noise: float, verdict: str) -> None:
+def test_verdicts_follow_from_the_intervals(total: float, noise: float, verdict: str) -> None:
     found = next(with_noise(grid(), total, noise, seed=0))
     assert (found.verdict, found.reason) == (verdict, None)
 
 
-def test_growth_within_the_margin_is_none_though_it_is_significant() -> None:
+def test_significant_growth_within_the_margin_does_not_count() -> None:
     found = next(with_noise(grid(), 0.02, 0.001, seed=0))
-    assert found.interval is not None
-    assert found.interval.low > 0
+    assert found.confidence is not None
+    assert found.confidence.low > 0
     assert found.verdict == "does not grow"
 
 
 @pytest.mark.parametrize(
     ("trials", "reason"),
     [
-        (grid()[::3], "all have inner_steps 1"),
-        (grid()[::4], "inner_steps goes with the other settings that vary"),
-        (grid(batches=(2,))[:2], "too few trials for the settings that vary"),
+        (grid()[::3], "all trials have inner_steps 1"),
+        (grid()[::4], "inner_steps is confounded with other varied settings"),
+        (grid(batches=(2,))[:2], "too few trials for the number of varied settings"),
     ],
 )
-def test_what_cannot_be_estimated_is_undecided_and_says_why(
-    trials: list[Trial], reason: str
-) -> None:
+def test_growth_that_cannot_be_estimated_is_undecided(trials: list[Trial], reason: str) -> None:
     (found,) = growth(trials)
     assert (found.verdict, found.reason) == ("undecided", reason)
-    numbers = (found.amount_per_step, found.total, found.interval, found.equivalence)
+    numbers = (found.mib_per_step, found.total, found.confidence, found.equivalence)
     assert numbers == (None,) * 4
 
 
-def test_an_inner_step_size_that_does_not_apply_is_held_as_well() -> None:
+def test_an_inner_step_size_that_does_not_apply_is_controlled_for() -> None:
     learners: list[dict[str, Any]] = [
         {"inner_steps": k, "inner_lr": lr} for k in (0, 2, 4) for lr in (0.1, 1.0)
     ]
@@ -262,11 +260,11 @@ def test_an_inner_step_size_that_does_not_apply_is_held_as_well() -> None:
     assert found.total == pytest.approx(4 * 0.1)
 
 
-def test_each_algorithm_is_taken_by_itself_and_only_complete_trials_count() -> None:
+def test_algorithms_are_separate_and_only_complete_trials_count() -> None:
     trials = [
         *grid(),
         *grid(algorithm="anil", head="mlp"),
-        *grid(algorithm="anil", kind="naive"),
+        *grid(algorithm="anil", feature_reuse=False),
         *grid(algorithm="maml", first_order=True),
         *(
             dataclasses.replace(one, status="out_of_memory", peak_memory_bytes=None)
@@ -284,7 +282,7 @@ def test_each_algorithm_is_taken_by_itself_and_only_complete_trials_count() -> N
 
 
 def real(**learner: Any) -> tuple[Growth, Growth]:
-    """From predicted peaks, which equal measured ones to the byte: as of a grid and of explore."""
+    """Growth of predicted peaks, which equal measured ones to the byte, as grid and as explore."""
     trials = [
         dataclasses.replace(one, peak_memory_bytes=predict_peak_memory(one.config))
         for one in grid(batches=(1, 2), filters=4, **learner)
@@ -300,20 +298,25 @@ def test_the_peak_of_memory_reduced_does_not_grow() -> None:
 
 
 def test_the_peak_of_naive_anil_grows() -> None:
-    for found in real(algorithm="anil", kind="naive"):
+    for found in real(algorithm="anil", feature_reuse=False):
         assert found.verdict == "grows"
         assert found.total is not None
         assert found.total > 1
 
 
-def published(algorithm: str, kind: str, image_size: int) -> list[tuple[int, int]]:
+<<<<<<< HEAD
+def published(algorithm: str, reuse: bool, image_size: int) -> list[tuple[int, int]]:
     """Inner steps and peaks, in bytes, of a row of docs/memory.md."""
+=======
+def published(algorithm: str, kind: str, image_size: int) -> list[tuple[int, int]]:
+    """Inner steps and peaks in bytes from a row of docs/memory.md."""
+>>>>>>> analysis
     path = ROOT / "docs" / "memory.csv"
     with path.open(newline="") as file:
         return [
             (int(row["inner_steps"]), int(row["peak_bytes"]))
             for row in csv.DictReader(file)
-            if (row["algorithm"], row["kind"]) == (algorithm, kind)
+            if (row["algorithm"], row["feature_reuse"]) == (algorithm, str(reuse))
             and (row["image_size"], row["norm"], row["chunk"]) == (str(image_size), "batch", "")
         ]
 
@@ -321,12 +324,17 @@ def published(algorithm: str, kind: str, image_size: int) -> list[tuple[int, int
 @pytest.mark.parametrize("image_size", [32, 84])
 @pytest.mark.parametrize("some", [(1, 5, 20), (1, 5, 10, 20), (1, 5, 10, 15, 20)])
 @pytest.mark.parametrize(
-    ("algorithm", "kind"), [("anil", "naive"), ("itd_bio", "naive"), ("maml", "cached")]
+    ("algorithm", "reuse"), [("anil", False), ("itd_bio", False), ("maml", True)]
 )
+<<<<<<< HEAD
 def test_a_graph_that_is_kept_for_every_inner_step_is_seen_to_grow(
+    algorithm: str, reuse: bool, some: tuple[int, ...], image_size: int
+=======
+def test_a_graph_kept_for_every_inner_step_grows(
     algorithm: str, kind: str, some: tuple[int, ...], image_size: int
+>>>>>>> analysis
 ) -> None:
-    rows = [row for row in published(algorithm, kind, image_size) if row[0] in some]
+    rows = [row for row in published(algorithm, reuse, image_size) if row[0] in some]
     assert len(rows) == len(some)
     (found,) = growth(
         trial("grid", n, 0.5, learner={"inner_steps": k}, peak_memory_bytes=peak)
@@ -335,4 +343,4 @@ def test_a_graph_that_is_kept_for_every_inner_step_is_seen_to_grow(
     (first, least), (last, most) = rows[0], rows[-1]
     assert found.verdict == "grows"
     assert found.total == pytest.approx(most / least - 1, rel=0.02)
-    assert found.amount_per_step == pytest.approx((most - least) / (last - first) / MIB, rel=0.02)
+    assert found.mib_per_step == pytest.approx((most - least) / (last - first) / MIB, rel=0.02)

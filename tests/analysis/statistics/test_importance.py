@@ -13,7 +13,8 @@ from analysis.statistics.importance import importances
 from analysis.statistics.responses import PEAK_MEMORY, Response, quality
 from memmeta.config import LearnerConfig
 from memmeta.metric import ACCURACY, MSE
-from sweeps.engine.study.space import at, dimension
+from sweeps.engine.study.dimension import dimension
+from sweeps.engine.study.space import at
 from tests.analysis.made_up import MIB, trial
 
 RATES = {"low": 1e-3, "high": 1.0, "log": True}
@@ -33,7 +34,7 @@ def values(
     return {found.method: found.values for found in importances(trials, space, response)}
 
 
-def test_the_dimension_that_matters_is_found_by_both() -> None:
+def test_both_methods_find_the_important_dimension() -> None:
     trials = explore(lambda of: math.log(of["outer_lr"]) + 0.1 * math.log(of["ridge"]), SPACE)
     found = values(trials, SPACE, quality(ACCURACY))
     assert tuple(found) == BOTH
@@ -42,9 +43,9 @@ def test_the_dimension_that_matters_is_found_by_both() -> None:
         assert found[method]["outer_lr"] == pytest.approx(1, abs=0.2)
 
 
-def test_ped_anova_asks_for_the_best_whichever_way_that_is() -> None:
+def test_ped_anova_respects_the_direction_of_the_metric() -> None:
     def value(of: dict[str, Any]) -> float:
-        # High for a large inner_lr, low for a large ridge.
+        # The response increases with inner_lr and decreases with ridge.
         return float(of["inner_lr"] > 0.4) - float(of["ridge"] > 0.4)
 
     trials = explore(value, SPACE)
@@ -54,9 +55,9 @@ def test_ped_anova_asks_for_the_best_whichever_way_that_is() -> None:
     assert max(lowest, key=lambda name: lowest[name] or 0) == "ridge"
 
 
-def test_fanova_weighs_a_logarithmic_range_by_its_logarithm() -> None:
+def test_fanova_sees_a_logarithmic_range_in_logarithms() -> None:
     def value(of: dict[str, Any]) -> float:
-        # Two thirds of inner_lr's decades and a tenth of its range; half of outer_lr's decades.
+        # Two thirds of inner_lr's decades, a tenth of its range, and half of outer_lr's decades.
         return float(of["inner_lr"] < 0.1) + float(of["outer_lr"] > 10**-1.5)
 
     found = values(explore(value, SPACE), SPACE, quality(ACCURACY))["fANOVA"]
@@ -66,7 +67,7 @@ def test_fanova_weighs_a_logarithmic_range_by_its_logarithm() -> None:
     assert found["outer_lr"] == pytest.approx(shares[1], abs=0.08)
 
 
-def test_fanova_cannot_tell_of_a_dimension_that_is_not_in_every_trial() -> None:
+def test_fanova_has_no_importance_for_a_conditional_dimension() -> None:
     space = {
         "algorithm": dimension("algorithm", ["memory_reduced", "anil"]),
         "cg_steps": dimension("cg_steps", {"low": 1, "high": 20}),
@@ -79,7 +80,7 @@ def test_fanova_cannot_tell_of_a_dimension_that_is_not_in_every_trial() -> None:
     assert max(ped, key=lambda name: ped[name] or 0) == "cg_steps"
 
 
-def test_fanova_sees_the_first_configs_of_many_and_says_so(
+def test_fanova_is_limited_to_the_first_configs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     trials = explore(lambda of: of["ridge"] * of["inner_lr"], SPACE)
@@ -87,12 +88,12 @@ def test_fanova_sees_the_first_configs_of_many_and_says_so(
     monkeypatch.setattr(importance, "FOREST", 64)
     ped, forest = importances(trials, SPACE, quality(ACCURACY))
     assert forest.values == first[1].values
-    assert "of the first 64 configs" in forest.question
-    assert "of the first" not in first[1].question
+    assert "the first 64 configs" in forest.question
+    assert "the first" not in first[1].question
     assert ped.values != first[0].values
 
 
-def test_a_logarithmic_response_is_shared_out_by_its_logarithm() -> None:
+def test_a_logarithmic_response_is_explained_in_logarithms() -> None:
     trials = [
         trial("explore", n, 0.5, learner=of, peak_memory_bytes=round(memory * MIB))
         for n, point in enumerate(qmc.Sobol(3, rng=0).random(128))
@@ -100,11 +101,11 @@ def test_a_logarithmic_response_is_shared_out_by_its_logarithm() -> None:
         for memory in [1000 * of["inner_lr"] * of["outer_lr"]]
     ]
     found = values(trials, SPACE, PEAK_MEMORY)["fANOVA"]
-    # Additive in the logarithm; of the product itself over a third would be interaction.
+    # Additive in logarithms; over a third of the product's variance would be interaction.
     assert (found["inner_lr"] or 0) + (found["outer_lr"] or 0) > 0.85
 
 
-def test_nothing_is_said_of_a_constant_of_one_trial_or_of_none() -> None:
+def test_degenerate_responses_have_no_importance() -> None:
     constant = explore(lambda _: 0.5, SPACE)
     varied = explore(lambda of: of["ridge"], SPACE)
     lost = [trial("explore", n, None, status="diverged") for n in range(20)]
@@ -114,7 +115,7 @@ def test_nothing_is_said_of_a_constant_of_one_trial_or_of_none() -> None:
             assert dict(of) == dict.fromkeys(SPACE)
 
 
-def test_the_same_trials_give_the_same_and_leave_optuna_s_log_as_it_was() -> None:
+def test_importances_are_reproducible_and_keep_optunas_verbosity() -> None:
     trials = explore(lambda of: of["ridge"] * of["inner_lr"], SPACE)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     first = importances(trials, SPACE, quality(ACCURACY))

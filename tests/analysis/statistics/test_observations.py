@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.statistics.encoding import size
+from analysis.statistics.encoding import space_size
 from analysis.statistics.observations import observations
 from analysis.statistics.responses import STEP_TIME, quality
 from memmeta.metric import ACCURACY
-from sweeps.engine.study.space import dimension
+from sweeps.engine.study.dimension import dimension
 from tests.analysis.made_up import trial
 
 SPACE = {
@@ -20,7 +20,7 @@ CONFIGS = st.tuples(st.sampled_from(["memory_reduced", "anil"]), st.integers(1, 
 
 
 @given(st.lists(st.tuples(CONFIGS, st.floats(0.1, 10)), max_size=12))
-def test_a_config_is_observed_once_with_the_mean_of_its_trials(
+def test_a_repeated_config_is_observed_once_with_its_mean(
     tries: list[tuple[tuple[str, int], float]],
 ) -> None:
     trials = [
@@ -30,7 +30,7 @@ def test_a_config_is_observed_once_with_the_mean_of_its_trials(
     ]  # fmt: skip
     by_config = defaultdict(list)
     for (algorithm, steps), value in tries:
-        # Anil has no conjugate-gradient steps.
+        # ANIL has no conjugate-gradient steps.
         by_config[algorithm, steps if algorithm == "memory_reduced" else None].append(value)
     times = {
         (of.params["algorithm"], of.params.get("cg_steps")): of.value
@@ -44,7 +44,7 @@ def test_a_config_is_observed_once_with_the_mean_of_its_trials(
         assert times[config] == pytest.approx(math.prod(own) ** (1 / len(own)))
 
 
-def test_only_trials_of_explore_that_ended_well_are_observed() -> None:
+def test_only_complete_trials_of_explore_are_observed() -> None:
     trials = [
         trial("search", 0, 0.5),
         trial("explore", 0, 0.7, status="pruned"),
@@ -53,10 +53,12 @@ def test_only_trials_of_explore_that_ended_well_are_observed() -> None:
     assert observations(trials, SPACE, quality(ACCURACY)) == ()
 
 
-def test_a_space_has_as_many_configs_as_its_dimensions_have_values() -> None:
-    assert size(SPACE) == 6
-    assert size({"task_batch": dimension("task_batch", {"low": 4, "high": 16, "step": 4})}) == 4
-    assert size({"ridge": dimension("ridge", {"low": 0.1, "high": 0.5, "step": 0.1})}) == 5
-    assert size({"ridge": dimension("ridge", {"low": 0.1, "high": 0.1})}) == 1
-    assert size({**SPACE, "ridge": dimension("ridge", {"low": 0.1, "high": 0.5})}) == math.inf
-    assert size({}) == 1
+def test_the_size_of_a_space_is_the_product_of_its_values() -> None:
+    assert space_size(SPACE) == 6
+    assert (
+        space_size({"task_batch": dimension("task_batch", {"low": 4, "high": 16, "step": 4})}) == 4
+    )
+    assert space_size({"ridge": dimension("ridge", {"low": 0.1, "high": 0.5, "step": 0.1})}) == 5
+    assert space_size({"ridge": dimension("ridge", {"low": 0.1, "high": 0.1})}) == 1
+    assert space_size({**SPACE, "ridge": dimension("ridge", {"low": 0.1, "high": 0.5})}) == math.inf
+    assert space_size({}) == 1

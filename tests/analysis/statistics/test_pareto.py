@@ -1,4 +1,4 @@
-"""The front, the hypervolume and the best within a budget, against counting by brute force."""
+"""Front, hypervolume and best within a budget, compared with brute force."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from analysis.records.trials import Trial
 from analysis.statistics.pareto import (
-    MEMORY,
+    REFERENCE_MEMORY,
     Reference,
     best_within,
     budgets,
@@ -22,18 +22,18 @@ from tests.analysis.made_up import DATA, trial
 
 WAVES = DataConfig(name="sinusoid", ways=1)
 GRID = 16
-"""Units to the side of the reference's rectangle."""
+"""Side of the reference's rectangle in units."""
 ROOM = Reference(0.0, GRID)
 ROOM_OF_WAVES = Reference(float(GRID), GRID)
 
 Points = Sequence[tuple[int, int]]
-"""Peak memory in bytes and units of the metric, the higher the better."""
+"""Peak memory in bytes, and the metric in units; a higher metric is better."""
 
 many = st.lists(st.tuples(st.integers(1, GRID + 4), st.integers(-2, GRID)), max_size=12)
 
 
 def pictures(points: Points) -> list[Trial]:
-    """Trials of classification, one unit a sixteenth of accuracy."""
+    """Classification trials; one unit is a sixteenth of accuracy."""
     return [
         trial("explore", index, units / GRID, peak_memory_bytes=memory)
         for index, (memory, units) in enumerate(points)
@@ -41,7 +41,7 @@ def pictures(points: Points) -> list[Trial]:
 
 
 def waves(points: Points) -> list[Trial]:
-    """Trials of regression, as good as `pictures` of the same points."""
+    """Regression trials that are as good as `pictures` of the same points."""
     return [
         trial(
             "explore",
@@ -60,7 +60,7 @@ def indices(trials: Sequence[Trial]) -> list[int]:
 
 
 def undominated(points: Points) -> list[int]:
-    """Indices of the front: every point against every other."""
+    """Indices of the front, by comparing all pairs of points."""
 
     def beaten(memory: int, units: int) -> bool:
         return any(
@@ -73,7 +73,7 @@ def undominated(points: Points) -> list[int]:
 
 
 def dominated_cells(points: Points) -> float:
-    """The share of the unit squares of the reference's rectangle that a point dominates."""
+    """Share of the unit squares in the reference's rectangle that a point dominates."""
     cells = [(memory, units) for memory in range(GRID) for units in range(GRID)]
     covered = sum(
         any(other <= memory and value > units for other, value in points) for memory, units in cells
@@ -82,14 +82,14 @@ def dominated_cells(points: Points) -> float:
 
 
 @given(points=many)
-def test_the_front_is_what_no_other_dominates(points: Points) -> None:
+def test_the_front_consists_of_non_dominated_trials(points: Points) -> None:
     expected = undominated(points)
     assert indices(front(pictures(points))) == expected
     assert indices(front(waves(points))) == expected
 
 
 @given(points=many)
-def test_the_hypervolume_is_the_share_of_cells_that_are_dominated(points: Points) -> None:
+def test_the_hypervolume_is_the_dominated_share(points: Points) -> None:
     expected = pytest.approx(dominated_cells(points), abs=1e-12)
     assert hypervolume(pictures(points), ROOM) == expected
     assert hypervolume(waves(points), ROOM_OF_WAVES) == expected
@@ -101,24 +101,22 @@ def test_more_trials_never_lower_the_hypervolume(points: Points, more: Points) -
     assert hypervolume(both, ROOM) >= hypervolume(pictures(points), ROOM) - 1e-12
 
 
-def test_the_best_possible_trial_fills_the_rectangle_and_the_reference_none_of_it() -> None:
+def test_the_hypervolume_ranges_from_zero_to_one() -> None:
     assert hypervolume(pictures([(0, GRID)]), ROOM) == 1
     assert hypervolume(waves([(0, GRID)]), ROOM_OF_WAVES) == 1
     assert hypervolume(pictures([(GRID, 0)]), ROOM) == 0
     assert hypervolume([], ROOM) == 0
 
 
-def test_the_reference_knows_nothing_and_has_a_gibibyte() -> None:
+def test_the_default_reference_is_chance_level_and_one_gibibyte() -> None:
     assert reference(DATA) == Reference(1 / 5, 2**30)
-    assert reference(WAVES, 7) == Reference(WAVES.uninformed, 7)
-    half = trial("explore", 0, 0.6, peak_memory_bytes=MEMORY // 2)
+    assert reference(WAVES, 7) == Reference(WAVES.chance_level, 7)
+    half = trial("explore", 0, 0.6, peak_memory_bytes=REFERENCE_MEMORY // 2)
     assert hypervolume([half], reference(DATA)) == pytest.approx(1 / 4)
 
 
 @given(points=many, limits=st.lists(st.integers(0, GRID + 6), max_size=5))
-def test_the_best_within_a_budget_is_the_best_of_all_that_fit(
-    points: Points, limits: list[int]
-) -> None:
+def test_the_best_within_a_budget_is_the_best_that_fits(points: Points, limits: list[int]) -> None:
     for trials in (pictures(points), waves(points)):
         for limit, best in zip(limits, best_within(trials, limits), strict=True):
             fit = [(-units, memory, i) for i, (memory, units) in enumerate(points)]
@@ -127,7 +125,7 @@ def test_the_best_within_a_budget_is_the_best_of_all_that_fit(
 
 
 @given(points=st.lists(st.tuples(st.integers(1, 2**40), st.just(1)), min_size=1, max_size=8))
-def test_budgets_double_from_the_first_that_holds_a_trial_to_one_that_holds_all(
+def test_budgets_double_until_all_trials_fit(
     points: Points,
 ) -> None:
     found = budgets(pictures(points))
@@ -142,7 +140,7 @@ def test_there_are_no_budgets_without_trials() -> None:
     assert budgets([]) == ()
 
 
-def test_a_trial_whose_memory_or_metric_is_not_known_is_left_out() -> None:
+def test_trials_without_memory_or_metric_are_ignored() -> None:
     known = trial("explore", 0, 0.5)
     unknown = dataclasses.replace(known, index=1, peak_memory_bytes=None)
     unfinished = dataclasses.replace(known, index=2, value=None)

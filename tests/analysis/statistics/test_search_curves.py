@@ -1,4 +1,4 @@
-"""The best so far against a plain loop, the expected best against all subsets there are."""
+"""Best so far, compared with a plain loop; expected best, compared with all subsets."""
 
 import itertools
 import math
@@ -17,7 +17,7 @@ from analysis.statistics.search_curves import (
     best_so_far,
     boundary_warnings,
     expected_best,
-    explored,
+    explore_values,
 )
 from memmeta.config import DataConfig
 from memmeta.metric import ACCURACY, MSE, Metric
@@ -31,7 +31,7 @@ few = st.lists(st.integers(0, 12), min_size=1, max_size=8)
 
 
 def all_subsets(values: list[int], n: int, metric: Metric) -> Expected:
-    """`expected_best` by its definition, in fractions: every subset of n is as likely."""
+    """`expected_best` by definition, in fractions: all subsets of size n are equally likely."""
     best = [min(subset, key=metric.order) for subset in itertools.combinations(values, n)]
     best.sort(key=metric.order, reverse=True)
     quantiles = []
@@ -42,7 +42,7 @@ def all_subsets(values: list[int], n: int, metric: Metric) -> Expected:
 
 
 @given(values=few, metric=metrics)
-def test_the_expected_best_is_that_of_all_subsets(values: list[int], metric: Metric) -> None:
+def test_the_expected_best_agrees_with_all_subsets(values: list[int], metric: Metric) -> None:
     curve = expected_best([float(value) for value in values], metric)
     assert [point.trials for point in curve] == list(range(1, len(values) + 1))
     for point in curve:
@@ -52,7 +52,7 @@ def test_the_expected_best_is_that_of_all_subsets(values: list[int], metric: Met
 
 
 @pytest.mark.parametrize(("metric", "quantiles"), [(ACCURACY, (0, 8)), (MSE, (9, 1))])
-def test_a_quantile_that_a_share_hits_exactly_is_reached(
+def test_an_exactly_reached_quantile_is_included(
     metric: Metric, quantiles: tuple[int, int]
 ) -> None:
     one = expected_best(range(10), metric)[0]
@@ -61,7 +61,7 @@ def test_a_quantile_that_a_share_hits_exactly_is_reached(
 
 @pytest.mark.parametrize("metric", [ACCURACY, MSE])
 def test_the_estimate_is_unbiased(metric: Metric) -> None:
-    # The best of n uniform numbers is n / (n + 1) in expectation, or 1 / (n + 1).
+    # The expected best of n uniform numbers is n / (n + 1), or 1 / (n + 1) if lower is better.
     rng = np.random.default_rng(0)
     means = np.array(
         [[p.mean for p in expected_best(list(rng.uniform(size=12)), metric)] for _ in range(2000)]
@@ -74,7 +74,7 @@ def test_the_estimate_is_unbiased(metric: Metric) -> None:
 
 
 def test_thousands_of_trials_are_exact() -> None:
-    # Of the numbers 1 to N the largest of n is n (N + 1) / (n + 1) in expectation.
+    # The expected largest of n of the numbers 1 to N is n (N + 1) / (n + 1).
     total = 4000
     curve = expected_best([float(value) for value in range(1, total + 1)], ACCURACY)
     n = np.arange(1, total + 1)
@@ -88,7 +88,7 @@ def test_thousands_of_trials_are_exact() -> None:
             assert below < share <= within
 
 
-def test_nothing_is_expected_of_no_trials() -> None:
+def test_no_trials_have_no_expected_best() -> None:
     assert expected_best([], ACCURACY) == ()
 
 
@@ -115,7 +115,7 @@ def mixed(data: DataConfig, *values: float, **search: Any) -> Sweep:
     )
 
 
-def test_a_better_complete_trial_improves_the_best_and_every_result_counts() -> None:
+def test_only_complete_trials_improve_the_best() -> None:
     expected = [(1, 0.5), (2, 1.5), (3, 1.5), (4, 2.5), (5, 3.5), (6, 4.5), (7, 6.5)]
     best = best_so_far(mixed(DataConfig(), 0.4, 0.5, 0.6, 0.7))
     assert [(step.trials, step.hours) for step in best] == expected
@@ -128,10 +128,10 @@ def test_a_trial_over_the_memory_limit_is_not_the_best() -> None:
     limited = mixed(DataConfig(), 0.4, 0.5, 0.6, 0.7, memory_limit=500 * MIB)
     best = best_so_far(limited)
     assert [step.best for step in best] == [None, 0.4, 0.4, 0.4, 0.4, 0.4, 0.5]
-    assert explored(limited) == (0.2, 0.4, 0.2, 0.2)
+    assert explore_values(limited) == (0.2, 0.4, 0.2, 0.2)
 
 
-def test_hours_are_not_known_from_the_first_trial_on_that_did_not_say() -> None:
+def test_hours_are_unknown_after_a_trial_without_a_time() -> None:
     trials = [
         trial("explore", 0, 0.5, seconds=HOUR),
         trial("explore", 1, 0.0, seconds=None),
@@ -140,14 +140,14 @@ def test_hours_are_not_known_from_the_first_trial_on_that_did_not_say() -> None:
     assert best_so_far(sweep(trials)) == (Step(1, 1.0, 0.5), Step(2, None, 0.5), Step(3, None, 0.6))
 
 
-def test_the_worst_metric_there_is_is_better_than_none() -> None:
+def test_the_worst_metric_is_better_than_none() -> None:
     assert best_so_far(sweep([trial("explore", 0, 0.0)]))[0].best == 0.0
 
 
-def test_a_failure_of_explore_is_as_good_as_a_learner_that_knows_nothing() -> None:
-    assert explored(mixed(DataConfig(), 0.4, 0.5, 0.6, 0.7)) == (0.2, 0.4, 0.2, 0.6)
-    nothing = WAVES.uninformed
-    assert explored(mixed(WAVES, 0.4, 0.5, 0.6, 0.7)) == (nothing, 0.4, nothing, 0.6)
+def test_a_failed_explore_trial_counts_as_chance_level() -> None:
+    assert explore_values(mixed(DataConfig(), 0.4, 0.5, 0.6, 0.7)) == (0.2, 0.4, 0.2, 0.6)
+    nothing = WAVES.chance_level
+    assert explore_values(mixed(WAVES, 0.4, 0.5, 0.6, 0.7)) == (nothing, 0.4, nothing, 0.6)
 
 
 LOG = {"low": 0.01, "high": 100.0, "log": True}
@@ -157,7 +157,7 @@ STRAIGHT = {"low": 0.01, "high": 100.0}
 @pytest.mark.parametrize(
     ("name", "space", "value", "end"),
     [
-        # A twentieth of four decades is a factor of 10^0.2 = 1.58.
+        # One twentieth of four decades is a factor of 10^0.2 = 1.58.
         ("inner_lr", LOG, 0.0157, "lower"),
         ("inner_lr", LOG, 0.0159, None),
         ("inner_lr", LOG, 62.0, None),
@@ -177,7 +177,7 @@ STRAIGHT = {"low": 0.01, "high": 100.0}
         ("cg_steps", [1, 5, 20], 20, None),
     ],
 )
-def test_an_end_that_the_learner_can_go_beyond_is_pointed_out(
+def test_a_boundary_that_can_be_widened_is_reported(
     name: str, space: Any, value: float, end: str | None
 ) -> None:
     best = trial("explore", 1, 0.9, learner={name: value})
@@ -187,15 +187,15 @@ def test_an_end_that_the_learner_can_go_beyond_is_pointed_out(
     assert all(f"{name} {value:g} is at the {end} end of" in sentence for sentence in found)
 
 
-def test_the_sentence_has_the_value_and_the_range() -> None:
+def test_a_warning_has_the_value_and_the_range() -> None:
     best = trial("explore", 0, 0.9, learner={"inner_lr": 0.031234})
     space = {"inner_lr": {"low": 0.03, "high": 3.0, "log": True}}
     assert boundary_warnings(sweep([best], space)) == [
-        "inner_lr 0.0312 is at the lower end of 0.03 to 3: a wider range may hold better ones"
+        "inner_lr 0.0312 is at the lower end of 0.03 to 3: a wider range may contain better values"
     ]
 
 
-def test_a_dimension_that_does_not_apply_to_the_best_trial_has_no_end() -> None:
+def test_a_dimension_that_does_not_apply_has_no_warning() -> None:
     space = {"cg_steps": {"low": 1, "high": 20}}
     learner = {"algorithm": "anil", "cg_steps": 20}
     assert boundary_warnings(sweep([trial("explore", 0, 0.9, learner=learner)], space)) == []
@@ -209,7 +209,7 @@ def test_there_are_no_warnings_without_complete_trials() -> None:
 
 @settings(max_examples=25)
 @given(values=few, metric=metrics)
-def test_more_trials_are_never_expected_to_be_worse(values: list[int], metric: Metric) -> None:
+def test_the_expected_best_never_gets_worse(values: list[int], metric: Metric) -> None:
     curve = expected_best(values, metric)
     for before, after in itertools.pairwise(curve):
         assert metric.order(after.mean) <= metric.order(before.mean) + 1e-12

@@ -9,13 +9,16 @@ import pytest
 from scipy.stats import qmc
 
 from analysis.records.trials import Trial
-from analysis.statistics import sensitivity, surrogate
+from analysis.statistics import averages, cross_validation, posterior, sensitivity, sobol
+from analysis.statistics.averages import Curve
+from analysis.statistics.cross_validation import R2
 from analysis.statistics.responses import PEAK_MEMORY, STEP_TIME, quality
-from analysis.statistics.sensitivity import THRESHOLD, Curve, Index, Sensitivity, analyse
-from analysis.statistics.surrogate import R2
+from analysis.statistics.sensitivity import THRESHOLD, Sensitivity, analyse
+from analysis.statistics.sobol import Index
 from memmeta.config import LearnerConfig
 from memmeta.metric import ACCURACY
-from sweeps.engine.study.space import at, dimension
+from sweeps.engine.study.dimension import dimension
+from sweeps.engine.study.space import at
 from tests.analysis.made_up import MIB, trial
 
 ACCURACY_RESPONSE = quality(ACCURACY)
@@ -34,10 +37,10 @@ Params = Mapping[str, Any]
 
 @pytest.fixture(autouse=True)
 def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is computed at fewer places is computed as it is elsewhere."""
-    monkeypatch.setattr(sensitivity, "_CURVE", 9)
-    monkeypatch.setattr(sensitivity, "_MAP", 7)
-    monkeypatch.setattr(surrogate, "_SHUFFLES", 2)
+    """Evaluate surrogates at fewer points, which is faster and otherwise the same."""
+    monkeypatch.setattr(averages, "_CURVE_VALUES", 9)
+    monkeypatch.setattr(averages, "_MAP_VALUES", 7)
+    monkeypatch.setattr(cross_validation, "_SHUFFLES", 2)
 
 
 def explore(
@@ -65,7 +68,7 @@ def explore(
 
 
 def places(params: Params) -> list[float]:
-    """Of the three rates: 0 at 1e-3, 1 at 1."""
+    """Coordinates of the three rates: 0 at 1e-3, 1 at 1."""
     return [1 + math.log10(params[name]) / 3 for name in THREE]
 
 
@@ -93,8 +96,8 @@ def ridge(params: Params) -> float:
     return 0.3 + 0.4 * math.exp(-(((moved - 0.3) / 1.2) ** 2)) + 0.008 * batch
 
 
-def test_ishigami_has_the_indices_that_it_is_known_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(surrogate, "_FOLDS", 3)
+def test_ishigami_has_the_known_indices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cross_validation, "_FOLDS", 3)
     result = analyse(explore(THREE, 256, ishigami), THREE, ACCURACY_RESPONSE)
     # Saltelli et al. 2008, "Global Sensitivity Analysis: The Primer", for a = 7, b = 0.1.
     p4, p8 = math.pi**4, math.pi**8
@@ -138,7 +141,7 @@ def exact_ridge_indices() -> dict[str, tuple[float, float]]:
     }
 
 
-def test_a_ridge_of_step_size_and_steps_is_found_from_64_noisy_trials() -> None:
+def test_a_ridge_is_recovered_from_64_noisy_trials() -> None:
     result = analyse(explore(RIDGE, 64, ridge, noise=0.02), RIDGE, ACCURACY_RESPONSE)
     for name, (first, total) in exact_ridge_indices().items():
         index = of(result)[name]
@@ -152,7 +155,7 @@ def test_a_ridge_of_step_size_and_steps_is_found_from_64_noisy_trials() -> None:
     assert math.log(result.maps[0].x[best[2]] * y) == pytest.approx(0.3, abs=0.7)
 
 
-def test_the_map_of_step_size_and_steps_is_there_whatever_their_index() -> None:
+def test_step_size_and_steps_always_have_a_map() -> None:
     space = {**RIDGE, "ridge": THREE["ridge"]}
 
     def other(params: Params) -> float:
@@ -171,19 +174,19 @@ def test_the_map_of_step_size_and_steps_is_there_whatever_their_index() -> None:
 
 
 @pytest.mark.thorough
-def test_intervals_and_bands_cover_the_truth_as_often_as_they_say(
+def test_intervals_and_bands_have_nominal_coverage(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name, value in {
-        "_POINTS": 256,
-        "_POINTS_OF_DRAWS": 256,
-        "_AVERAGED": 32,
-        "_CURVE": 5,
-        "_MAP": 2,
-    }.items():
-        monkeypatch.setattr(sensitivity, name, value)
-    monkeypatch.setattr(surrogate, "_FOLDS", 4)
-    monkeypatch.setattr(surrogate, "_KERNELS", 12)
+    for module, name, value in (
+        (sobol, "_POINTS", 256),
+        (sobol, "_POINTS_OF_DRAWS", 256),
+        (averages, "_CURVE_POINTS", 32),
+        (averages, "_CURVE_VALUES", 5),
+        (averages, "_MAP_VALUES", 2),
+    ):
+        monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(cross_validation, "_FOLDS", 4)
+    monkeypatch.setattr(posterior, "_KERNELS", 12)
     slopes = np.array([0.2, 0.1, 0.04])
     truth = dict(zip(THREE, slopes**2 / (slopes**2).sum(), strict=True))
     indices, bands, widths = [], [], []
@@ -202,7 +205,7 @@ def test_intervals_and_bands_cover_the_truth_as_often_as_they_say(
     assert np.mean(widths) < 0.35
 
 
-def test_a_main_effect_is_the_term_of_an_additive_response_in_its_own_unit() -> None:
+def test_main_effects_of_an_additive_response_are_its_terms() -> None:
     result = analyse(explore(THREE, 64, additive, noise=0.002), THREE, ACCURACY_RESPONSE)
     for name, slope in zip(THREE, (20, 10, 4), strict=True):
         found = curve(result, name)
@@ -218,7 +221,7 @@ def test_a_main_effect_is_the_term_of_an_additive_response_in_its_own_unit() -> 
         assert max(np.subtract(found.high, found.low)) < 1.5
 
 
-def test_a_logarithmic_response_comes_back_in_its_unit() -> None:
+def test_a_logarithmic_response_is_averaged_in_its_unit() -> None:
     def facts(params: Params) -> Mapping[str, Any]:
         memory = 5 * MIB * params["task_batch"] * params["inner_steps"] ** 0.5
         return {"peak_memory_bytes": round(memory), "seconds_per_step": 0.01 * params["task_batch"]}
@@ -228,7 +231,7 @@ def test_a_logarithmic_response_comes_back_in_its_unit() -> None:
     assert curve(time, "task_batch").x == (4, 8, 12, 16)
     assert curve(time, "task_batch").mean == pytest.approx([0.04, 0.08, 0.12, 0.16], rel=0.02)
     assert of(time)["task_batch"].total.value > 0.98
-    # Of a product, the geometric mean is the product of geometric means.
+    # The geometric mean of a product is the product of the geometric means.
     edges = np.log(np.arange(0.5, 41))
     steps = np.diff(edges) @ np.log(np.arange(1, 41)) / (edges[-1] - edges[0])
     exact = 5 * np.exp(steps / 2) * np.array([4, 8, 12, 16])
@@ -238,7 +241,7 @@ def test_a_logarithmic_response_comes_back_in_its_unit() -> None:
 def test_choices_and_dimensions_that_do_not_always_apply_are_explained(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sensitivity, "_CURVE", 33)
+    monkeypatch.setattr(averages, "_CURVE_VALUES", 33)
     space = {
         "algorithm": dimension("algorithm", ["memory_reduced", "anil"]),
         "cg_steps": dimension("cg_steps", {"low": 1, "high": 20}),
@@ -250,7 +253,7 @@ def test_choices_and_dimensions_that_do_not_always_apply_are_explained(
         return 0.4 + 0.02 * params["cg_steps"] if "cg_steps" in params else 0.3
 
     result = analyse(explore(space, 64, value), space, ACCURACY_RESPONSE)
-    # cg_steps is uniform on 1..20, and there is a coin toss for the algorithm.
+    # cg_steps is uniform on 1..20, and both algorithms are equally likely.
     spread = 4 * np.var(np.arange(1, 21))
     difference = (61 - 30) ** 2 / 4
     variance = difference + spread / 2
@@ -265,7 +268,7 @@ def test_choices_and_dimensions_that_do_not_always_apply_are_explained(
     assert curve(result, "cg_steps").mean == pytest.approx(halved, abs=1.5)
 
 
-def test_one_dimension_is_explained_by_itself() -> None:
+def test_a_single_dimension_explains_everything() -> None:
     space = {"ridge": THREE["ridge"]}
     trials = explore(space, 16, lambda params: -math.log10(params["ridge"]))
     result = analyse(trials, space, ACCURACY_RESPONSE)
@@ -274,13 +277,13 @@ def test_one_dimension_is_explained_by_itself() -> None:
 
 
 def needed(result: Sensitivity) -> int:
-    """The number of trials that a refusal asks for."""
+    """The number of trials that a refusal estimates."""
     found = re.search(r"about (\d+) trials would", result.verdict)
     assert found
     return int(found[1])
 
 
-def test_noise_is_refused_without_hope() -> None:
+def test_pure_noise_is_refused() -> None:
     trials = explore(THREE, 32, lambda _: 0.5, noise=0.1)
     result = analyse(trials, THREE, ACCURACY_RESPONSE)
     assert result.r2 is not None
@@ -288,12 +291,12 @@ def test_noise_is_refused_without_hope() -> None:
     assert not result.supported
     assert (result.indices, result.interactions, result.curves, result.maps) == ((),) * 4
     assert result.verdict == (
-        f"R² {result.r2.low:.2f} to {result.r2.high:.2f} of 32 trials: the data do not support "
+        f"R² {result.r2.low:.2f} to {result.r2.high:.2f} from 32 trials: the data do not support "
         "indices, and there is no sign that more trials would"
     )
 
 
-def test_too_few_trials_are_told_how_many_would_do() -> None:
+def test_a_refusal_estimates_how_many_trials_suffice() -> None:
     def across(params: Params) -> float:
         x, y, z = places(params)
         return 0.3 + 0.4 * math.exp(-(((x + y - 1) / 0.22) ** 2)) + 0.05 * z
@@ -303,18 +306,18 @@ def test_too_few_trials_are_told_how_many_would_do() -> None:
     alone, halved = (analyse(some, THREE, ACCURACY_RESPONSE) for some in (trials, trials + lost))
     assert not alone.supported
     assert alone.r2 is not None
-    # 64 are enough: they give an R² of 0.88.
+    # 64 trials suffice: they give an R² of 0.88.
     assert 16 < needed(alone) <= 64
     assert alone.verdict == (
-        f"R² {alone.r2.low:.2f} to {alone.r2.high:.2f} of 16 trials: the data do not support "
+        f"R² {alone.r2.low:.2f} to {alone.r2.high:.2f} from 16 trials: the data do not support "
         f"indices; about {needed(alone)} trials would"
     )
-    # Where half are lost, it takes twice as many.
+    # If half of the trials are lost, twice as many are needed.
     assert (halved.trials, halved.left_out) == (16, 16)
     assert needed(halved) == 2 * needed(alone)
 
 
-def test_a_noisy_linear_response_takes_some_more_trials() -> None:
+def test_a_noisy_linear_response_needs_more_trials() -> None:
     result = analyse(explore(THREE, 24, additive, 0.04, seed=3), THREE, ACCURACY_RESPONSE)
     assert not result.supported
     assert 24 < needed(result) < 240
@@ -327,7 +330,7 @@ def test_a_noisy_linear_response_takes_some_more_trials() -> None:
             0.699,
             124,
             0,
-            "R² 0.69 to 0.80 of 124 trials: the data do not support indices; about 130",
+            "R² 0.69 to 0.80 from 124 trials: the data do not support indices; about 130",
         ),
         (0.5, 124, 0, "about 130 trials"),
         (0.5, 131, 0, "about 140 trials"),
@@ -335,7 +338,7 @@ def test_a_noisy_linear_response_takes_some_more_trials() -> None:
         (0.5, 1001, 0, "about 1100 trials"),
     ],
 )
-def test_more_trials_are_asked_for_than_there_are(
+def test_the_estimate_exceeds_the_number_of_trials(
     monkeypatch: pytest.MonkeyPatch, r2: float, size: int, lost: int, said: str
 ) -> None:
     monkeypatch.setattr(sensitivity, "cross_validated_r2", lambda *_: R2((r2 + 0.1, r2)))
@@ -345,13 +348,13 @@ def test_more_trials_are_asked_for_than_there_are(
     assert said in analyse(trials, THREE, ACCURACY_RESPONSE).verdict
 
 
-def test_indices_are_given_from_the_threshold_on_at_the_lower_end_of_r2(
+def test_the_lowest_r2_must_reach_the_threshold(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     trials = explore(THREE, 16, additive)
     monkeypatch.setattr(sensitivity, "size_for", lambda *_: None)
     monkeypatch.setattr(
-        sensitivity, "_supported", lambda judged, _: replace(judged, supported=True)
+        sensitivity, "_supported", lambda judged, *_: replace(judged, supported=True)
     )
     for low, supported in ((THRESHOLD, True), (THRESHOLD - 1e-9, False)):
         monkeypatch.setattr(
@@ -364,7 +367,7 @@ SMALL = {name: dimension(name, {"low": 1, "high": 5}) for name in ("inner_steps"
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_noise_that_a_small_space_repeats_is_refused(seed: int) -> None:
+def test_repeated_noise_in_a_small_space_is_refused(seed: int) -> None:
     generator = np.random.default_rng(seed)
     of_configs = {(k, n): generator.normal() for k in range(1, 6) for n in range(1, 6)}
 
@@ -376,7 +379,7 @@ def test_noise_that_a_small_space_repeats_is_refused(seed: int) -> None:
     assert result.r2.high < 0.2
     assert not result.supported
     assert (result.trials, result.configs) == (64, 25)
-    assert "of 64 trials (25 configs): the data do not support indices" in result.verdict
+    assert "from 64 trials (25 configs): the data do not support indices" in result.verdict
 
 
 def test_a_repeat_adds_no_evidence() -> None:
@@ -392,7 +395,7 @@ def test_a_repeat_adds_no_evidence() -> None:
 
 
 @pytest.mark.parametrize(("needed", "hope"), [(25, True), (26, False)])
-def test_no_more_configs_are_asked_for_than_the_space_has(
+def test_the_estimate_is_limited_by_the_size_of_the_space(
     monkeypatch: pytest.MonkeyPatch, needed: int, hope: bool
 ) -> None:
     monkeypatch.setattr(sensitivity, "size_for", lambda *_: needed)
@@ -402,7 +405,7 @@ def test_no_more_configs_are_asked_for_than_the_space_has(
     assert ("no sign that more trials would" not in result.verdict) is hope
 
 
-def test_nine_trials_a_constant_and_an_empty_space_are_refused() -> None:
+def test_degenerate_inputs_are_refused() -> None:
     nine = explore(THREE, 9, additive)
     refused = analyse(nine, THREE, ACCURACY_RESPONSE)
     assert refused.verdict == (
@@ -416,7 +419,7 @@ def test_nine_trials_a_constant_and_an_empty_space_are_refused() -> None:
     assert not any(result.supported for result in (refused, constant, empty))
 
 
-def test_only_trials_of_explore_that_ended_well_count_in_any_order() -> None:
+def test_only_complete_trials_of_explore_count() -> None:
     trials = explore(THREE, 16, additive)
     others = [trial("search", n, 0.9) for n in range(8)]
     lost = [trial("explore", 16, None, status="out_of_memory")]
@@ -425,7 +428,7 @@ def test_only_trials_of_explore_that_ended_well_count_in_any_order() -> None:
     assert analyse([*lost, *others, *trials[::-1]], THREE, ACCURACY_RESPONSE) == alone
 
 
-def test_a_seed_gives_the_same_to_the_last_digit_and_another_one_does_not() -> None:
+def test_results_are_reproducible_by_seed() -> None:
     trials = explore(THREE, 16, additive, noise=0.002)
     first = analyse(trials, THREE, ACCURACY_RESPONSE, seed=1)
     assert first.supported

@@ -6,13 +6,9 @@ import pytest
 from scipy.stats import qmc
 from threadpoolctl import threadpool_limits
 
-from analysis.statistics.surrogate import (
-    Draws,
-    cross_validated_r2,
-    fit,
-    likely_kernels,
-    size_for,
-)
+from analysis.statistics.cross_validation import cross_validated_r2, size_for
+from analysis.statistics.posterior import Draws, likely_kernels
+from analysis.statistics.surrogate import fit
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +31,7 @@ def wavy(points: np.ndarray) -> np.ndarray:
     return values
 
 
-def test_the_mean_is_nearer_to_the_response_than_the_noisy_values_are() -> None:
+def test_the_mean_is_closer_to_the_response_than_noisy_values() -> None:
     points = design(64, 3)
     surrogate = fit(points, wavy(points) + 3 * noise(64))
     fresh = design(256, 3, seed=1)
@@ -47,20 +43,20 @@ def test_r2_is_the_share_that_is_not_noise() -> None:
     points = design(64, 3)
     signal = wavy(points)
     assert cross_validated_r2(points, signal).low > 0.99
-    # Half of the variance is noise, and the surrogate is not perfect.
+    # Half of the variance is noise, and the surrogate is imperfect.
     half = cross_validated_r2(points, signal + signal.std() * noise(64, seed=3))
     assert 0.35 < half.low < half.high < 0.55
     assert cross_validated_r2(points, noise(64)).high < 0.1
 
 
-def test_values_are_folded_anew_and_the_range_is_told() -> None:
+def test_r2_is_computed_for_several_shuffles() -> None:
     points = design(32, 3)
     r2 = cross_validated_r2(points, wavy(points) + 8 * noise(32))
     assert len(set(r2.shuffles)) == 5
     assert r2.low == min(r2.shuffles) < r2.mean < r2.high == max(r2.shuffles)
 
 
-def test_predictions_are_from_all_values_though_the_kernel_is_from_some() -> None:
+def test_predictions_use_all_values() -> None:
     points, fresh = design(512, 3), design(256, 3, seed=1)
     values = wavy(points) + 10 * noise(512)
     some, everything = (
@@ -99,7 +95,7 @@ def test_kernels_are_drawn_from_their_posterior() -> None:
     sampled = np.array(
         [kernel.theta for seed in range(12) for kernel in likely_kernels(surrogate, seed)]
     )
-    # The same by brute force: the likelihood on a grid of amplitude, length and noise.
+    # Brute force: the likelihood on a grid of amplitude, length and noise.
     axes = [
         np.linspace(low, high, 14, endpoint=False) + (high - low) / 28
         for low, high in surrogate.noisy.kernel.bounds
@@ -116,7 +112,7 @@ def test_kernels_are_drawn_from_their_posterior() -> None:
     assert sampled.std(axis=0) / deviation == pytest.approx(1, abs=0.25)
 
 
-def test_more_values_are_asked_for_the_further_r2_is_from_its_target() -> None:
+def test_the_required_size_grows_with_the_target() -> None:
     points = design(32, 4)
     values = np.sin(6 * points[:, 0]) * np.cos(5 * points[:, 1]) + points[:, 2]
     r2 = cross_validated_r2(points, values)
@@ -126,6 +122,6 @@ def test_more_values_are_asked_for_the_further_r2_is_from_its_target() -> None:
     assert 32 < needed[0] < needed[1]
 
 
-def test_no_number_of_values_helps_where_r2_does_not_rise() -> None:
+def test_no_size_suffices_if_r2_does_not_increase() -> None:
     points, values = design(32, 3), noise(32)
     assert size_for(0.7, points, values, cross_validated_r2(points, values)) is None

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch.func import grad, hessian, jacrev
 
-from memmeta.data import Episodes
+from memmeta.data.episodes import Episodes
 from memmeta.networks import models
 
 
@@ -16,7 +16,7 @@ def make_model(config, ways, size=16, seed=0):
     """In float64, with no parameter at 0, so that no derivative vanishes by chance."""
     torch.manual_seed(seed)
     shape = (1,) if config.backbone == "mlp" else (1, size, size)
-    model = models.build(config, shape, ways).double()
+    model = models.build_model(config, shape, ways).double()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.1 * torch.randn_like(parameter)

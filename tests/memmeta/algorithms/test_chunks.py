@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from memmeta.algorithms import ALGORITHMS, predict
+from memmeta.algorithms import ALGORITHMS
+from memmeta.algorithms.inner_loop import predict
 from memmeta.config import DataConfig, LearnerConfig, RunConfig
 from memmeta.memory.prediction import predict_peak_memory
 from memmeta.peak_memory import measure_peak
@@ -18,7 +19,7 @@ CASES = [
     *({"norm": norm, "chunk": chunk} for norm in ("group", "frozen") for chunk in (1, 5, 12, 1000)),
     *({"head": head, "chunk": 12} for head in ("mlp", "last_block")),
     *({"algorithm": a, "chunk": c} for a in ("anil", "itd_bio") for c in (18, 36)),
-    {"algorithm": "anil", "kind": "naive", "chunk": 18},
+    {"algorithm": "anil", "feature_reuse": False, "chunk": 18},
 ]
 
 

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from memmeta.algorithms import ALGORITHMS, predict
+from memmeta.algorithms import ALGORITHMS
+from memmeta.algorithms.inner_loop import predict
 from memmeta.config import LearnerConfig
 from memmeta.peak_memory import measure_peak
 from tests.memmeta.algorithms.oracle import make_episodes, make_model
@@ -33,7 +34,7 @@ def test_algorithm_1_is_flat_in_k_and_n_with_every_head(head, norm):
 @pytest.mark.parametrize("algorithm", ["anil", "itd_bio"])
 @pytest.mark.parametrize("head", ["linear", "mlp", "last_block"])
 def test_naive_kinds_grow_by_the_features_graph_a_step_and_cached_ones_do_not(algorithm, head):
-    naive = [peak(k, algorithm=algorithm, kind="naive", head=head) for k in (1, 5, 9)]
+    naive = [peak(k, algorithm=algorithm, feature_reuse=False, head=head) for k in (1, 5, 9)]
     cached = [peak(k, algorithm=algorithm, head=head) for k in (1, 5, 9)]
     assert naive[0] == cached[0]
     step = (naive[2] - naive[1]) / 4
@@ -56,12 +57,12 @@ def test_differentiating_through_a_deeper_head_grows_with_k(algorithm, head):
 @pytest.mark.parametrize("head", ["linear", "mlp"])
 def test_maml_grows_faster_than_naive_anil(head):
     maml = [peak(k, algorithm="maml", head=head) for k in (1, 3, 5)]
-    anil = [peak(k, algorithm="anil", kind="naive", head=head) for k in (1, 3, 5)]
+    anil = [peak(k, algorithm="anil", feature_reuse=False, head=head) for k in (1, 3, 5)]
     assert maml[2] - maml[1] == pytest.approx(maml[1] - maml[0], rel=0.1)
     assert maml[2] - maml[0] > 1.5 * (anil[2] - anil[0])
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", [*ALGORITHMS])
 @pytest.mark.parametrize("head", ["linear", "mlp"])
 def test_prediction_keeps_no_graph_and_is_flat_in_k(algorithm, head):
     def prediction_peak(inner_steps):

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.func import functional_call, grad, hessian
 
-from memmeta.algorithms import Solution, memory_reduced, predict
+from memmeta.algorithms import memory_reduced
+from memmeta.algorithms.inner_loop import predict
+from memmeta.algorithms.outcome import Solution
 from memmeta.config import LearnerConfig
 from memmeta.networks import heads
 from memmeta.networks.heads import Head, linear_top, mlp_top
@@ -26,7 +28,7 @@ def small_model(seed, outputs, config):
     """A smooth backbone, so that Hessians are clean, under the head of `config`."""
     torch.manual_seed(seed)
     backbone = nn.Sequential(nn.Flatten(), nn.Linear(16, 5), nn.Tanh(), nn.Linear(5, 3))
-    top = mlp_top(4, 3, outputs) if config.head == "mlp" else linear_top(4, outputs)
+    top = mlp_top(4, outputs, 3) if config.head == "mlp" else linear_top(4, outputs)
     model = MetaModel(backbone, Head(None, top, outputs)).double()
     model.head.requires_grad_(False)
     return model

@@ -9,7 +9,7 @@ from torch.func import hessian
 
 from memmeta.algorithms import problems
 from memmeta.config import LearnerConfig
-from memmeta.data import Episodes
+from memmeta.data.episodes import Episodes
 from memmeta.networks.heads import Head, linear_top, mlp_top
 from memmeta.networks.models import MetaModel
 
@@ -27,7 +27,7 @@ def problem(
         labels = torch.randint(outputs, (2, 6)), torch.randint(outputs, (2, 5))
     episodes = Episodes(support, labels[0], query, labels[1])
     config = LearnerConfig(ridge=ridge, feature_scaling=scaling, curvature=curvature)
-    return problems.build(model, support, query, episodes, config)
+    return problems.inner_problem(model, support, query, episodes, config)
 
 
 @pytest.mark.parametrize("regression", [False, True])
@@ -66,7 +66,7 @@ def deep_head(outputs):
 
 
 def heads(outputs):
-    return {"mlp": (None, mlp_top(5, 2, outputs)), "block": deep_head(outputs)}
+    return {"mlp": (None, mlp_top(5, outputs, 2)), "block": deep_head(outputs)}
 
 
 def dense_gauss_newton(of, phi, task, ridge):
@@ -117,7 +117,7 @@ def test_gauss_newton_equals_the_dense_matrix_and_has_no_negative_eigenvalue(
 @pytest.mark.parametrize("regression", [False, True])
 def test_one_product_serves_all_tasks(regression):
     outputs = 1 if regression else 3
-    both = problem(mlp_top(5, 2, outputs), outputs, regression, seed=0)
+    both = problem(mlp_top(5, outputs, 2), outputs, regression, seed=0)
     size = 5 * 2 + 3 * outputs
     phi, v = torch.randn(2, 2, size).double()
     dense = hessian(both._support_loss)(phi)
@@ -126,7 +126,7 @@ def test_one_product_serves_all_tasks(regression):
     torch.testing.assert_close(both.support_curvature(phi)(v), expected)
 
 
-@pytest.mark.parametrize("top", [linear_top(5, 3), mlp_top(5, 2, 3)])
+@pytest.mark.parametrize("top", [linear_top(5, 3), mlp_top(5, 3, 2)])
 @pytest.mark.parametrize("curvature", ["hessian", "gauss_newton"])
 def test_without_gradients_enabled_nothing_keeps_a_graph(top, curvature):
     some = problem(top, 3, regression=False, seed=0, curvature=curvature)

@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memmeta.algorithms import ALGORITHMS, predict
+from memmeta.algorithms import ALGORITHMS
+from memmeta.algorithms.inner_loop import predict
 from memmeta.config import LearnerConfig
 from tests.memmeta.algorithms.oracle import (
     count_adapted,
@@ -21,20 +22,22 @@ from tests.memmeta.algorithms.oracle import (
 )
 
 VARIANTS = [
-    (algorithm, kind, head)
-    for algorithm, kinds, heads in [
-        ("itd_bio", ["cached", "naive"], ["linear", "mlp", "last_block"]),
-        ("anil", ["cached", "naive"], ["linear", "mlp", "last_block"]),
-        ("maml", ["cached"], ["linear", "mlp"]),
+    (algorithm, reuse, head)
+    for algorithm, reuses, heads in [
+        ("itd_bio", [True, False], ["linear", "mlp", "last_block"]),
+        ("anil", [True, False], ["linear", "mlp", "last_block"]),
+        ("maml", [True], ["linear", "mlp"]),
     ]
-    for kind in kinds
+    for reuse in reuses
     for head in heads
 ]
 
 
-def configure(algorithm, kind="cached", head="linear", **changes):
+def configure(algorithm, reuse=True, head="linear", **changes):
     settings = {"filters": 2, "head_width": 3, "inner_steps": 3, "inner_lr": 0.3, "ridge": 0.05}
-    return LearnerConfig(algorithm=algorithm, kind=kind, head=head, **(settings | changes))
+    return LearnerConfig(
+        algorithm=algorithm, feature_reuse=reuse, head=head, **(settings | changes)
+    )
 
 
 def hypergradient(model, batch, config):
@@ -43,17 +46,17 @@ def hypergradient(model, batch, config):
     return [p.grad for p in model.parameters()], outcome.diagnostics
 
 
-@pytest.mark.parametrize(("algorithm", "kind", "head"), VARIANTS)
-def test_equals_finite_differences(algorithm, kind, head):
-    config = configure(algorithm, kind, head)
+@pytest.mark.parametrize(("algorithm", "reuse", "head"), VARIANTS)
+def test_equals_finite_differences(algorithm, reuse, head):
+    config = configure(algorithm, reuse, head)
     check_finite_differences(make_model(config, 3), make_episodes(2, 3, 2, 2, seed=0), config)
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "kind", "head"), [v for v in VARIANTS if "block" not in v[2]]
+    ("algorithm", "reuse", "head"), [v for v in VARIANTS if "block" not in v[2]]
 )
-def test_regression_equals_finite_differences(algorithm, kind, head):
-    config = configure(algorithm, kind, head, backbone="mlp", inner_lr=0.1)
+def test_regression_equals_finite_differences(algorithm, reuse, head):
+    config = configure(algorithm, reuse, head, backbone="mlp", inner_lr=0.1)
     check_finite_differences(make_model(config, 1), make_regression(2, 5, 7, seed=0), config)
 
 
@@ -79,7 +82,7 @@ def check_finite_differences(model, batch, config):
         assert any(actual == pytest.approx(e, rel=1e-5, abs=1e-7) for e in expected)
 
 
-@pytest.mark.parametrize(("algorithm", "kind", "head"), VARIANTS)
+@pytest.mark.parametrize(("algorithm", "reuse", "head"), VARIANTS)
 @settings(max_examples=5)
 @given(
     seed=st.integers(0, 10_000),
@@ -89,20 +92,20 @@ def check_finite_differences(model, batch, config):
     scaling=st.sampled_from(["none", "sqrt_dim", "standardize"]),
 )
 def test_equals_the_loop_written_out(
-    algorithm, kind, head, seed, tasks, inner_steps, norm, scaling
+    algorithm, reuse, head, seed, tasks, inner_steps, norm, scaling
 ):
     config = configure(
-        algorithm, kind, head, inner_steps=inner_steps, norm=norm, feature_scaling=scaling
+        algorithm, reuse, head, inner_steps=inner_steps, norm=norm, feature_scaling=scaling
     )
     model, batch = make_model(config, 3, seed=seed), make_episodes(tasks, 3, 2, 2, seed)
     check_written_out(model, batch, config)
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "kind", "head"), [v for v in VARIANTS if "block" not in v[2]]
+    ("algorithm", "reuse", "head"), [v for v in VARIANTS if "block" not in v[2]]
 )
-def test_regression_equals_the_loop_written_out(algorithm, kind, head):
-    config = configure(algorithm, kind, head, backbone="mlp", inner_lr=0.1)
+def test_regression_equals_the_loop_written_out(algorithm, reuse, head):
+    config = configure(algorithm, reuse, head, backbone="mlp", inner_lr=0.1)
     check_written_out(make_model(config, 1), make_regression(3, 5, 7, seed=0), config)
 
 
@@ -131,9 +134,9 @@ def check_first_order(actual, weights, batch, config):
             torch.testing.assert_close(a, e)
 
 
-@pytest.mark.parametrize(("algorithm", "kind", "head"), VARIANTS)
-def test_first_order_counts_the_inner_gradients_as_constants(algorithm, kind, head):
-    config = configure(algorithm, kind, head, first_order=True)
+@pytest.mark.parametrize(("algorithm", "reuse", "head"), VARIANTS)
+def test_first_order_counts_the_inner_gradients_as_constants(algorithm, reuse, head):
+    config = configure(algorithm, reuse, head, first_order=True)
     model, batch = make_model(config, 3), make_episodes(2, 3, 2, 2, seed=0)
     check_first_order(hypergradient(model, batch, config)[0], parameters(model), batch, config)
 
@@ -145,21 +148,21 @@ def test_naive_equals_cached(algorithm, head, norm):
     config = configure(algorithm, head=head, norm=norm, inner_steps=5)
     model, batch = make_model(config, 3), make_episodes(2, 3, 2, 2, seed=1)
     cached, _ = hypergradient(model, batch, config)
-    naive, _ = hypergradient(model, batch, config.model_copy(update={"kind": "naive"}))
+    naive, _ = hypergradient(model, batch, config.model_copy(update={"feature_reuse": False}))
     for c, n in zip(cached, naive, strict=True):
         if c is not None:
             torch.testing.assert_close(c, n)
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "kind"),
-    [("memory_reduced", "cached")]
-    + [(algorithm, kind) for algorithm in ("itd_bio", "anil") for kind in ("cached", "naive")],
+    ("algorithm", "reuse"),
+    [("memory_reduced", True)]
+    + [(algorithm, reuse) for algorithm in ("itd_bio", "anil") for reuse in (True, False)],
 )
 @pytest.mark.parametrize(("head", "ridge"), [("linear", 0.2), ("mlp", 0.3)])
-def test_with_a_long_inner_loop_all_give_the_implicit_hypergradient(algorithm, kind, head, ridge):
+def test_with_a_long_inner_loop_all_give_the_implicit_hypergradient(algorithm, reuse, head, ridge):
     config = configure(
-        algorithm, kind, head, inner_steps=300, inner_lr=0.4, cg_steps=60, ridge=ridge
+        algorithm, reuse, head, inner_steps=300, inner_lr=0.4, cg_steps=60, ridge=ridge
     )
     if algorithm == "memory_reduced":
         config = config.model_copy(update={"curvature": "hessian"})
@@ -174,9 +177,9 @@ def test_with_a_long_inner_loop_all_give_the_implicit_hypergradient(algorithm, k
             assert a.abs().max() < 1e-5
 
 
-@pytest.mark.parametrize(("algorithm", "kind", "head"), VARIANTS)
-def test_diagnostics_are_those_of_prediction(algorithm, kind, head):
-    config = configure(algorithm, kind, head)
+@pytest.mark.parametrize(("algorithm", "reuse", "head"), VARIANTS)
+def test_diagnostics_are_those_of_prediction(algorithm, reuse, head):
+    config = configure(algorithm, reuse, head)
     model, batch = make_model(config, 3), make_episodes(2, 3, 2, 2, seed=3)
     _, diagnostics = hypergradient(model, batch, config)
     predicted = predict(model, batch, config)
@@ -185,4 +188,4 @@ def test_diagnostics_are_those_of_prediction(algorithm, kind, head):
     torch.testing.assert_close(diagnostics.query_loss, loss)
     torch.testing.assert_close(diagnostics.query_accuracy, accuracy)
     assert diagnostics.cg_residual is None
-    assert (diagnostics.inner_gradient_norm is None) == (kind == "naive" or algorithm == "maml")
+    assert (diagnostics.inner_gradient_norm is None) == (not reuse or algorithm == "maml")

@@ -11,8 +11,7 @@ import h5py
 import numpy as np
 from PIL import Image, ImageDraw
 
-from memmeta.data import SPLITS
-from memmeta.data.sources import split_classes
+from memmeta.data.sources import SPLITS, split_classes
 
 ByClass = dict[str, np.ndarray]
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memmeta.data import Episodes, Split, sample_episodes, to_float
+from memmeta.data.episodes import Episodes, Split, sample_episodes, to_float
 from memmeta.errors import InputError
 
 

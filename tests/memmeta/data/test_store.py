@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from memmeta.data import SPLITS, NoDataError, load, prepare, try_out
+from memmeta.data import load, prepare, try_out
 from memmeta.data.sets import tiered_imagenet
+from memmeta.data.sources import SPLITS, NoDataError
 from memmeta.errors import InputError
 from tests.memmeta.data import on_disk
 
@@ -421,16 +422,18 @@ def test_memory_does_not_grow_with_the_data_set(tmp_path):
 import sys
 import numpy as np
 from memmeta.data import store
-from memmeta.data.sources import Source
+from memmeta.data.sources import ImageSource
 
 def read(data_root, split):
     for i in range(80):
         yield f"{i:03d}", np.full((50, 84, 84, 3), i, dtype=np.uint8)
 
-store.prepare("warm-up", Source(lambda root, split: iter([("a", np.zeros((2, 4, 4, 3), np.uint8))]),
-              (0, 0, 0), (1, 1, 1)), Path(sys.argv[1]))
+def one_class(data_root, split):
+    yield "a", np.zeros((2, 4, 4, 3), np.uint8)
+
+store.prepare(ImageSource("warm-up", (3, 4, 4), one_class, (0, 0, 0), (1, 1, 1)), Path(sys.argv[1]))
 before = peak()
-store.prepare("big", Source(read, (0, 0, 0), (1, 1, 1)), Path(sys.argv[1]))
+store.prepare(ImageSource("big", (3, 84, 84), read, (0, 0, 0), (1, 1, 1)), Path(sys.argv[1]))
 print(peak() - before)
 """
     )

@@ -18,7 +18,8 @@ PRELUDE = """
 import json, resource, sys
 from pathlib import Path
 import torch
-from memmeta import data, limits
+from memmeta import data
+from memmeta.memory import limits
 from memmeta.config import RunConfig
 from memmeta.memory.prediction import predict_peak_memory, predict_trial_memory
 from memmeta.system.runtime import configure_process
@@ -83,7 +84,7 @@ def test_training_beyond_its_reservation_is_recognised(data_root):
     found = in_a_process(
         """
 run = RunConfig.model_validate({
-    "learner": {"algorithm": "anil", "kind": "naive", "task_batch": 8, "inner_steps": 8},
+    "learner": {"algorithm": "anil", "feature_reuse": False, "task_batch": 8, "inner_steps": 8},
     "training": {"iterations": 2, "val_tasks": 2},
 })
 limits.cap(CPU, limits.reservation(CPU, 10 * MIB, overhead), overhead)
@@ -113,7 +114,7 @@ HONEST = [
     {"filters": 16, "task_batch": 4},
     {"algorithm": "maml", "filters": 8, "task_batch": 2, "inner_steps": 3, "inner_lr": 0.01},
     {"norm": "group", "chunk": 25, "filters": 8, "task_batch": 4},
-    {"algorithm": "anil", "kind": "naive", "filters": 16, "task_batch": 2, "inner_steps": 3},
+    {"algorithm": "anil", "feature_reuse": False, "filters": 16, "task_batch": 2, "inner_steps": 3},
 ]
 
 

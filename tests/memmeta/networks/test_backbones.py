@@ -4,7 +4,8 @@ from torch import nn
 from torch.func import vmap
 
 from memmeta.config import LearnerConfig
-from memmeta.networks import backbones
+from memmeta.networks import models, norms
+from memmeta.networks.features import backbone_features
 
 
 def parameter_count(network):
@@ -21,7 +22,7 @@ def parameter_count(network):
     ],
 )
 def test_sizes_are_those_of_the_literature(config, shape, features, parameters):
-    network = backbones.build(config, shape)
+    network = models.build_backbone(config, shape)
     assert network(torch.zeros(2, *shape)).shape == (2, features)
     assert parameter_count(network) == parameters
 
@@ -30,9 +31,11 @@ def test_sizes_are_those_of_the_literature(config, shape, features, parameters):
 @pytest.mark.parametrize("norm", ["batch", "group", "frozen"])
 def test_batch_norm_keeps_tasks_apart_and_other_norms_keep_images_apart(backbone, norm):
     images = torch.randn(2, 6, 1, 16, 16)
-    network = backbones.build(LearnerConfig(backbone=backbone, filters=4, norm=norm), (1, 16, 16))
-    together = backbones.features(network, images)
-    alone = torch.cat([backbones.features(network, task[None]) for task in images])
+    network = models.build_backbone(
+        LearnerConfig(backbone=backbone, filters=4, norm=norm), (1, 16, 16)
+    )
+    together = backbone_features(network, images)
+    alone = torch.cat([backbone_features(network, task[None]) for task in images])
     torch.testing.assert_close(together, alone)
     if norm != "batch":
         one_by_one = vmap(lambda image: network(image[None])[0])(images[0])
@@ -40,8 +43,8 @@ def test_batch_norm_keeps_tasks_apart_and_other_norms_keep_images_apart(backbone
 
 
 def calibrated(size, images):
-    network = backbones.build(LearnerConfig(filters=size, norm="frozen"), images.shape[1:])
-    backbones.calibrate(network, images)
+    network = models.build_backbone(LearnerConfig(filters=size, norm="frozen"), images.shape[1:])
+    norms.calibrate(network, images)
     return network
 
 
@@ -49,7 +52,7 @@ def test_calibrated_norms_are_batch_norms_of_the_calibration_images():
     torch.manual_seed(0)
     images = 3 * torch.randn(40, 1, 16, 16) + 1
     frozen = calibrated(4, images)
-    batch = backbones.build(LearnerConfig(filters=4, norm="batch"), (1, 16, 16))
+    batch = models.build_backbone(LearnerConfig(filters=4, norm="batch"), (1, 16, 16))
     batch.load_state_dict(
         {name: tensor for name, tensor in frozen.state_dict().items() if name in batch.state_dict()}
     )
@@ -72,5 +75,5 @@ def test_frozen_norms_stay_frozen_and_give_their_statistics_no_gradient():
 def test_calibration_leaves_other_networks_alone():
     network = nn.Sequential(nn.BatchNorm2d(3))
     before = network.state_dict()["0.running_mean"].clone()
-    backbones.calibrate(network, torch.randn(4, 3, 2, 2))
+    norms.calibrate(network, torch.randn(4, 3, 2, 2))
     assert torch.equal(network.state_dict()["0.running_mean"], before)

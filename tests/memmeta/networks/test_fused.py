@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memmeta.config import LearnerConfig
-from memmeta.networks import backbones, fused
+from memmeta.networks import fused, models, norms
+from memmeta.networks.features import backbone_features
 from memmeta.peak_memory import measure_peak
 
 CPU = torch.device("cpu")
@@ -16,8 +17,8 @@ def make_network(norm, filters, channels, size, seed=0):
     """With weights of the norms of both signs, and statistics where they are constant."""
     torch.manual_seed(seed)
     config = LearnerConfig(filters=filters, norm=norm)
-    network = backbones.build(config, (channels, size, size)).double()
-    backbones.calibrate(network, torch.randn(20, channels, size, size, dtype=torch.float64))
+    network = models.build_backbone(config, (channels, size, size)).double()
+    norms.calibrate(network, torch.randn(20, channels, size, size, dtype=torch.float64))
     with torch.no_grad():
         for parameter in network.parameters():
             if parameter.dim() == 1:
@@ -51,7 +52,7 @@ def test_features_and_gradients_are_those_of_the_layers(
     images = torch.randn(sets, n, channels, size, size, dtype=torch.float64)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(fused._AT_ONCE, "cpu", at_once * filters * size * size * 8)
-        found = backbones.features(network, images)
+        found = backbone_features(network, images)
         expected = by_layers(network, images)
         torch.testing.assert_close(found, expected)
         cotangent = torch.randn_like(expected)
@@ -69,7 +70,7 @@ def test_single_precision_is_as_near_to_double_as_the_layers_are():
     def error(features):
         return (features.double() - expected).norm() / expected.norm()
 
-    ours = error(backbones.features(single, images.float()))
+    ours = error(backbone_features(single, images.float()))
     assert ours < 2 * error(by_layers(single, images.float())) < 1e-5
 
 
@@ -89,7 +90,7 @@ def test_half_precision_is_as_near_as_the_layers_under_autocast(norm):
         pairs = [(found, expected), *zip(rounded, true, strict=True)]
         return torch.stack([(a.double() - b).norm() / b.norm() for a, b in pairs])
 
-    ours, theirs = errors(backbones.features), errors(by_layers)
+    ours, theirs = errors(backbone_features), errors(by_layers)
     assert (ours > 1e-4).any(), "nothing was in half precision"
     assert ours.mean() < 1.1 * theirs.mean() < 0.2
 
@@ -97,7 +98,7 @@ def test_half_precision_is_as_near_as_the_layers_under_autocast(norm):
 def test_images_wider_than_a_byte():
     network = make_network("batch", 2, 1, 16)
     images = torch.randn(1, 2, 1, 16, 300, dtype=torch.float64)
-    found, expected = (f(network, images) for f in (backbones.features, by_layers))
+    found, expected = (f(network, images) for f in (backbone_features, by_layers))
     cotangent = torch.randn_like(expected)
     ours, theirs = (gradients(network, each, cotangent) for each in (found, expected))
     torch.testing.assert_close(ours, theirs)
@@ -107,7 +108,7 @@ def test_a_part_of_the_network_gives_maps():
     network = make_network("batch", 4, 1, 16)
     images = torch.randn(2, 3, 1, 16, 16, dtype=torch.float64)
     torch.testing.assert_close(
-        backbones.features(network[:3], images), by_layers(network[:3], images)
+        backbone_features(network[:3], images), by_layers(network[:3], images)
     )
 
 
@@ -116,7 +117,7 @@ def test_a_constant_channel_has_no_gradient_that_is_not_a_number():
     with torch.no_grad():
         network[0][0].weight[0] = 0
         network[1][1].weight[1] = 0
-    features = backbones.features(network, torch.randn(2, 3, 1, 16, 16, dtype=torch.float64))
+    features = backbone_features(network, torch.randn(2, 3, 1, 16, 16, dtype=torch.float64))
     for gradient in gradients(network, features, torch.ones_like(features)):
         assert gradient.isfinite().all()
 
@@ -136,7 +137,7 @@ def test_holds_about_half_of_what_the_layers_hold(norm, monkeypatch):
         held = [images, *(p.grad for p in network.parameters()), *network.parameters()]
         return measure_peak(passes, lambda: held, CPU)[1]
 
-    assert peak(backbones.features) < 0.62 * peak(by_layers)
+    assert peak(backbone_features) < 0.62 * peak(by_layers)
 
 
 def test_without_gradients_hardly_more_than_images_and_maxima_are_held():
@@ -144,13 +145,13 @@ def test_without_gradients_hardly_more_than_images_and_maxima_are_held():
     images = torch.randn(4, 50, 64, 64, 3).movedim(-1, 2)
     maxima = 4 * 50 * 16 * 32 * 32 * 4
     with torch.no_grad():
-        _, peak = measure_peak(lambda: backbones.features(network, images), lambda: [images], CPU)
+        _, peak = measure_peak(lambda: backbone_features(network, images), lambda: [images], CPU)
     assert peak < images.nbytes + 2 * maxima + 3 * fused._AT_ONCE["cpu"]
 
 
 def test_second_derivatives_are_refused():
     network = make_network("batch", 2, 1, 16)
-    features = backbones.features(network, torch.randn(1, 2, 1, 16, 16, dtype=torch.float64))
+    features = backbone_features(network, torch.randn(1, 2, 1, 16, 16, dtype=torch.float64))
     first = torch.autograd.grad(features.sum(), list(network.parameters()), create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         first[0].sum().backward()

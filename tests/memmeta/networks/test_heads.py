@@ -109,7 +109,7 @@ def test_the_mlp_begins_with_a_hidden_layer_that_keeps_norms_and_an_output_of_ze
     torch.manual_seed(0)
     x = 0.01 * torch.randn(1000, 50)
     for width in (20, 2000):
-        top = heads.mlp_top(50, width, 3)
+        top = heads.mlp_top(50, 3, width)
         ratio = top[:2](x).square().sum() / x.square().sum()
         assert 0.8 < ratio < 1.2
         assert torch.equal(top(x), torch.zeros(1000, 3))

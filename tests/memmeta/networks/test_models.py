@@ -13,8 +13,8 @@ def names(module):
 @pytest.mark.parametrize("head", ["linear", "mlp", "last_block"])
 def test_every_layer_is_in_the_backbone_or_in_the_head(backbone, head):
     config = LearnerConfig(backbone=backbone, filters=4, head=head, head_width=7)
-    model = models.build(config, (3, 16, 16), 5)
-    whole = models.build(config.model_copy(update={"head": "linear"}), (3, 16, 16), 5)
+    model = models.build_model(config, (3, 16, 16), 5)
+    whole = models.build_model(config.model_copy(update={"head": "linear"}), (3, 16, 16), 5)
     d = {"conv4": 4, "resnet12": 40}[backbone] + 1
     top = d * 7 + 7 * 5 + 5 if head == "mlp" else 5 * d
     count = sum(p.numel() for p in model.parameters())
@@ -26,7 +26,7 @@ def test_every_layer_is_in_the_backbone_or_in_the_head(backbone, head):
 
 @pytest.mark.parametrize("algorithm", ["memory_reduced", "itd_bio", "anil", "maml"])
 def test_what_is_learned_and_what_is_adapted(algorithm):
-    model = models.build(LearnerConfig(algorithm=algorithm, filters=4), (1, 16, 16), 3)
+    model = models.build_model(LearnerConfig(algorithm=algorithm, filters=4), (1, 16, 16), 3)
     learned, head = set(model.learned()), set(model.head.parameters())
     everything = set(model.parameters())
     assert learned == (everything if algorithm in ("anil", "maml") else everything - head)
@@ -35,7 +35,7 @@ def test_what_is_learned_and_what_is_adapted(algorithm):
 
 @pytest.mark.parametrize("head", ["linear", "mlp", "last_block"])
 def test_phi_is_the_heads_parameters_for_each_task(head):
-    model = models.build(LearnerConfig(head=head, filters=4), (1, 16, 16), 3)
+    model = models.build_model(LearnerConfig(head=head, filters=4), (1, 16, 16), 3)
     phi = model.initial_phi(2)
     expected = torch.cat([p.flatten() for p in model.head.parameters()])
     for task in phi.flatten(1):
@@ -46,7 +46,7 @@ def test_the_backbone_is_drawn_alike_whatever_the_head():
     backbones = []
     for head in ("linear", "mlp"):
         torch.manual_seed(0)
-        model = models.build(LearnerConfig(head=head, filters=4), (1, 16, 16), 3)
+        model = models.build_model(LearnerConfig(head=head, filters=4), (1, 16, 16), 3)
         backbones.append(list(model.backbone.parameters()))
     for a, b in zip(*backbones, strict=True):
         assert torch.equal(a, b)
@@ -59,7 +59,7 @@ def test_half_precision_is_the_backbones_alone(backbone):
     def features(precision):
         torch.manual_seed(0)
         config = LearnerConfig(backbone=backbone, filters=8, norm="group", precision=precision)
-        return models.build(config, (3, 16, 16), 5).features(images)
+        return models.build_model(config, (3, 16, 16), 5).features(images)
 
     half, whole = features("bfloat16"), features("float32")
     assert half.dtype == torch.float32

@@ -4,15 +4,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from memmeta.system.files import check_writable, remove_abandoned, whole
+from memmeta.system.files import atomic_write, check_writable, remove_abandoned
 
 SLOW_WRITER = """
 import sys
 from pathlib import Path
-from memmeta.system.files import whole
+from memmeta.system.files import atomic_write
 
 path, content = Path(sys.argv[1]), sys.argv[2].encode()
-with whole(path) as file:
+with atomic_write(path) as file:
     file.write(content)
     file.flush()
     print("half-way", flush=True)
@@ -44,7 +44,7 @@ def start_writer():
 
 def test_the_file_appears_when_all_is_written(tmp_path):
     path = tmp_path / "folder" / "x"
-    with whole(path) as file:
+    with atomic_write(path) as file:
         file.write(b"all")
         assert not path.exists()
     assert path.read_bytes() == b"all"
@@ -68,7 +68,7 @@ def test_to_check_fails_where_writing_would(tmp_path, name):
         check_writable(tmp_path / name)
     with (
         pytest.raises(OSError, match=r"Not a directory|File exists|name too long"),
-        whole(tmp_path / name),
+        atomic_write(tmp_path / name),
     ):
         pass
 
@@ -78,7 +78,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
     path.write_bytes(b"old")
 
     def fail():
-        with whole(path) as file:
+        with atomic_write(path) as file:
             file.write(b"half")
             raise ValueError
 
@@ -108,7 +108,7 @@ def test_what_killed_writers_left_is_removed_by_the_next_and_nothing_else_is(
         writer.kill()
         writer.wait()
     assert len(list(tmp_path.iterdir())) == 3
-    with whole(path) as file:
+    with atomic_write(path) as file:
         file.write(b"all")
         assert len(list(tmp_path.iterdir())) == 3  # the living writer's, the other path's, ours
     remove_abandoned(tmp_path.parent)
@@ -122,7 +122,7 @@ def test_what_killed_writers_left_is_removed_by_the_next_and_nothing_else_is(
 def test_writers_that_meet_all_get_through(tmp_path):
     def write(number):
         for _ in range(50):
-            with whole(tmp_path / "x") as file:
+            with atomic_write(tmp_path / "x") as file:
                 file.write(b"%d" % number)
             remove_abandoned(tmp_path)
 
@@ -135,10 +135,10 @@ def test_nothing_is_made_beside_what_went_away(tmp_path):
     root = tmp_path / "mount" / "root"
     path = root / "a" / "b" / "x"
     root.mkdir(parents=True)
-    with whole(path, below=root) as file:
+    with atomic_write(path, below=root) as file:
         file.write(b"all")
     assert path.read_bytes() == b"all"
     (tmp_path / "mount").rename(tmp_path / "away")
-    with pytest.raises(FileNotFoundError), whole(path, below=root):
+    with pytest.raises(FileNotFoundError), atomic_write(path, below=root):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["away"]

@@ -1,4 +1,4 @@
-"""What the plan says, beside what a sweep does."""
+"""The plan of `--dry-run`, compared with real sweeps."""
 
 import shutil
 import subprocess
@@ -16,6 +16,7 @@ from sweeps.engine.command_line import _command
 from sweeps.engine.display import plan
 from sweeps.engine.display.timing import timing
 from sweeps.engine.execution.placement import Device, Placement, Refusal
+from sweeps.engine.ledger.entry import Slot
 from tests.sweeps.tiny import STUDY
 
 GIB = 2**30
@@ -24,14 +25,14 @@ RUN = STUDY.run_config({}, seed=0)
 
 
 @pytest.mark.parametrize("budget", [None, 200 * GIB, 3 * GIB, GIB, GIB // 4])
-def test_a_config_that_does_not_fit_is_one_that_is_refused(budget):
-    refused = isinstance(Placement([CARD], 1, budget).place(RUN, ("explore", 0)), Refusal)
+def test_the_plan_counts_the_configs_that_a_sweep_refuses(budget):
+    refused = isinstance(Placement([CARD], 1, budget).allocate(RUN, Slot("explore", 0)), Refusal)
     assert refused == (budget == GIB // 4)
     (line,) = plan._memory([predict_trial_memory(RUN)], CARD, budget, None)
     assert ("100 % of the configs do not fit" in line) == refused
 
 
-def test_the_plan_says_whether_a_trial_can_meet_the_memory_limit():
+def test_the_plan_tells_whether_trials_can_meet_the_memory_limit():
     memory = predict_trial_memory(RUN)
     for limit, said in (
         (200, "memory limit 200 B: none of these configs can meet it"),
@@ -47,22 +48,22 @@ def dry_run(data_root, *words):
     return CliRunner().invoke(_command, words, obj=STUDY, catch_exceptions=False)
 
 
-def test_a_plan_is_timed_once_and_says_what_it_rests_on(data_root, tmp_path, monkeypatch):
+def test_a_plan_is_timed_once_and_describes_the_measurement(data_root, tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "local")
     shutil.copytree(data_root, tmp_path / "data")
     first = dry_run(tmp_path / "data", "--memory-limit", "200")
     assert first.exit_code == 0, first.output
     text = " ".join(first.output.split())
     assert "memory limit 200 B: none of these configs can meet it" in text
-    assert f"steps of 3 configs, at {datetime.now():%Y-%m-%d}" in text
+    assert f"steps of 3 configs, measured at {datetime.now():%Y-%m-%d}" in text
     assert provenance.hardware(torch.device("cpu")) in text
     monkeypatch.setattr("sweeps.engine.display.timing._measure", None)
     again = dry_run(tmp_path / "data", "--memory-limit", "200")
     assert again.output == first.output
 
 
-def test_times_that_cannot_be_remembered_are_measured(data_root, tmp_path):
-    """Where a folder should be there is a file, or in the file something else."""
+def test_timings_are_measured_if_the_cache_cannot_be_used(data_root, tmp_path):
+    """The cache file is damaged, or a file is in the place of its folder."""
     dataset = data.load("glyphs", data_root)
     (tmp_path / "file").write_text("")
     for content in ("", "[1]", "{"):
@@ -75,7 +76,7 @@ def test_times_that_cannot_be_remembered_are_measured(data_root, tmp_path):
             assert 0 < measured.validation < 10
 
 
-def test_a_task_takes_the_time_of_the_processor_whatever_else_runs(data_root, tmp_path):
+def test_a_task_is_timed_in_processor_time(data_root, tmp_path):
     dataset = data.load("glyphs", data_root)
     alone = timing(RUN, dataset, torch.device("cpu"), tmp_path / "alone.json")
     others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(8)]
@@ -85,5 +86,5 @@ def test_a_task_takes_the_time_of_the_processor_whatever_else_runs(data_root, tm
         for other in others:
             other.kill()
             other.wait()
-    # By the clock it would be five times as much on two cores.
+    # Wall-clock time would be five times as much on two cores.
     assert beside.training < 2.5 * alone.training

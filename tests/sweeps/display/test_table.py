@@ -1,7 +1,7 @@
 import pytest
 
 from sweeps.engine.display.table import unsolved
-from sweeps.engine.ledger.ledger import Entry
+from sweeps.engine.ledger.entry import Entry
 from tests.sweeps.tiny import STUDY
 
 

@@ -20,7 +20,7 @@ from tests import ROOT
 
 
 def doctor(*options, address="local", python_path="") -> tuple[int, str]:
-    """Exit code, and the output with what was wrapped in one line again."""
+    """Exit code and output, in a terminal so wide that lines are not wrapped."""
     environment = {"RAY_ADDRESS": address, "PYTHONPATH": python_path, "COLUMNS": "400"}
     command = [sys.executable, "-m", "sweeps", "doctor", *map(str, options)]
     done = subprocess.run(
@@ -38,7 +38,7 @@ def line(output: str, name: str) -> tuple[str, str]:
 
 
 @pytest.mark.slow
-def test_a_store_that_is_locked_is_no_failure(tmp_path, empty_store):
+def test_a_locked_store_is_only_a_warning(tmp_path, empty_store):
     shutil.copy(empty_store, tmp_path / "mlflow.db")
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as other:
         other.execute("BEGIN EXCLUSIVE")
@@ -47,7 +47,7 @@ def test_a_store_that_is_locked_is_no_failure(tmp_path, empty_store):
 
 
 @pytest.mark.slow
-def test_a_machine_that_has_all_is_ok_and_nothing_is_made(tmp_path, data_root):
+def test_a_good_machine_passes_all_checks_and_no_files_are_created(tmp_path, data_root):
     storage = tmp_path / "runs"
     code, output = doctor("--data-root", data_root, "--storage", storage)
     assert code == 0, output
@@ -62,7 +62,7 @@ def test_a_machine_that_has_all_is_ok_and_nothing_is_made(tmp_path, data_root):
 
 
 @pytest.mark.slow
-def test_what_is_wrong_fails_its_line_and_the_command(tmp_path):
+def test_a_failed_check_sets_the_exit_code(tmp_path):
     database = tmp_path / "notes.db"
     database.write_text("shopping: bread\n" * 100)
     options = ("--storage", database / "runs", "--tracking-uri", f"sqlite:///{database}")
@@ -76,7 +76,7 @@ def test_what_is_wrong_fails_its_line_and_the_command(tmp_path):
     assert list(tmp_path.iterdir()) == [database]
 
 
-def test_data_is_ok_where_a_trial_could_load_it(tmp_path, data_root):
+def test_data_is_ok_if_a_trial_could_load_it(tmp_path, data_root):
     shutil.copytree(data_root / "cache", tmp_path / "cache")
     (tmp_path / "omniglot-py").mkdir()
     for part in ("background", "evaluation"):
@@ -90,7 +90,7 @@ def test_data_is_ok_where_a_trial_could_load_it(tmp_path, data_root):
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_cache_that_cannot_be_made_is_no_ok(tmp_path):
+def test_a_cache_that_cannot_be_written_fails_the_check(tmp_path):
     (tmp_path / "file").touch()
     checks = {check.name: check for check in checks_of_data(tmp_path, tmp_path / "file")}
     assert checks["data glyphs"].state == "failed"
@@ -98,7 +98,7 @@ def test_a_cache_that_cannot_be_made_is_no_ok(tmp_path):
 
 
 @pytest.mark.faults
-def test_a_cluster_is_looked_at_node_by_node(tmp_path, data_root):
+def test_doctor_checks_each_node_of_a_cluster(tmp_path, data_root):
     MlflowClient(default_uri(tmp_path)).create_experiment("there")
     size = {"object_store_memory": 80 * 2**20}
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **size})
@@ -113,7 +113,7 @@ def test_a_cluster_is_looked_at_node_by_node(tmp_path, data_root):
     assert line(output, "tracking") == ("ok", f"{default_uri(tmp_path)}: can be read")
     assert line(output, "cluster") == ("ok", f"{address}: 2 nodes, 1 CPUs, 1 GPUs")
     assert output.count("same versions, code and storage") == 2, output
-    # No node has such a card: it is claimed.
+    # The node claims a GPU that does not exist.
     assert code == 1
     assert output.count("GPUs: none; Ray has 1 that PyTorch cannot use") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]

@@ -1,4 +1,4 @@
-"""Shares of devices: the arithmetic, and a real Ray cluster that packs by it."""
+"""Shares of devices: the arithmetic, and trials on a real Ray cluster."""
 
 from pathlib import Path
 
@@ -10,7 +10,15 @@ from mlflow import MlflowClient
 from memmeta.config import DataConfig, RunConfig
 from memmeta.memory.prediction import predict_peak_memory, predict_trial_memory
 from sweeps.engine.execution.cluster import trial_nodes
-from sweeps.engine.execution.placement import Device, Placed, Placement, Refusal, reservation, share
+from sweeps.engine.execution.placement import (
+    Allocation,
+    Device,
+    Placement,
+    Refusal,
+    reservation,
+    share_for,
+)
+from sweeps.engine.ledger.entry import Slot
 from sweeps.engine.ledger.ledger import Ledger
 from sweeps.engine.stores.store import default_uri
 from sweeps.engine.study.outcome import TAGS
@@ -28,17 +36,17 @@ def sized(tasks: int) -> RunConfig:
 
 
 @given(st.integers(1, 20_000 * MIB), st.integers(20_000 * MIB, 100_000 * MIB), st.floats(0, 1))
-def test_a_share_has_room_and_is_not_more_than_the_device(size, memory, even):
+def test_a_share_is_large_enough_and_at_most_the_whole_device(size, memory, even):
     device = Device(None, even > 0, 1, memory, even, 0, 0)
-    part = share(size, device)
+    part = share_for(size, device)
     assert size <= part * memory + 1
     assert even <= part <= 1
     assert part == even or part * memory - size < memory / 20 + 1
 
 
-def test_a_trial_gets_what_it_is_predicted_to_need():
-    placed = Placement([GPU], cpus=3, budget=None).place(RUN, ("explore", 0))
-    assert isinstance(placed, Placed)
+def test_a_trial_gets_its_predicted_memory():
+    placed = Placement([GPU], cpus=3, budget=None).allocate(RUN, Slot("explore", 0))
+    assert isinstance(placed, Allocation)
     needed = reservation(predict_trial_memory(RUN).whole, GPU)
     assert placed.predicted == pytest.approx(predict_peak_memory(RUN), rel=0.01)
     assert needed <= placed.reserved < needed + GPU.memory / 20
@@ -47,37 +55,37 @@ def test_a_trial_gets_what_it_is_predicted_to_need():
     assert placed.resources["memory"] >= GPU.host_overhead
 
 
-def test_a_share_that_is_larger_than_it_has_to_be_does_not_lift_the_budget():
-    roomy = GPU._replace(gpu=False, even=0.5)
-    placed = Placement([roomy], cpus=1, budget=2000 * MIB).place(RUN, ("explore", 0))
+def test_a_share_larger_than_needed_does_not_raise_the_budget():
+    roomy = GPU._replace(gpu=False, least_share=0.5)
+    placed = Placement([roomy], cpus=1, budget=2000 * MIB).allocate(RUN, Slot("explore", 0))
     assert placed.resources["memory"] == 5000 * MIB
     assert placed.reserved == 2000 * MIB
 
 
-def test_what_is_over_the_budget_is_refused_with_the_numbers():
-    refusal = Placement([GPU], cpus=1, budget=800 * MIB).place(sized(64), ("explore", 0))
+def test_a_trial_over_the_budget_is_refused_with_the_numbers():
+    refusal = Placement([GPU], cpus=1, budget=800 * MIB).allocate(sized(64), Slot("explore", 0))
     assert isinstance(refusal, Refusal)
     assert refusal.result["status"] == "out_of_memory"
-    assert refusal.result["message"].endswith("and there are 800")
+    assert refusal.result["message"].endswith("but only 800 MiB are available")
     predicted = refusal.result["predicted_memory_bytes"]
     assert predicted == pytest.approx(predict_peak_memory(sized(64)), rel=0.01)
 
 
-def test_trials_go_to_the_kind_of_card_with_most_room_and_big_ones_where_they_fit():
-    small, large = GPU._replace(memory=2000 * MIB, count=1), GPU._replace(kind="b", count=1)
+def test_trials_go_to_the_gpu_with_the_lowest_load_on_which_they_fit():
+    small, large = GPU._replace(memory=2000 * MIB, units=1), GPU._replace(accelerator="b", units=1)
     placement = Placement([small, large], cpus=1, budget=None)
     kinds = []
     for index, tasks in enumerate([8, 8, 8, 8, 8, 100]):
-        resources = placement.place(sized(tasks), ("explore", index)).resources
+        resources = placement.allocate(sized(tasks), Slot("explore", index)).resources
         kinds.append(next(name[-1] for name in resources if name.startswith("accelerator_type:")))
     assert kinds.count("b") > kinds.count("a") > 0
     assert kinds[-1] == "b"
     for index in range(6):
-        placement.free(("explore", index))
-    assert placement._taken == {}
+        placement.free(Slot("explore", index))
+    assert placement._allocated == {}
 
 
-def test_trials_run_where_there_are_cpus_enough_and_a_gpu_if_any_node_has_one():
+def test_trial_nodes_have_enough_cpus_and_a_gpu_if_any_node_has_one():
     head, small, large = ({"Resources": {"CPU": cpus}} for cpus in (0, 2, 8))
     card, thin = ({"Resources": {"CPU": cpus, "GPU": 1}} for cpus in (4, 1))
     assert trial_nodes([{"Resources": {}}, head], cpus=1) == []
@@ -87,7 +95,7 @@ def test_trials_run_where_there_are_cpus_enough_and_a_gpu_if_any_node_has_one():
 
 
 @pytest.mark.faults
-def test_a_cluster_with_two_kinds_of_card_packs_by_predicted_memory(sweep):
+def test_trials_on_two_types_of_gpu_are_packed_by_predicted_memory(sweep):
     code, output = sweep.run(script=Path(two_cards.__file__))
     assert code == 0, output
     assert "1 trial ran out of memory or would have" in output

@@ -1,4 +1,4 @@
-"""What nodes are asked before they get trials, on real Ray clusters."""
+"""Checks of nodes before they get trials, on real Ray clusters."""
 
 import os
 import re
@@ -19,7 +19,7 @@ from rich.console import Console
 from memmeta import data
 from memmeta.errors import InputError
 from sweeps.engine.execution import cluster, preflight
-from sweeps.engine.execution.preflight import Question, check_nodes, guarded, marked, software
+from sweeps.engine.execution.preflight import DriverView, check_nodes, guarded, marked, software
 from sweeps.engine.execution.trainable import MetaTrainable
 from sweeps.engine.ledger.folder import SweepFolder
 from sweeps.engine.ledger.ledger import Ledger
@@ -32,30 +32,30 @@ SIZE = {"object_store_memory": 80 * 2**20}
 
 
 def other_code(folder: Path) -> Path:
-    """A copy of the packages that differs in a comment."""
+    """A copy of the packages, with another comment."""
     for package in ("memmeta", "sweeps"):
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("*.pyc"))
-    with (folder / "memmeta" / "losses.py").open("a") as file:
+    with (folder / "memmeta" / "__init__.py").open("a") as file:
         file.write("# edited\n")
     return folder
 
 
 def no_code(folder: Path) -> Path:
-    """Packages that cannot be imported."""
+    """Packages that fail to import."""
     (folder / "sweeps").mkdir(parents=True)
     (folder / "sweeps" / "__init__.py").write_text("raise ImportError('nothing here')\n")
     return folder
 
 
-def question(marker: Path, data_root: Path, **changes) -> Question:
+def driver_view(marker: Path, data_root: Path, **changes) -> DriverView:
     digest = data.load("glyphs", data_root).digest
-    asked = Question(software(), marker, "glyphs", digest, data_root)
-    return asked._replace(**changes)
+    view = DriverView(software(), marker, "glyphs", digest, data_root)
+    return view._replace(**changes)
 
 
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory):
-    """A head without CPUs, and three nodes, two of which have other code or none."""
+    """A head without CPUs and three nodes. One of these has other code, and one has none."""
     folder = tmp_path_factory.mktemp("code")
     paths = {"other": other_code(folder / "other"), "none": no_code(folder / "none")}
     running = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **SIZE})
@@ -65,7 +65,7 @@ def nodes(tmp_path_factory):
             search = {"PYTHONPATH": str(path)}
             added[name] = running.add_node(num_cpus=1, env_vars=search, **SIZE)
         with pytest.MonkeyPatch.context() as patch:
-            # Ray has workers search the driver's folder first.
+            # Workers import from the driver's working directory first.
             patch.chdir(folder)
             with cluster.connected(running.address):
                 yield {name: node.node_id for name, node in added.items()}
@@ -75,10 +75,10 @@ def nodes(tmp_path_factory):
 
 @pytest.mark.faults
 @pytest.mark.usefixtures("nodes")
-def test_every_node_with_which_something_is_wrong_is_a_line(tmp_path, data_root):
+def test_every_node_with_problems_is_one_line(tmp_path, data_root):
     console = Console(quiet=True)
     with marked(tmp_path) as marker, pytest.raises(InputError) as raised:
-        check_nodes(console, question(marker, data_root), cpus=1)
+        check_nodes(console, driver_view(marker, data_root), cpus=1)
     title, *lines = raised.value.message.splitlines()
     assert title == "not started, since trials would fail or differ:"
     assert len(lines) == 2
@@ -90,16 +90,16 @@ def test_every_node_with_which_something_is_wrong_is_a_line(tmp_path, data_root)
 
 
 @pytest.mark.faults
-def test_data_is_asked_of_the_nodes_that_run_trials(nodes, tmp_path, data_root, monkeypatch):
+def test_data_is_checked_on_the_nodes_that_run_trials(nodes, tmp_path, data_root, monkeypatch):
     sound = [n for n in cluster.alive_nodes() if n["NodeID"] in (nodes["head"], nodes["good"])]
     assert len(sound) == 2
     monkeypatch.setattr(preflight, "alive_nodes", lambda: sound)
     console = Console(quiet=True)
     with marked(tmp_path) as marker:
-        asked = question(marker, data_root)
-        check_nodes(console, asked, cpus=1)
+        view = driver_view(marker, data_root)
+        check_nodes(console, view, cpus=1)
         with pytest.raises(InputError) as raised:
-            check_nodes(console, asked._replace(dataset="miniimagenet"), cpus=1)
+            check_nodes(console, view._replace(dataset="miniimagenet"), cpus=1)
     lines = raised.value.message.splitlines()
     assert len(lines) == 2
     assert "miniimagenet: no data found" in lines[1]
@@ -107,7 +107,7 @@ def test_data_is_asked_of_the_nodes_that_run_trials(nodes, tmp_path, data_root, 
 
 @pytest.mark.faults
 @pytest.mark.usefixtures("nodes")
-def test_a_node_with_storage_of_its_own_is_a_line(tmp_path, data_root, monkeypatch):
+def test_a_node_without_shared_storage_is_reported(tmp_path, data_root, monkeypatch):
     if subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode:
         pytest.skip("only root can give a node a file system of its own")
     storage = tmp_path / "storage"
@@ -134,7 +134,7 @@ def test_a_node_with_storage_of_its_own_is_a_line(tmp_path, data_root, monkeypat
             time.sleep(0.2)
         monkeypatch.setattr(preflight, "alive_nodes", lambda: new)
         with marked(storage) as marker, pytest.raises(InputError) as raised:
-            check_nodes(Console(quiet=True), question(marker, data_root), cpus=1)
+            check_nodes(Console(quiet=True), driver_view(marker, data_root), cpus=1)
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait()
@@ -143,7 +143,7 @@ def test_a_node_with_storage_of_its_own_is_a_line(tmp_path, data_root, monkeypat
 
 
 @pytest.mark.parametrize(
-    ("types", "come"),
+    ("types", "has_gpus"),
     [
         ("{gpu: {resources: {CPU: 4, GPU: 1}, max_workers: 8}}", True),
         ("{cpu: {resources: {CPU: 4}}, gpu: {resources: {GPU: 4}}}", True),
@@ -152,21 +152,21 @@ def test_a_node_with_storage_of_its_own_is_a_line(tmp_path, data_root, monkeypat
         ("", False),
     ],
 )
-def test_the_yaml_on_the_head_says_whether_gpus_are_to_come(types, come, tmp_path, monkeypatch):
+def test_the_yaml_on_the_head_tells_whether_gpus_can_start(types, has_gpus, tmp_path, monkeypatch):
     path = tmp_path / "ray_bootstrap_config.yaml"
     monkeypatch.setattr(cluster, "_BOOTSTRAP", path)
-    assert not cluster._types_with_gpus()
+    assert not cluster._can_start_gpus()
     path.write_text(f"available_node_types: {types}\n")
-    assert cluster._types_with_gpus() == come
+    assert cluster._can_start_gpus() == has_gpus
 
 
-def test_another_data_set_of_the_same_name_is_said(tmp_path, data_root):
-    asked = question(tmp_path, data_root, digest="0")
-    assert preflight._data_problems(asked) == [f"{data_root}: another glyphs than the driver's"]
+def test_another_data_set_of_the_same_name_is_reported(tmp_path, data_root):
+    view = driver_view(tmp_path, data_root, digest="0")
+    assert preflight._data_problems(view) == [f"{data_root}: another glyphs than the driver's"]
 
 
 @pytest.mark.faults
-def test_a_sweep_waits_for_a_machine_and_says_so(sweep):
+def test_a_sweep_waits_for_a_machine_and_reports_it(sweep):
     code, output = sweep.run(script=LATE_NODE)
     assert code == 0, output
     assert "waiting for a machine with 1 CPU: the cluster starts machines" in output
@@ -176,7 +176,7 @@ def test_a_sweep_waits_for_a_machine_and_says_so(sweep):
 
 
 @pytest.mark.faults
-def test_nothing_runs_where_the_code_is_another(sweep, tmp_path):
+def test_nothing_runs_on_a_node_with_other_code(sweep, tmp_path):
     sweep.environment["LATE_PYTHONPATH"] = str(other_code(tmp_path / "other"))
     code, output = sweep.run(script=LATE_NODE)
     assert code == 2, output
@@ -200,25 +200,25 @@ def test_ctrl_c_ends_the_waiting(sweep):
 
 
 @pytest.mark.faults
-def test_a_machine_that_is_too_small_is_said_at_once(sweep):
+def test_a_machine_with_too_few_cpus_is_reported_at_once(sweep):
     code, output = sweep.run("--cpus-per-trial", "1000")
     assert code == 2, output
     assert "--cpus-per-trial 1000: this machine has" in output
-    # Nothing is left that another study of this name, or the UI, would show or trip over.
+    # Nothing is left behind that would affect another study of this name or show in the UI.
     (folder,) = sweep.storage.glob("tiny-*")
     assert Ledger(STUDY, 0, folder).settings == {}
     assert not (sweep.storage / "mlflow.db").exists()
 
 
 @pytest.mark.faults
-def test_a_node_that_joins_later_is_asked_before_it_trains(nodes, tmp_path, data_root):
+def test_a_node_that_joins_later_is_checked_before_it_trains(nodes, tmp_path, data_root):
     folder = tmp_path / "sweep"
     folder.mkdir()
     with marked(folder) as marker:
-        asked = question(marker, data_root)
-        edited = asked._replace(software=asked.software | {"memmeta's code": "synced since"})
-        other = asked._replace(software=asked.software | {"torch": "0"})
-        gone = asked._replace(marker=folder / "elsewhere")
+        view = driver_view(marker, data_root)
+        edited = view._replace(software=view.software | {"memmeta's code": "synced since"})
+        other = view._replace(software=view.software | {"torch": "0"})
+        gone = view._replace(marker=folder / "elsewhere")
         for expected, said in ((edited, None), (other, "torch is"), (gone, "has to be shared")):
             result = ray.get(_first_step(nodes["good"], expected))
             if said is None:
@@ -229,7 +229,7 @@ def test_a_node_that_joins_later_is_asked_before_it_trains(nodes, tmp_path, data
                 assert said in result["message"]
 
 
-def _first_step(node: str, asked: Question):
+def _first_step(node: str, view: DriverView):
     there = NodeAffinitySchedulingStrategy(node, soft=False)
     config = {
         "run": STUDY.run_config({}, seed=0).model_dump(),
@@ -242,7 +242,7 @@ def _first_step(node: str, asked: Question):
             return {"status": "complete"}
 
     def step():
-        places = {"data_root": asked.data_root, "folder": SweepFolder(Path(), "")}
-        return tune.with_parameters(guarded(Trial, asked), **places)(config).step()
+        places = {"data_root": view.data_root, "folder": SweepFolder(Path(), "")}
+        return tune.with_parameters(guarded(Trial, view), **places)(config).step()
 
     return ray.remote(step).options(num_cpus=0, scheduling_strategy=there).remote()

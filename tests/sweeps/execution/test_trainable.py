@@ -1,4 +1,4 @@
-"""The trainable by itself: what it makes of what it finds, and what it says of it."""
+"""The trainable without Ray: checkpoints, errors and results."""
 
 from functools import cache
 from pathlib import Path
@@ -28,14 +28,14 @@ def claimed(folder: Path) -> SweepFolder:
 
 
 def begun(data_root: Path, folder: Path, **learner: object) -> MetaTrainable:
-    # Ray would give it a folder and look for a cluster.
+    # The constructor would look for a cluster.
     trial = MetaTrainable.__new__(MetaTrainable)
     config = CONFIG | {"run": STUDY.run_config(learner, seed=0).model_dump()}
     trial.setup(config, data_root, claimed(folder))
     return trial
 
 
-def test_the_time_of_a_trial_is_that_of_all_its_lives(data_root, tmp_path, monkeypatch):
+def test_the_time_of_a_trial_includes_earlier_runs(data_root, tmp_path, monkeypatch):
     monkeypatch.setattr("sweeps.engine.execution.trainable.limits.cap", lambda *_: None)
     first = begun(data_root, tmp_path).step()
     monkeypatch.setattr("memmeta.training.time.perf_counter", iter(range(1000)).__next__)
@@ -43,10 +43,10 @@ def test_the_time_of_a_trial_is_that_of_all_its_lives(data_root, tmp_path, monke
     assert [each["step"] for each in (first, second, third)] == [2, 4, 6]
     assert first["seconds"] > 0
     assert third["seconds"] > second["seconds"] > 0
-    assert third["seconds"] > 1  # of a clock that goes by the second, saved with the second life
+    assert third["seconds"] > 1  # the fake clock of the second trainer counts seconds
 
 
-def test_a_long_step_goes_on_from_within(data_root, tmp_path, monkeypatch):
+def test_a_long_step_resumes_in_the_middle(data_root, tmp_path, monkeypatch):
     monkeypatch.setattr("sweeps.engine.execution.trainable.limits.cap", lambda *_: None)
     whole = begun(data_root, tmp_path / "whole").step()
     monkeypatch.setattr("memmeta.checkpoint.BETWEEN_SAVES", 0.0)
@@ -83,7 +83,7 @@ def of_another_run(path, trial):
 
 
 @pytest.mark.parametrize("unusable", [damaged, a_folder, of_another_run])
-def test_an_unusable_checkpoint_is_set_aside_and_the_trial_begins_anew(
+def test_an_unusable_checkpoint_is_set_aside_and_the_trial_starts_over(
     data_root, tmp_path, monkeypatch, unusable
 ):
     monkeypatch.setattr("sweeps.engine.execution.trainable.limits.cap", lambda *_: None)
@@ -114,7 +114,7 @@ def test_a_trial_does_not_continue_on_other_data(data_root, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize(("ridge", "unsolved"), [(0.1, False), (1e-4, True)])
-def test_a_trial_whose_linear_systems_stay_unsolved_says_so_at_its_end(
+def test_unsolved_linear_systems_are_reported_at_the_end_of_a_trial(
     data_root, tmp_path, monkeypatch, ridge, unsolved
 ):
     monkeypatch.setattr("sweeps.engine.execution.trainable.limits.cap", lambda *_: None)

@@ -1,4 +1,4 @@
-"""The folder of a sweep, and the journal in it, while the storage comes and goes."""
+"""The folder of a sweep and its journal, on storage that disappears and comes back."""
 
 import pickle
 import shutil
@@ -10,14 +10,14 @@ from optuna.storages import JournalStorage
 
 from memmeta.system.stopping import STOP
 from sweeps.engine.ledger.folder import SweepFolder
-from sweeps.engine.ledger.journal import SteadyJournal
+from sweeps.engine.ledger.journal import ResilientJournal
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr("sweeps.engine.ledger.folder._POLL", 0.01)
+    monkeypatch.setattr("sweeps.engine.ledger.folder._POLL_SECONDS", 0.01)
     path = tmp_path / "mount" / "sweep"
     path.mkdir(parents=True)
     return SweepFolder.claimed(path)
@@ -32,7 +32,7 @@ def mount(folder):
     (folder.path.parents[1] / "away").rename(folder.path.parent)
 
 
-def test_a_worker_knows_the_folder_until_another_driver_has_it(folder):
+def test_a_worker_recognises_the_folder_until_another_driver_claims_it(folder):
     workers = pickle.loads(pickle.dumps(folder))
     assert workers.is_here()
     assert not workers.asks_to_save()
@@ -45,7 +45,7 @@ def test_a_worker_knows_the_folder_until_another_driver_has_it(folder):
 
 
 @pytest.mark.parametrize("in_its_place", [False, True])
-def test_an_empty_folder_in_its_place_is_not_it(folder, in_its_place):
+def test_an_empty_folder_in_its_place_is_not_recognised(folder, in_its_place):
     unmount(folder)
     if in_its_place:
         folder.path.mkdir(parents=True)
@@ -56,33 +56,33 @@ def test_an_empty_folder_in_its_place_is_not_it(folder, in_its_place):
     assert folder.is_here()
 
 
-def test_what_is_done_while_it_is_away_is_done_when_it_is_back(folder):
+def test_an_action_waits_until_the_folder_is_back(folder):
     said = []
     unmount(folder)
     threading.Timer(0.2, mount, [folder]).start()
-    assert folder.steadily(lambda: (folder.path / "driver").exists(), said.append)
+    assert folder.when_available(lambda: (folder.path / "driver").exists(), said.append)
     assert len(said) == 1
 
 
-def test_what_fails_for_another_reason_fails(folder):
+def test_other_errors_are_raised(folder):
     with pytest.raises(FileNotFoundError):
-        folder.steadily((folder.path / "missing").read_bytes)
+        folder.when_available((folder.path / "missing").read_bytes)
 
 
-def test_who_is_asked_to_stop_waits_no_longer(folder, monkeypatch):
+def test_a_process_that_should_stop_does_not_wait(folder, monkeypatch):
     unmount(folder)
     monkeypatch.setattr(STOP, "number", 15)
     with pytest.raises(KeyboardInterrupt):
-        folder.steadily(lambda: None)
+        folder.when_available(lambda: None)
 
 
-def test_a_journal_that_goes_away_at_every_step_has_every_record_once(folder, monkeypatch):
+def test_a_journal_on_unreliable_storage_has_every_record_once(folder, monkeypatch):
     path = folder.path / "journal.log"
-    plain = SteadyJournal.__mro__[1].append_logs
+    plain = ResilientJournal.__mro__[1].append_logs
     failures = iter(range(10**6))
 
     def flaky(self, logs):
-        """Every second time half of it is written, and the storage is away for a while."""
+        """Every second write is torn, and the storage disappears for a while."""
         if next(failures) % 2:
             plain(self, logs)
             return
@@ -92,12 +92,12 @@ def test_a_journal_that_goes_away_at_every_step_has_every_record_once(folder, mo
         threading.Timer(0.02, mount, [folder]).start()
         raise OSError
 
-    monkeypatch.setattr(SteadyJournal.__mro__[1], "append_logs", flaky)
-    storage = JournalStorage(SteadyJournal(str(path), folder.steadily))
+    monkeypatch.setattr(ResilientJournal.__mro__[1], "append_logs", flaky)
+    storage = JournalStorage(ResilientJournal(str(path), folder.when_available))
     study = optuna.create_study(storage=storage, study_name="s")
     study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=3)
     monkeypatch.undo()
-    again = JournalStorage(SteadyJournal(str(path), lambda act: act()))
+    again = JournalStorage(ResilientJournal(str(path), lambda act: act()))
     (reopened,) = again.get_all_studies()
     values = [trial.values for trial in again.get_all_trials(reopened._study_id)]
     assert values == [trial.values for trial in study.trials]

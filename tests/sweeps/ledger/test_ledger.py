@@ -1,4 +1,4 @@
-"""The ledger on real journals and databases. A driver that dies is never heard of again."""
+"""The ledger on real journals and databases. A driver dies by never using its ledger again."""
 
 import os
 import tempfile
@@ -12,8 +12,9 @@ from optuna.distributions import FloatDistribution, IntDistribution
 
 from memmeta.config import DataConfig, LearnerConfig, TrainingConfig
 from memmeta.errors import InputError
-from sweeps.engine.ledger.ledger import Ledger, only_one
-from sweeps.engine.study import Study
+from sweeps.engine.ledger.ledger import Ledger
+from sweeps.engine.ledger.opening import only_one
+from sweeps.engine.study.study import Study
 
 STUDY = Study(name="s", data=DataConfig(), training=TrainingConfig(iterations=10), trials=4)
 
@@ -38,11 +39,11 @@ def failure(status):
 
 
 def begin(ledger, stage="explore"):
-    """The first trial of a stage: with it the stage's settings are recorded."""
+    """Start the first trial of a stage, which records the stage's settings."""
     return ledger.begin(stage, 0, {"inner_lr": 0.5}, seed=0)
 
 
-def test_what_was_told_is_there_after_reopening(tmp_path):
+def test_results_are_there_after_reopening(tmp_path):
     ledger = open_ledger(tmp_path)
     ticket = ledger.propose()
     ledger.report(ticket, result(0.5))
@@ -52,7 +53,7 @@ def test_what_was_told_is_there_after_reopening(tmp_path):
     assert (found.name, found.status) == ("search 000", "complete")
 
 
-def test_a_database_keeps_what_a_journal_keeps(tmp_path):
+def test_a_database_records_the_same_as_a_journal(tmp_path):
     url = f"sqlite:///{tmp_path}/ledger.db"
     ledger = open_ledger(tmp_path, url=url)
     done, open_ = ledger.propose(), ledger.propose()
@@ -63,7 +64,7 @@ def test_a_database_keeps_what_a_journal_keeps(tmp_path):
     assert not (tmp_path / "journal.log").exists()
 
 
-def test_a_database_belongs_to_the_folder_whose_checkpoints_it_knows(tmp_path):
+def test_a_database_belongs_to_one_folder(tmp_path):
     url = f"sqlite:///{tmp_path}/ledger.db"
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
     ours.mkdir()
@@ -71,7 +72,7 @@ def test_a_database_belongs_to_the_folder_whose_checkpoints_it_knows(tmp_path):
     open_ledger(ours, url=url, stages=("search",)).propose()
     with pytest.raises(InputError, match="the record of another folder than"):
         open_ledger(theirs, url=url)
-    # What was refused has taken nothing.
+    # The refused ledger has not changed the database.
     (open_,) = open_ledger(ours.rename(tmp_path / "moved"), url=url).entries()
     assert open_.status == "interrupted"
     assert open_ledger(theirs).entries() == []
@@ -91,7 +92,7 @@ def test_a_sweep_has_one_record(tmp_path):
         open_ledger(folder, url=first)
 
 
-def test_trials_of_a_stage_keep_the_settings_that_it_was_begun_with(tmp_path):
+def test_trials_keep_the_settings_with_which_their_stage_started(tmp_path):
     ledger = open_ledger(tmp_path, stages=("explore",))
     ticket = ledger.begin("explore", 0, {"inner_lr": 0.5}, seed=4)
     ledger.report(ticket, result(0.5))
@@ -109,7 +110,7 @@ def test_a_database_that_cannot_be_opened_is_one_line(tmp_path, url):
         open_ledger(tmp_path, url=url)
 
 
-def test_what_was_interrupted_keeps_its_index_and_what_it_said(tmp_path):
+def test_an_interrupted_trial_keeps_its_index_and_result(tmp_path):
     ledger = open_ledger(tmp_path)
     ticket = ledger.propose()
     ledger.report(ticket, result(0.5, status="running"))
@@ -131,28 +132,28 @@ def test_nothing_is_lost_and_nothing_runs_twice(events):
             interrupted = [e for e in ledger.entries() if e.status == "interrupted"]
             if event == "propose":
                 running.append(ledger.propose())
-                begun[running[-1].place] = running[-1].run
+                begun[running[-1].slot] = running[-1].run
             elif event == "resume" and interrupted:
                 entry = interrupted[0]
-                assert entry.place not in told
+                assert entry.slot not in told
                 running.append(ledger.begin("search", entry.index, entry.params, entry.run.seed))
             elif event == "report" and running:
                 ledger.report(running[0], result(0.4, status="running"))
             elif event == "tell" and running:
                 ticket = running.pop(0)
                 ledger.report(ticket, result(0.5))
-                told[ticket.place] = ticket.run
+                told[ticket.slot] = ticket.run
             elif event == "die":
                 ledger, running = open_ledger(folder), []
         entries = open_ledger(folder).entries()
-        assert {entry.place: entry.run for entry in entries} == begun
-        assert {entry.place: entry.run for entry in entries if entry.finished} == told
+        assert {entry.slot: entry.run for entry in entries} == begun
+        assert {entry.slot: entry.run for entry in entries if entry.finished} == told
 
 
 @settings(max_examples=40)
 @given(st.data())
-def test_a_driver_killed_in_the_middle_of_any_write_loses_nothing(data):
-    """Every prefix of the journal, torn lines included, is one that a killed driver leaves."""
+def test_a_driver_killed_during_any_write_loses_nothing(data):
+    """A killed driver may leave any prefix of the journal, including torn lines."""
     with tempfile.TemporaryDirectory() as folder:
         ledger = open_ledger(folder)
         for accuracy in (0.3, 0.5):
@@ -179,7 +180,7 @@ def test_a_driver_killed_in_the_middle_of_any_write_loses_nothing(data):
         assert [entry.status for entry in again] == ["complete", "complete"]
 
 
-def test_infeasible_trials_count_but_are_not_ranked(tmp_path):
+def test_infeasible_trials_are_finished_but_not_ranked(tmp_path):
     ledger = open_ledger(tmp_path)
     for status in ("diverged", "complete", "out_of_memory"):
         told = result(0.4) if status == "complete" else failure(status)
@@ -190,9 +191,9 @@ def test_infeasible_trials_count_but_are_not_ranked(tmp_path):
 
 
 def test_the_sampler_learns_where_trials_diverge(tmp_path):
-    # Accuracy rises with inner_lr up to the border at 0.5, beyond which everything diverges. The
-    # best lies on the border, so trials fall on both sides of it; if failures were not told, the
-    # sampler would go back beyond it five times out of six.
+    # Accuracy increases with inner_lr up to 0.5, and all trials above 0.5 diverge. The optimum is
+    # on the border, so trials fall on both sides of it. Without the failures, the sampler would
+    # choose a value above 0.5 five times out of six.
     ledger = open_ledger(tmp_path, STUDY.changed(space={"inner_lr": FloatDistribution(0.1, 1.0)}))
     for _ in range(60):
         ticket = ledger.propose()
@@ -203,12 +204,12 @@ def test_the_sampler_learns_where_trials_diverge(tmp_path):
     assert len(feasible) > len(late) / 3
 
 
-def test_trials_after_reopening_are_what_would_have_come_anyway(tmp_path):
+def test_reopening_does_not_change_the_proposals(tmp_path):
     proposed = []
     for folder, reopen in ((tmp_path / "a", False), (tmp_path / "b", True)):
         folder.mkdir()
         ledger, params = open_ledger(folder), []
-        for number in range(14):  # beyond TPE's random start
+        for number in range(14):  # more than TPE's random trials
             if reopen:
                 ledger = open_ledger(folder)
             ticket = ledger.propose()
@@ -231,7 +232,7 @@ def test_search_starts_from_the_points_of_explore(tmp_path):
         ticket = ledger.propose()
         near += abs(ticket.run.learner.inner_lr - 0.3) < 0.15
         ledger.report(ticket, result(1 - abs(ticket.run.learner.inner_lr - 0.3)))
-    assert near >= 7  # a third of the range would be 3 or 4
+    assert near >= 7  # 3 or 4 by chance
     ledger = open_ledger(tmp_path, study)
     assert len(ledger.finished("explore")) == 20
     assert len(ledger.finished("search")) == 10
@@ -262,7 +263,7 @@ def test_memory_can_be_an_objective_and_a_limit(tmp_path):
     assert [entry.index for entry in open_ledger(tmp_path, study).ranking()] == [4, 1, 0]
 
 
-def test_other_settings_are_refused_with_what_differs(tmp_path):
+def test_other_settings_are_refused_with_the_differences(tmp_path):
     begin(open_ledger(tmp_path))
     other = STUDY.changed(space=dict(STUDY.space) | {"ridge": FloatDistribution(0.1, 0.2)})
     with pytest.raises(InputError, match=r"space\.ridge\.high was 1\.0, is 0\.2.*--fresh"):
@@ -278,7 +279,7 @@ def test_other_settings_are_refused_with_what_differs(tmp_path):
     ],
 )
 @pytest.mark.parametrize("stage", ["search", "confirm"])
-def test_what_follows_from_explore_is_refused_with_other_settings(tmp_path, stage, changes, said):
+def test_stages_that_depend_on_explore_refuse_other_settings(tmp_path, stage, changes, said):
     begin(open_ledger(tmp_path, stages=("explore",)))
     with pytest.raises(InputError, match=f"stage explore of this sweep.*{said}"):
         open_ledger(tmp_path, STUDY.changed(**changes), stages=(stage,))
@@ -286,12 +287,12 @@ def test_what_follows_from_explore_is_refused_with_other_settings(tmp_path, stag
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "gp", "nsgaii", "random"])
-def test_a_date_is_a_seed(tmp_path, sampler):
+def test_a_large_seed_is_accepted(tmp_path, sampler):
     ledger = open_ledger(tmp_path, STUDY.changed(sampler=sampler), seed=20261124)
     assert ledger.propose().run.seed == 20261124
 
 
-def test_what_was_refused_is_begun_again_where_it_fits(tmp_path):
+def test_a_refused_trial_starts_again_if_it_fits(tmp_path):
     refusal = failure("out_of_memory") | {"step": 0}
     ledger = open_ledger(tmp_path)
     for told in (refusal, refusal, refusal | {"hardware": "h"}):
@@ -303,7 +304,7 @@ def test_what_was_refused_is_begun_again_where_it_fits(tmp_path):
     assert again.status == "interrupted"
     assert [entry.status for entry in others] == ["out_of_memory"] * 2
     ticket = ledger.begin("search", again.index, again.params, again.run.seed)
-    assert (ticket.run, ledger.entry(again.place).status) == (small.run, "running")
+    assert (ticket.run, ledger.entry(again.slot).status) == (small.run, "running")
     ledger.report(ticket, result(0.5))
     assert [entry.status for entry in open_ledger(tmp_path).finished()] == [
         "complete",
@@ -311,7 +312,7 @@ def test_what_was_refused_is_begun_again_where_it_fits(tmp_path):
     ]
 
 
-def test_another_objective_is_refused_once_search_has_begun(tmp_path):
+def test_another_objective_is_refused_once_search_has_started(tmp_path):
     both = STUDY.changed(objective=("accuracy", "memory"))
     begin(open_ledger(tmp_path, stages=("explore",)))
     open_ledger(tmp_path, both, stages=("explore", "search")).propose()
@@ -321,7 +322,7 @@ def test_another_objective_is_refused_once_search_has_begun(tmp_path):
 
 
 @pytest.mark.parametrize("url", [None, "sqlite:///{}/ledger.db"])
-def test_a_stage_without_trials_leaves_nothing_that_another_study_would_trip_over(tmp_path, url):
+def test_a_stage_without_trials_does_not_affect_another_study(tmp_path, url):
     url = url and url.format(tmp_path)
     open_ledger(tmp_path, url=url)
     other = STUDY.changed(learner=LearnerConfig(filters=7), objective=("accuracy", "memory"))
@@ -332,7 +333,7 @@ def test_a_stage_without_trials_leaves_nothing_that_another_study_would_trip_ove
     assert [entry.run.learner.filters for entry in ledger.ranking()] == [7]
 
 
-def test_a_journal_grows_with_the_validations_and_not_with_their_square(tmp_path):
+def test_a_journal_grows_linearly_with_the_validations(tmp_path):
     sizes = []
     for validations in (50, 100):
         folder = tmp_path / str(validations)
@@ -349,7 +350,7 @@ def test_a_journal_grows_with_the_validations_and_not_with_their_square(tmp_path
     assert sizes[1] < 2.2 * sizes[0]
 
 
-def test_validations_of_an_earlier_life_are_kept(tmp_path):
+def test_validations_before_an_interruption_are_kept(tmp_path):
     ledger = open_ledger(tmp_path)
     ledger.report(ledger.propose(), result(0.5, status="running", reports=3))
     ledger = open_ledger(tmp_path)
@@ -359,7 +360,7 @@ def test_validations_of_an_earlier_life_are_kept(tmp_path):
     assert open_ledger(tmp_path).entries()[0].result == result(0.6, reports=5)
 
 
-def test_no_value_is_longer_than_a_mysql_database_takes(tmp_path):
+def test_long_messages_are_shortened_for_mysql(tmp_path):
     ledger = open_ledger(tmp_path)
     told = failure("failed") | {"message": "x" * 100_000 + "the end"}
     entry = ledger.report(ledger.propose(), told)
@@ -390,7 +391,7 @@ def test_no_value_is_longer_than_a_mysql_database_takes(tmp_path):
          "damaged"),
     ],
 )  # fmt: skip
-def test_a_line_that_is_no_record_is_one_line_that_says_what_to_do(tmp_path, line, said):
+def test_a_damaged_journal_is_reported_in_one_line_with_advice(tmp_path, line, said):
     ledger = open_ledger(tmp_path)
     ledger.propose()
     path = tmp_path / "journal.log"
@@ -433,7 +434,7 @@ def test_blank_lines_at_the_end_of_a_journal_are_ignored(tmp_path):
 
 
 @pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
-def test_what_is_no_file_in_the_place_of_the_journal_is_one_line(tmp_path, make):
+def test_a_folder_or_pipe_in_place_of_the_journal_is_one_line(tmp_path, make):
     make(tmp_path / "journal.log")
     with pytest.raises(InputError, match=r"journal\.log: not a file"):
         open_ledger(tmp_path)
@@ -456,7 +457,7 @@ def test_a_folder_in_the_place_of_the_lock_is_one_line(tmp_path):
 
 
 @pytest.mark.parametrize("url", [None, "sqlite:///{}/ledger.db"])
-def test_an_emptied_record_beside_checkpoints_is_refused(tmp_path, url):
+def test_an_empty_record_next_to_checkpoints_is_refused(tmp_path, url):
     url = url and url.format(tmp_path)
     folder = tmp_path / "sweep"
     (folder / "checkpoints" / "abc").mkdir(parents=True)
@@ -464,7 +465,7 @@ def test_an_emptied_record_beside_checkpoints_is_refused(tmp_path, url):
         open_ledger(folder, url=url)
 
 
-def test_search_proposes_what_nobody_has_run_as_long_as_there_is_some(tmp_path):
+def test_search_proposes_new_configs_until_the_space_is_exhausted(tmp_path):
     study = STUDY.changed(space={"inner_steps": {"low": 1, "high": 4}, "ridge": [0.1, 0.2, 0.3]})
     for sampler in ("tpe", "gp", "random"):
         folder = tmp_path / sampler
@@ -495,3 +496,27 @@ def test_conditional_dimensions_are_proposed_only_where_they_apply(tmp_path):
     for entry in open_ledger(tmp_path, study).entries():
         reduced = entry.run.learner.algorithm == "memory_reduced"
         assert ("cg_steps" in entry.params) == reduced
+
+
+def test_a_twin_is_a_running_trial_or_a_finished_one_of_the_same_stage(tmp_path):
+    ledger = open_ledger(tmp_path)
+    explored = begin(ledger, "explore")
+    confirming = begin(ledger, "confirm")
+    assert ledger.twin(confirming).slot == explored.slot
+    ledger.report(explored, result(0.5))
+    assert ledger.twin(confirming) is None
+    again = ledger.begin("explore", 1, {"inner_lr": 0.5}, seed=0)
+    assert ledger.twin(again).slot == explored.slot
+    assert ledger.twin(ledger.begin("explore", 2, {"inner_lr": 0.6}, seed=0)) is None
+    ledger = open_ledger(tmp_path)
+    again = ledger.begin("explore", 1, {"inner_lr": 0.5}, seed=0)
+    assert ledger.twin(again).slot == explored.slot
+
+
+def test_the_ranking_is_up_to_date_after_each_result(tmp_path):
+    ledger = open_ledger(tmp_path)
+    for accuracy in (0.5, 0.7, 0.6, 0.7):
+        ledger.report(ledger.propose(), result(accuracy))
+        ranked = [entry.slot for entry in ledger.ranking()]
+        assert ranked == [entry.slot for entry in open_ledger(tmp_path).ranking()]
+    assert [slot.index for slot in ranked] == [1, 3, 2, 0]

@@ -1,4 +1,4 @@
-"""Which trials a sweep runs, whatever happens to its drivers. Training is a formula here."""
+"""Schedules of sweeps, with a formula in place of training."""
 
 import tempfile
 from collections import Counter
@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memmeta.config import TrainingConfig
+from sweeps.engine.ledger.entry import Slot
 from sweeps.engine.ledger.ledger import Ledger
 from sweeps.engine.ledger.schedule import Schedule, quotas
 from sweeps.engine.study import design
@@ -22,7 +23,7 @@ def open_sweep(folder, study=STUDY, choice="all", trials=12):
 
 
 def accuracy(run):
-    """Of a training that never was: best near inner_lr 0.3, with a little noise of the seed."""
+    """Made-up accuracy: best near inner_lr 0.3, with a little noise from the seed."""
     noise = int(run.key, 16) % 100 / 1e4
     return 1 / (1 + abs(run.learner.inner_lr - 0.3)) + noise - 0.01
 
@@ -32,7 +33,7 @@ def finish(ledger, ticket):
 
 
 def run_all(ledger, schedule, at_once=1):
-    """Run what is left, `at_once` trials at a time; returns the trials in their order."""
+    """Run all remaining trials, `at_once` at a time. Returns their slots in order."""
     order, running = [], []
     while True:
         ticket = schedule.next() if len(running) < at_once else "wait"
@@ -41,19 +42,19 @@ def run_all(ledger, schedule, at_once=1):
         if ticket == "wait":
             finish(ledger, running.pop(0))
         else:
-            order.append(ticket.place)
+            order.append(ticket.slot)
             running.append(ticket)
 
 
 def table(ledger):
-    return {entry.place: (entry.run, entry.result) for entry in ledger.entries() if entry.finished}
+    return {entry.slot: (entry.run, entry.result) for entry in ledger.entries() if entry.finished}
 
 
 def count(ledger):
     return Counter(entry.stage for entry in ledger.entries() if entry.finished)
 
 
-def test_the_budget_is_divided_and_nothing_of_it_is_lost():
+def test_the_budget_is_divided_completely():
     for trials in range(1, 200):
         divided = quotas(STUDY, "all", trials)
         assert sum(divided.values()) == trials
@@ -65,7 +66,7 @@ def test_the_budget_is_divided_and_nothing_of_it_is_lost():
 def test_stages_come_in_order_and_confirm_waits_for_all_others(tmp_path):
     ledger, schedule = open_sweep(tmp_path)
     order = run_all(ledger, schedule, at_once=3)
-    assert [stage for stage, _ in order] == ["explore"] * 6 + ["search"] * 3 + ["confirm"] * 3
+    assert [slot.stage for slot in order] == ["explore"] * 6 + ["search"] * 3 + ["confirm"] * 3
     assert schedule.finished
     best = max(ledger.entries("explore", "search"), key=lambda entry: accuracy(entry.run))
     confirmed = ledger.entries("confirm")
@@ -81,7 +82,7 @@ def test_explore_is_the_design(tmp_path):
     assert [entry.params for entry in ledger.entries("explore")] == points
 
 
-def test_a_finished_sweep_runs_nothing_and_a_larger_budget_only_what_is_missing(tmp_path):
+def test_a_finished_sweep_runs_nothing_and_a_larger_budget_only_the_missing_trials(tmp_path):
     run_all(*open_sweep(tmp_path))
     assert run_all(*open_sweep(tmp_path)) == []
     ledger, schedule = open_sweep(tmp_path, trials=16)
@@ -115,7 +116,7 @@ def test_a_small_space_is_run_once_and_then_exhausted(tmp_path, trials, counts):
     assert open_sweep(tmp_path, study, trials=trials)[1].finished
 
 
-def test_with_more_trials_the_new_best_configs_get_the_fresh_seeds(tmp_path):
+def test_with_a_larger_budget_the_new_best_configs_are_confirmed(tmp_path):
     def last_is_best(ledger, schedule):
         while (ticket := schedule.next()) != "finished":
             ledger.report(ticket, result(0.5 + 0.01 * ticket.index))
@@ -143,7 +144,7 @@ def test_a_grid_runs_every_combination_with_every_seed_and_grows(tmp_path):
     assert cells == {(k, n, seed) for k in (1, 5, 9) for n in (1, 2) for seed in (0, 1)}
 
 
-def test_a_trial_of_another_grid_that_was_interrupted_waits_for_its_own(tmp_path):
+def test_an_interrupted_trial_of_another_grid_waits_for_that_grid(tmp_path):
     study = STUDY.changed(grid={"inner_steps": [1, 5]}, seeds=1)
     _, schedule = open_sweep(tmp_path, study, "grid")
     schedule.next()
@@ -168,7 +169,7 @@ def test_each_cell_of_a_tuned_grid_has_its_best_values_and_fresh_seeds(tmp_path)
     ledger, schedule = open_sweep(tmp_path, TUNED, "grid")
     assert (schedule.total, schedule.lost_cells) == (12 + 8, 0)
     order = run_all(ledger, schedule, at_once=3)
-    assert [stage for stage, _ in order] == ["tune"] * 12 + ["grid"] * 8
+    assert [slot.stage for slot in order] == ["tune"] * 12 + ["grid"] * 8
     assert schedule.finished
     tried, cells = ledger.entries("tune"), ledger.entries("grid")
     assert {(e.run.seed, e.run.iterations) for e in tried} == {(0, 2)}
@@ -182,19 +183,19 @@ def test_each_cell_of_a_tuned_grid_has_its_best_values_and_fresh_seeds(tmp_path)
         assert cell.params == max(own, key=lambda entry: accuracy(entry.run)).params
 
 
-def test_a_tuned_grid_grows_and_tunes_only_what_is_new(tmp_path):
+def test_a_larger_tuned_grid_tunes_only_its_new_cells(tmp_path):
     run_all(*open_sweep(tmp_path, TUNED, "grid"))
     assert run_all(*open_sweep(tmp_path, TUNED, "grid")) == []
     wider = TUNED.changed(grid={**TUNED.grid, "inner_steps": [1, 5, 20]}, seeds=3)
     ledger, schedule = open_sweep(tmp_path, wider, "grid")
-    # Those of the new cells; a third seed is known to be missing when these are tuned.
+    # The total counts only cells that are tuned; the others get their seeds later.
     assert (schedule.done(), schedule.total) == (12 + 8, 18 + 18)
     order = run_all(ledger, schedule)
-    assert Counter(stage for stage, _ in order) == {"tune": 6, "grid": 10}
+    assert Counter(slot.stage for slot in order) == {"tune": 6, "grid": 10}
     assert schedule.finished
 
 
-def test_a_cell_where_all_that_was_tried_failed_is_left_out(tmp_path):
+def test_a_cell_without_a_complete_trial_is_left_out(tmp_path):
     ledger, schedule = open_sweep(tmp_path, TUNED, "grid")
     while schedule.done("tune") < 12:
         ticket = schedule.next()
@@ -210,7 +211,7 @@ def test_a_cell_where_all_that_was_tried_failed_is_left_out(tmp_path):
     assert {e.params["inner_lr"] for e in ledger.entries("grid")} == {0.1}
 
 
-def test_with_two_objectives_a_cell_is_tuned_by_the_metric(tmp_path):
+def test_with_two_objectives_cells_are_tuned_by_the_metric(tmp_path):
     study = TUNED.changed(objective="accuracy,memory", memory_limit="1KiB")
     ledger, schedule = open_sweep(tmp_path, study, "grid")
     while (ticket := schedule.next()) != "finished":
@@ -223,30 +224,30 @@ def test_with_fewer_feasible_configs_there_is_less_to_confirm(tmp_path):
     ledger, schedule = open_sweep(tmp_path, trials=24)
     while schedule.done("explore", "search") < 18:
         ticket = schedule.next()
-        told = result(0.5) if ticket.place == ("explore", 3) else failure("diverged")
+        told = result(0.5) if ticket.slot == Slot("explore", 3) else failure("diverged")
         ledger.report(ticket, told)
     assert schedule.total == 18 + 3
     run_all(ledger, schedule)
     assert schedule.finished
 
 
-def test_a_lost_trial_is_not_begun_twice_by_one_driver_and_holds_back_confirm(tmp_path):
+def test_a_lost_trial_is_not_started_twice_by_one_driver_and_delays_confirm(tmp_path):
     ledger, schedule = open_sweep(tmp_path)
     lost = schedule.next()
     ledger.release(lost)
     order = run_all(ledger, schedule)
-    assert lost.place not in order
-    assert Counter(stage for stage, _ in order) == {"explore": 5, "search": 3}
+    assert lost.slot not in order
+    assert Counter(slot.stage for slot in order) == {"explore": 5, "search": 3}
     assert not schedule.finished
     ledger, schedule = open_sweep(tmp_path)
     order = run_all(ledger, schedule)
-    assert order == [lost.place, ("confirm", 0), ("confirm", 1), ("confirm", 2)]
+    assert order == [lost.slot, Slot("confirm", 0), Slot("confirm", 1), Slot("confirm", 2)]
 
 
 @settings(max_examples=25)
 @given(st.lists(st.integers(0, 6), max_size=12), st.sampled_from(["all", "grid"]))
-def test_a_sweep_whose_drivers_die_ends_where_an_uninterrupted_one_does(lives, choice):
-    """Each driver takes so many steps, a trial begun or ended, and is never heard of again."""
+def test_a_sweep_whose_drivers_die_ends_like_an_uninterrupted_one(lives, choice):
+    """Each driver starts or ends the given number of trials, and then dies."""
     asked = TUNED, choice
     with tempfile.TemporaryDirectory() as whole, tempfile.TemporaryDirectory() as torn:
         ledger, schedule = open_sweep(whole, *asked)
@@ -267,7 +268,7 @@ def test_a_sweep_whose_drivers_die_ends_where_an_uninterrupted_one_does(lives, c
         assert table(torn_ledger) == table(ledger)
 
 
-def test_whatever_the_order_of_stages_each_config_runs_once_and_all_do(tmp_path):
+def test_each_config_runs_once_in_any_order_of_stages(tmp_path):
     study = STUDY.changed(space={"inner_steps": [1, 2], "cg_steps": [1, 2, 3]})
     for stage, trials, counts in (
         ("search", 2, {"search": 2}),

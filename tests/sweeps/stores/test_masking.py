@@ -1,4 +1,4 @@
-"""Nothing that may be secret in an address is ever shown."""
+"""Secrets in addresses are never shown."""
 
 import pytest
 from hypothesis import given
@@ -11,7 +11,7 @@ from sweeps.engine.stores.store import explained
 
 SECRET = "hunter2"
 
-# Passwords with the secret between whatever else may be in one.
+# Passwords with the secret between other parts and special characters.
 PASSWORDS = st.lists(
     st.sampled_from([SECRET, *"/@:?&=# +%;{}'\"-", "%2F", "%40", "k=", "\\"]),
     min_size=1,
@@ -22,7 +22,7 @@ SCHEMES = st.sampled_from(["postgresql", "mysql+pymysql", "https", "mssql+pyodbc
 
 
 def shown(address):
-    """All forms in which an address may get onto a screen."""
+    """All texts in which an address may be shown."""
     yield masked(address)
     yield reason(ValueError(f"cannot connect to {address!r}, sorry"), address)
     with pytest.raises(InputError) as raised, explained(address):
@@ -31,7 +31,7 @@ def shown(address):
 
 
 @given(SCHEMES, PASSWORDS)
-def test_passwords_are_cut_out_however_they_are_written(scheme, password):
+def test_passwords_are_masked_in_every_notation(scheme, password):
     parts = {"username": "ada", "password": password, "host": "host", "database": "db"}
     for address in (
         URL.create(scheme, **parts).render_as_string(hide_password=False),
@@ -44,7 +44,7 @@ def test_passwords_are_cut_out_however_they_are_written(scheme, password):
 
 
 @given(SCHEMES, st.sampled_from(["password", "pwd", "api_key", "odbc_connect", "x"]), PASSWORDS)
-def test_options_that_are_not_known_to_be_harmless_are_cut_out(scheme, name, value):
+def test_unknown_options_are_masked(scheme, name, value):
     query = {name: value, "sslmode": "require"}
     address = URL.create(scheme, host="host", database="db", query=query).render_as_string()
     assert "sslmode=require" in masked(address)
@@ -54,7 +54,7 @@ def test_options_that_are_not_known_to_be_harmless_are_cut_out(scheme, name, val
 
 
 @given(PASSWORDS)
-def test_what_a_driver_repeats_of_an_address_is_cut_out(password):
+def test_parts_of_an_address_in_an_error_are_masked(password):
     address = URL.create("postgresql", "ada", password, "host").render_as_string(False)
     said = reason(ValueError(f'could not translate host name "{password}@host"'), address)
     assert SECRET not in said
@@ -83,7 +83,7 @@ def test_addresses_within_words_are_masked(password):
         "runs/mlflow.db",
     ],
 )
-def test_what_holds_no_secret_is_shown_as_it_is(address):
+def test_addresses_without_secrets_are_unchanged(address):
     assert masked(address) == address
     assert reason(OSError(f"no: {address}"), address) == f"no: {address}"
 

@@ -1,4 +1,4 @@
-"""Where stores are, and that they are made once and opened wherever they are."""
+"""Creating and opening stores."""
 
 import shutil
 import subprocess
@@ -24,7 +24,7 @@ FOLDERS = ["a b", "a?b", "a%2Fb", "a%20b", "a#b", "ü", "a&b=c", "100%", "it's",
 
 
 @pytest.mark.slow
-def test_a_killed_maker_of_the_database_leaves_none(tmp_path):
+def test_a_process_killed_while_creating_a_database_leaves_none(tmp_path):
     uri = default_uri(tmp_path)
     maker = subprocess.Popen([sys.executable, "-c", MAKE, uri], cwd=ROOT)
     while not any(path.stat().st_size for path in tmp_path.glob(".mlflow.db.*.partial")):
@@ -40,8 +40,8 @@ def test_a_killed_maker_of_the_database_leaves_none(tmp_path):
 
 
 @pytest.mark.slow
-def test_of_many_that_make_a_database_at_once_none_replaces_anothers(tmp_path):
-    """Each writes as soon as there is one, and the slower ones have begun before that."""
+def test_processes_that_create_a_database_at_once_share_it(tmp_path):
+    """The slower threads start before the database exists. All write to it at once."""
     uri = default_uri(tmp_path)
 
     def make(name):
@@ -68,7 +68,7 @@ def test_the_address_of_a_storage_leads_to_its_database(name):
 
 
 @pytest.mark.parametrize("name", FOLDERS)
-def test_mlflow_opens_the_database_of_any_folder_and_makes_no_other(
+def test_mlflow_opens_the_database_in_any_folder_and_creates_no_other(
     name, empty_store, tmp_path, monkeypatch
 ):
     storage = tmp_path / name
@@ -88,7 +88,7 @@ def test_mlflow_opens_the_database_of_any_folder_and_makes_no_other(
     assert {path.name for path in storage.iterdir()} == {"mlflow.db", "artifacts"}
 
 
-def test_options_in_the_address_are_no_part_of_the_file(empty_store, tmp_path):
+def test_options_in_the_address_are_not_part_of_the_path(empty_store, tmp_path):
     uri = f"{default_uri(tmp_path)}?timeout=5"
     shutil.copy(empty_store, tmp_path / "mlflow.db")
     make_database(uri)
@@ -100,11 +100,11 @@ def test_options_in_the_address_are_no_part_of_the_file(empty_store, tmp_path):
 @pytest.mark.parametrize(
     "uri", ["sqlite://", "sqlite:///:memory:", "http://host", "postgresql://h/db", "nonsense"]
 )
-def test_what_is_no_database_in_a_file_has_none(uri):
+def test_other_stores_have_no_database_file(uri):
     assert database_file(uri) is None
 
 
-def test_a_database_that_is_there_stays(tmp_path):
+def test_an_existing_database_is_kept(tmp_path):
     (tmp_path / "mlflow.db").write_text("theirs")
     make_database(default_uri(tmp_path))
     assert (tmp_path / "mlflow.db").read_text() == "theirs"

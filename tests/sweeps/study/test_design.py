@@ -12,7 +12,8 @@ from scipy.stats import qmc
 
 from memmeta.config import DataConfig, TrainingConfig
 from memmeta.errors import InputError
-from sweeps.engine.study import Study, design
+from sweeps.engine.study import design
+from sweeps.engine.study.study import Study
 
 SPACE = {
     "inner_lr": FloatDistribution(0.01, 1.0, log=True),
@@ -32,7 +33,7 @@ def study(**changes):
 
 
 @pytest.mark.parametrize(("seed", "index"), [(0, 0), (0, 7), (3, 1023), (3, 1024), (1, 5000)])
-def test_points_are_those_of_scipy(seed, index):
+def test_points_equal_those_of_scipy(seed, index):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         params = design.sobol_point(study(), seed, index)
@@ -42,7 +43,7 @@ def test_points_are_those_of_scipy(seed, index):
     assert params == pytest.approx(expected)
 
 
-def test_a_point_does_not_depend_on_which_others_are_used():
+def test_a_sobol_point_does_not_depend_on_other_points():
     alone = {}
     for index in (5, 2000):
         design._points.cache_clear()
@@ -51,7 +52,7 @@ def test_a_point_does_not_depend_on_which_others_are_used():
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_sixteen_points_fall_in_sixteen_equal_parts_of_every_range(seed):
+def test_sixteen_points_fall_into_sixteen_equal_bins_of_every_range(seed):
     params = [design.sobol_point(study(), seed, index) for index in range(16)]
     parts = [int(16 * (math.log10(p["inner_lr"]) + 2) / 2) for p in params]
     assert sorted(parts) == list(range(16))
@@ -67,7 +68,7 @@ def test_a_space_without_dimensions_has_one_point():
     assert design.sobol_point(study(space={}), 0, 9) == {}
 
 
-def test_each_cell_of_a_grid_has_what_is_tried_there():
+def test_each_cell_of_a_grid_holds_the_params_to_try():
     grid = {"inner_steps": [1, 5], "cg_steps": [2, 3]}
     cells = [{"inner_steps": k, "cg_steps": n} for k in (1, 5) for n in (2, 3)]
     assert design.grid_cells(study(grid=grid)) == [[cell] for cell in cells]
@@ -78,7 +79,7 @@ def test_each_cell_of_a_grid_has_what_is_tried_there():
     ]
 
 
-def test_what_does_not_apply_in_a_cell_is_not_tuned_there():
+def test_inactive_fields_are_not_tuned():
     cells = design.grid_cells(
         study(grid={"inner_steps": [0, 1]}, tuned={"inner_lr": [0.1, 1.0], "ridge": [0.1]})
     )
@@ -102,7 +103,7 @@ values = st.fixed_dictionaries(
 
 
 @given(grid=values)
-def test_a_grid_has_every_combination_once_without_what_does_not_apply(grid):
+def test_a_grid_has_every_combination_once_without_inactive_fields(grid):
     cells = design.grid_cells(study(grid=grid))
     expected = set()
     for combination in itertools.product(*grid.values()):
@@ -135,7 +136,7 @@ def test_a_grid_is_read_from_the_command_line(text, field, values):
 
 
 @pytest.mark.parametrize("text", ["", "inner_steps", "=1", "inner_steps=", "a=1,,2", "a=[1,2]"])
-def test_text_that_is_no_grid_is_refused_in_one_line(text):
+def test_an_invalid_grid_option_is_refused_in_one_line(text):
     with pytest.raises(InputError) as refusal:
         design.parse_grid("--tune", ["ridge=1", text])
     assert refusal.value.message == (

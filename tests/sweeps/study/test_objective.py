@@ -1,4 +1,4 @@
-"""What a search optimises."""
+"""Objectives and constraints."""
 
 import optuna
 import pytest
@@ -16,13 +16,13 @@ def complete(accuracy, peak):
     return {"status": "complete", "metrics": {"val_accuracy": accuracy}, "peak_memory_bytes": peak}
 
 
-def test_directions_are_the_metrics_and_less_memory():
+def test_directions_are_that_of_the_metric_and_less_memory():
     assert BOTH.directions() == ["maximize", "minimize"]
     assert Objective(MSE, ("mse",)).directions() == ["minimize"]
     assert Objective(MSE, ("mse", "memory")).directions() == ["minimize", "minimize"]
 
 
-def test_values_are_the_measured_ones_in_the_order_of_the_names():
+def test_values_are_in_the_order_of_the_objective_names():
     assert BOTH.values(complete(0.5, 700)) == [0.5, 700.0]
     assert Objective(ACCURACY, ("accuracy",)).values(complete(0.5, 700)) == [0.5]
     result = {"status": "complete", "metrics": {"val_mse": 2.0}, "peak_memory_bytes": 3}
@@ -30,7 +30,7 @@ def test_values_are_the_measured_ones_in_the_order_of_the_names():
 
 
 @pytest.mark.parametrize("status", ["diverged", "out_of_memory"])
-def test_a_trial_that_did_not_get_through_has_the_worst_values(status):
+def test_an_infeasible_trial_has_the_worst_values(status):
     result = {"status": status, "metrics": {"val_accuracy": 0.9}, "peak_memory_bytes": 5}
     assert BOTH.values(result) == [0.0, INF]
     assert Objective(MSE, ("mse", "memory")).values({"status": status}) == [INF, INF]
@@ -67,7 +67,7 @@ results = st.lists(
 
 
 @given(results)
-def test_two_objectives_rank_what_optuna_has_on_its_pareto_front(found):
+def test_two_objectives_rank_the_same_pareto_front_as_optuna(found):
     study = optuna.create_study(directions=BOTH.directions())
     for result in found:
         values = [result["metrics"]["val_accuracy"], result["peak_memory_bytes"]]
@@ -79,7 +79,7 @@ def test_two_objectives_rank_what_optuna_has_on_its_pareto_front(found):
 
 
 @given(results)
-def test_one_objective_ranks_all_the_best_metric_first(found):
+def test_one_objective_ranks_all_items_best_metric_first(found):
     ranked = Objective(ACCURACY, ("accuracy",)).ranked(found, lambda result: result)
     accuracies = [result["metrics"]["val_accuracy"] for result in found]
     assert [r["metrics"]["val_accuracy"] for r in ranked] == sorted(accuracies, reverse=True)

@@ -98,7 +98,7 @@ def test_a_study_in_yaml_equals_the_one_in_python(tmp_path):
     )
 
 
-def test_what_a_study_leaves_out_has_its_default(tmp_path):
+def test_omitted_fields_have_defaults(tmp_path):
     short = write(tmp_path, "{name: s, data: {}, training: {iterations: 10}}")
     assert read_study(short) == study()
     assert study().space == SPACE
@@ -108,12 +108,12 @@ def test_what_a_study_leaves_out_has_its_default(tmp_path):
 
 
 @pytest.mark.parametrize("objective", ["accuracy", ["accuracy"], ("accuracy",), None])
-def test_one_objective_can_be_said_in_several_ways(objective):
+def test_one_objective_can_be_written_in_several_ways(objective):
     assert study(objective=objective).objective == ("accuracy",)
 
 
 @pytest.mark.parametrize("objective", ["mse,memory", "mse, memory", ["mse", "memory"]])
-def test_two_objectives_can_be_said_in_several_ways(objective):
+def test_two_objectives_can_be_written_in_several_ways(objective):
     assert study(**SINUSOID, objective=objective).objective == ("mse", "memory")
 
 
@@ -133,7 +133,7 @@ def test_a_memory_limit_has_a_unit_or_is_in_bytes(text, limit):
         ({"seeds": 0}, "seeds: input should be greater than or equal to 1, got 0"),
         (
             {"sampler": "cma"},
-            "sampler: input should be 'tpe', 'gp', 'nsgaii' or 'random', got 'cma'",
+            "sampler: accepted are tpe, gp, nsgaii, random, got 'cma'",
         ),
         ({"training": {"iterations": 1, "tasks": 1}}, "training: give either iterations or tasks"),
         ({"objective": "mse"}, "objective: accepted are accuracy and accuracy,memory, got 'mse'"),
@@ -152,8 +152,8 @@ def test_a_memory_limit_has_a_unit_or_is_in_bytes(text, limit):
         ),
         (
             {"objective": "accuracy,memory", "asha": True},
-            "asha goes with one objective: with memory as a second one, trials that it stopped "
-            "early would sit on the Pareto front",
+            "asha goes with one objective: with memory as a second one, trials that were stopped "
+            "early would be on the Pareto front",
         ),
         ({"space": 3}, "space: input should be a valid dictionary, got 3"),
         (
@@ -202,19 +202,19 @@ def test_a_memory_limit_has_a_unit_or_is_in_bytes(text, limit):
         ),
         (
             {"tuned": {"inner_lr": [0.1]}},
-            "tuned needs a grid, for each combination of which it is done",
+            "tuned needs a grid: its fields are tuned for each combination",
         ),
         (
             {"grid": {"inner_lr": [0.1], "ridge": [0.1]}, "tuned": {"inner_lr": [1.0]}},
-            "either of grid or tuned has inner_lr",
+            "inner_lr: in both grid and tuned",
         ),
         (
             {"grid": {"cg_steps": [1, 5]}, "tuned": {"algorithm": ["anil", "memory_reduced"]}},
-            "tuned: algorithm decides what else applies, and belongs in the grid",
+            "tuned: other fields depend on algorithm, which belongs in the grid",
         ),
         (
             {"grid": {"ridge": [0.1]}, "tuning": TrainingConfig(tasks=5)},
-            "tuning is the budget of what is tuned, and nothing is",
+            "tuning is the budget of tuned fields, and there are none",
         ),
         (
             {"grid": {"algorithm": ["anil"]}, "tuned": {"chunk": [None, 25]}},
@@ -224,7 +224,7 @@ def test_a_memory_limit_has_a_unit_or_is_in_bytes(text, limit):
         ({"nmae": "x"}, "unknown key nmae"),
     ],
 )
-def test_what_is_not_accepted_is_said_in_a_line(changes, said):
+def test_an_invalid_study_is_refused_in_one_line(changes, said):
     with pytest.raises(InputError) as refusal:
         study().changed(**changes)
     assert refusal.value.message == f"study s: {said}"
@@ -232,7 +232,7 @@ def test_what_is_not_accepted_is_said_in_a_line(changes, said):
         study(**changes)
 
 
-def test_an_unknown_field_of_the_space_is_refused_with_those_there_are():
+def test_an_unknown_field_of_the_space_is_refused_with_the_known_fields():
     with pytest.raises(InputError, match=r"space\.inner_lrr: unknown key, accepted are algorithm,"):
         study().changed(space={"inner_lrr": [1]})
 
@@ -247,7 +247,7 @@ def test_an_unknown_field_of_the_space_is_refused_with_those_there_are():
         ("3", "study.yaml: input should be"),
     ],
 )
-def test_a_file_that_is_no_study_is_refused_with_its_name(tmp_path, text, said):
+def test_an_invalid_study_file_is_refused_with_its_name(tmp_path, text, said):
     path = write(tmp_path, text)
     with pytest.raises(InputError) as refusal:
         read_study(path)
@@ -274,7 +274,7 @@ interacting = st.fixed_dictionaries(
 
 
 @given(interacting, st.sampled_from(["space", "grid"]))
-def test_a_study_is_accepted_when_all_its_combinations_are_runs(choices, field):
+def test_a_study_is_accepted_if_all_its_combinations_are_valid(choices, field):
     accepted = True
     for combination in itertools.product(*choices.values()):
         values = LearnerConfig().model_dump() | dict(zip(choices, combination, strict=True))
@@ -290,7 +290,7 @@ def test_a_study_is_accepted_when_all_its_combinations_are_runs(choices, field):
             study(**{field: choices})
 
 
-def test_a_copy_has_the_changes_and_the_rest():
+def test_changed_replaces_only_the_given_fields():
     two = study(trials=5, objective="accuracy,memory").changed(trials=7, memory_limit="1KiB")
     assert two == study(trials=7, objective=("accuracy", "memory"), memory_limit=1024)
     assert study().changed(**SINUSOID).objective == ("mse",)
@@ -303,7 +303,7 @@ def test_a_point_of_the_space_becomes_a_run():
     assert run.training == TrainingConfig(iterations=10)
 
 
-def test_a_point_whose_settings_do_not_go_together_is_refused():
+def test_a_point_with_contradictory_settings_is_refused():
     with pytest.raises(InputError, match="study s: learner: chunk is not for maml"):
         study().run_config({"algorithm": "maml", "chunk": 50}, seed=0)
 
@@ -318,13 +318,13 @@ STAGES = {
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_settings_of_a_stage_are_json_of_what_decides_its_trials(stage):
+def test_settings_of_a_stage_are_json_of_the_fields_that_determine_its_trials(stage):
     asked = study(memory_limit="1KiB", space={"norm": ["batch", "group"], **SPACE})
     settings = asked.settings(stage, 1)
     assert json.loads(json.dumps(settings)) == settings
     assert set(settings) == {"data", "learner", "training", "seed"} | STAGES[stage]
     assert (settings["learner"], settings["seed"]) == (LearnerConfig().model_dump(), 1)
-    # What they say is enough to make the study again.
+    # The settings are enough to rebuild the study.
     again = {name: value for name, value in settings.items() if name != "seed"}
     assert Study(name="s", **again).settings(stage, 1) == settings
 
@@ -342,12 +342,12 @@ def test_settings_of_a_stage_are_json_of_what_decides_its_trials(stage):
         ({"grid": {"ridge": [0.1]}, "tuned": {"inner_lr": [0.1]}}, {"tune", "grid"}),
     ],
 )
-def test_only_settings_that_decide_a_stage_are_its_settings(changes, stages):
+def test_settings_of_a_stage_change_only_with_fields_that_affect_it(changes, stages):
     one, other = study(), study(**changes)
     assert {s for s in STAGES if one.settings(s, 0) != other.settings(s, 0)} == stages
 
 
-def test_what_tunes_has_a_budget_of_its_own_and_nothing_else_has_it():
+def test_only_stage_tune_has_its_own_budget():
     brief = {"tuning": TrainingConfig(tasks=5)}
     one = study(grid={"ridge": [0.1]}, tuned={"inner_lr": [0.1]})
     other = one.changed(**brief)
@@ -357,13 +357,13 @@ def test_what_tunes_has_a_budget_of_its_own_and_nothing_else_has_it():
     assert {one.run_config({}, 0, stage) for stage in STAGES} == {one.run_config({}, 0)}
 
 
-def test_the_name_of_a_sweep_says_budget_and_seed():
+def test_the_name_of_a_sweep_contains_budget_and_seed():
     assert study().sweep_name(1) == "s-10steps-seed1"
     assert study(training=TrainingConfig(tasks=9)).sweep_name(0) == "s-9tasks-seed0"
 
 
 @pytest.mark.parametrize("module", STUDIES)
-def test_studies_search_what_the_paper_fixes_under_their_own_name(module):
+def test_studies_search_the_hyperparameters_that_the_paper_fixes(module):
     assert module.STUDY.name == module.__name__.rpartition(".")[2]
     assert set(module.STUDY.space) == {
         "inner_lr", "outer_lr", "inner_steps", "cg_steps", "task_batch", "ridge"
@@ -371,7 +371,7 @@ def test_studies_search_what_the_paper_fixes_under_their_own_name(module):
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.stem)
-def test_examples_are_studies_under_their_own_name(path):
+def test_examples_are_studies_named_like_their_files(path):
     assert read_study(path).name == path.stem
 
 
@@ -383,7 +383,7 @@ def test_the_factorial_example_has_every_combination_with_two_seeds():
     assert example.seeds == 2
 
 
-def test_a_study_written_as_yaml_is_read_as_the_same(tmp_path):
+def test_studies_survive_a_round_trip_through_yaml(tmp_path):
     for path in EXAMPLES.glob("*.yaml"):
         example = read_study(path)
         text = yaml.safe_dump(example.model_dump(mode="json"), sort_keys=False)
@@ -399,7 +399,7 @@ def test_a_study_written_as_yaml_is_read_as_the_same(tmp_path):
     step=st.integers(1, 20),
     steps=st.integers(0, 5),
 )
-def test_a_range_of_chunks_is_accepted_when_every_chunk_in_it_is(
+def test_a_range_of_chunks_is_accepted_if_every_chunk_is_valid(
     shots, queries, algorithm, norm, low, step, steps
 ):
     data = DataConfig(ways=2, shots=shots, queries=queries)
@@ -436,7 +436,7 @@ def test_a_range_of_chunks_is_accepted_when_every_chunk_in_it_is(
         ({"learner": {"inner_steps": 10**9}}, "inner_steps: input should be less than"),
     ],
 )  # fmt: skip
-def test_sizes_that_no_machine_has_are_refused_in_a_second(changes, said):
+def test_absurd_sizes_are_refused_within_a_second(changes, said):
     plain = study()
     begun = time.process_time()
     with pytest.raises(InputError, match=re.escape(said)) as refusal:
@@ -445,14 +445,14 @@ def test_sizes_that_no_machine_has_are_refused_in_a_second(changes, said):
     assert "\n" not in refusal.value.message
 
 
-def test_a_range_of_chunks_without_end_is_accepted_at_once():
+def test_a_huge_range_of_chunks_is_checked_quickly():
     free = study(learner=LearnerConfig(norm="group"))
     begun = time.process_time()
     free.changed(space={"chunk": {"low": 1, "high": 10**9}})
     assert time.process_time() - begun < 1
 
 
-def test_a_study_in_python_that_is_given_as_yaml_is_said_to_be_a_program():
+def test_a_python_study_given_as_yaml_is_reported_as_a_program():
     with pytest.raises(InputError, match=re.escape("python sweeps/cifar_fs.py")):
         read_study(Path("sweeps/cifar_fs.py"))
 
@@ -465,7 +465,7 @@ def test_a_study_in_python_that_is_given_as_yaml_is_said_to_be_a_program():
         ("Study(name='s', data=DATA, training=BUDGET).changed(trials=0)", "Error: study s: trials"),
     ],
 )
-def test_a_study_in_python_that_is_not_accepted_is_one_line(tmp_path, made, said):
+def test_an_invalid_python_study_is_reported_in_one_line(tmp_path, made, said):
     script = tmp_path / "study.py"
     script.write_text(
         "from memmeta.config import DataConfig, TrainingConfig\n"

@@ -1,4 +1,4 @@
-"""What MLflow is told, through servers that die and drivers that are killed."""
+"""The tracker, with servers that die and drivers that are killed."""
 
 import json
 import shutil
@@ -27,7 +27,7 @@ def no_workers_to_wait_for(monkeypatch):
 
 
 def told(values, status="running", step=0):
-    """What a trial says that was validated so often, with these accuracies."""
+    """The result of a trial after validations with these accuracies."""
     reports = [
         {"step": 10 * number, "time": 1000.0 + number, "metrics": {"val_accuracy": value}}
         for number, value in enumerate(values, 1)
@@ -53,8 +53,13 @@ def open_tracker(ledger, uri, tmp_path):
     return Tracker(ledger, NAME, uri, STUDY.name, tmp_path / "artifacts")
 
 
+def sent(tracker):
+    """The state of each trial in MLflow."""
+    return tracker._runs.sent if tracker._runs else {}
+
+
 def store(uri):
-    """Name to status, status of the trial, and accuracies, of every trial's run."""
+    """Name to run status, trial status and accuracies, for every trial."""
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name(STUDY.name)
     runs = client.search_runs([experiment.experiment_id], f"tags.`{TAGS.kind}` = 'trial'")
@@ -71,7 +76,7 @@ def store(uri):
 
 def begin(ledger, tracker, index):
     ticket = ledger.begin("explore", index, {"inner_lr": 0.1 + index}, 0)
-    tracker.send(ledger.entry(ticket.place))
+    tracker.send(ledger.entry(ticket.slot))
     return ticket
 
 
@@ -87,16 +92,16 @@ def test_a_trial_is_written_report_by_report(tmp_path):
     assert store(uri) == {"explore 000": ("FINISHED", "complete", [0.3, 0.4, 0.5])}
 
 
-def test_what_a_killed_driver_did_not_send_is_sent_by_the_next(tmp_path):
+def test_unsent_trials_of_a_killed_driver_are_sent_by_the_next(tmp_path):
     uri = default_uri(tmp_path)
     ledger = open_ledger(tmp_path)
     tracker = open_tracker(ledger, uri, tmp_path)
     for index in range(3):
         begin(ledger, tracker, index)
-    while tracker._waiting or len(tracker._sent) < 3:
+    while tracker._waiting or len(sent(tracker)) < 3:
         time.sleep(0.01)
-    # From here on the driver is dead to MLflow, and then to the ledger.
-    tickets = list(ledger._live.values())
+    # From here on the driver no longer writes to MLflow, and then not to the ledger either.
+    tickets = list(ledger._running.values())
     ledger.report(tickets[0], told([0.3, 0.4], "complete"))
     ledger.report(tickets[1], told([0.7]))
     assert {status for status, _, _ in store(uri).values()} == {"RUNNING"}
@@ -110,7 +115,7 @@ def test_what_a_killed_driver_did_not_send_is_sent_by_the_next(tmp_path):
     }
 
 
-def test_writing_twice_leaves_what_writing_once_leaves(tmp_path):
+def test_writing_twice_has_no_further_effect(tmp_path):
     uri = default_uri(tmp_path)
     ledger = open_ledger(tmp_path)
     tracker = open_tracker(ledger, uri, tmp_path)
@@ -118,7 +123,7 @@ def test_writing_twice_leaves_what_writing_once_leaves(tmp_path):
     tracker.send(ledger.report(ticket, told([0.3, 0.4], "complete")))
     tracker.close(ledger.entries(), True, {})
     once = store(uri)
-    # As if the driver had been killed before it took note of what it had written.
+    # The state after a driver was killed between writing a trial and its tags.
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name(STUDY.name)
     (run,) = client.search_runs([experiment.experiment_id], f"tags.`{TAGS.kind}` = 'trial'")
@@ -129,7 +134,7 @@ def test_writing_twice_leaves_what_writing_once_leaves(tmp_path):
     assert store(uri) == once
 
 
-def test_a_trial_that_ends_well_says_nothing_of_how_it_failed_before(tmp_path):
+def test_the_message_of_an_earlier_failure_is_removed(tmp_path):
     uri = default_uri(tmp_path)
     ledger = open_ledger(tmp_path)
     tracker = open_tracker(ledger, uri, tmp_path)
@@ -149,21 +154,21 @@ def test_a_trial_that_ends_well_says_nothing_of_how_it_failed_before(tmp_path):
 
 
 @pytest.mark.faults
-def test_metrics_of_an_outage_are_kept_and_sent_later(tmp_path, monkeypatch):
+def test_metrics_are_kept_during_an_outage_and_sent_later(tmp_path, monkeypatch):
     monkeypatch.setattr(tracking, "_LONGEST_PAUSE", 0.5)
     ledger = open_ledger(tmp_path)
     with MlflowServer(tmp_path) as server:
         tracker = open_tracker(ledger, server.address, tmp_path)
         first = begin(ledger, tracker, 0)
         tracker.send(ledger.report(first, told([0.3])))
-        while tracker._waiting or first.place not in tracker._sent:
+        while tracker._waiting or first.slot not in sent(tracker):
             time.sleep(0.01)
         server.kill()
         begun = time.monotonic()
         tracker.send(ledger.report(first, told([0.3, 0.4])))
         second = begin(ledger, tracker, 1)
         tracker.send(ledger.report(second, told([0.6], "complete")))
-        assert time.monotonic() - begun < 1  # the sweep does not wait for it
+        assert time.monotonic() - begun < 1  # the sweep does not wait
         time.sleep(3)
         server.start()
         tracker.send(ledger.report(first, told([0.3, 0.4, 0.5], "complete")))
@@ -175,13 +180,13 @@ def test_metrics_of_an_outage_are_kept_and_sent_later(tmp_path, monkeypatch):
 
 
 @pytest.mark.faults
-def test_a_server_that_stays_away_is_said_and_the_next_start_sends(tmp_path, monkeypatch):
-    monkeypatch.setattr(tracking, "_PATIENCE", 1.0)
+def test_an_unavailable_server_is_reported_and_the_next_start_sends_the_rest(tmp_path, monkeypatch):
+    monkeypatch.setattr(tracking, "_CLOSE_TIMEOUT", 1.0)
     ledger = open_ledger(tmp_path)
     with MlflowServer(tmp_path) as server:
         tracker = open_tracker(ledger, server.address, tmp_path)
         ticket = begin(ledger, tracker, 0)
-        while tracker._waiting or ticket.place not in tracker._sent:
+        while tracker._waiting or ticket.slot not in sent(tracker):
             time.sleep(0.01)
         server.kill()
         tracker.send(ledger.report(ticket, told([0.3], "complete")))
@@ -195,7 +200,7 @@ def test_a_server_that_stays_away_is_said_and_the_next_start_sends(tmp_path, mon
         assert store(server.address) == {"explore 000": ("FINISHED", "complete", [0.3])}
 
 
-def test_a_store_that_cannot_be_opened_is_said_when_it_is_closed(tmp_path):
+def test_a_store_that_cannot_be_opened_is_reported_by_close(tmp_path):
     ledger = open_ledger(tmp_path)
     tracker = open_tracker(ledger, "nonsense://x", tmp_path)
     with pytest.raises(InputError, match="cannot be opened as an MLflow store"):
@@ -212,9 +217,9 @@ def uri(tmp_path, empty_store):
 
 
 def drive(folder, uri, *accuracies, time=1000.0, finished=True):
-    """Go on with the sweep in a folder: a trial each for the accuracies, all with equal settings.
+    """Continue the sweep in a folder with one trial per accuracy, all with equal settings.
 
-    Returns whatever could not be sent.
+    Returns the result of `Tracker.close`.
     """
     folder.mkdir(exist_ok=True, parents=True)
     ledger = open_ledger(folder)
@@ -228,7 +233,7 @@ def drive(folder, uri, *accuracies, time=1000.0, finished=True):
 
 
 def sweeps(uri):
-    """Name to accuracies of all trials, of every sweep; no two trials of one have a name."""
+    """Name to accuracies of all trials, for every sweep. Names of trials must be unique."""
     client = MlflowClient(uri)
     ids = [experiment.experiment_id for experiment in client.search_experiments()]
     found = {}
@@ -244,7 +249,7 @@ def sweeps(uri):
 
 
 def forget_identities(uri, *folders):
-    """Make records those of a version that knew sweeps by their names."""
+    """Turn records into those of a version that identified sweeps by their names."""
     client = MlflowClient(uri)
     (experiment,) = [e for e in client.search_experiments() if e.name == STUDY.name]
     for run in client.search_runs([experiment.experiment_id]):
@@ -277,7 +282,7 @@ def test_records_without_identity_are_adopted_by_their_sweep(tmp_path, uri, fini
 
 
 def test_records_without_identity_are_not_adopted_by_a_namesake(tmp_path, uri):
-    """Not even one with equal settings that has more trials."""
+    """Not even if it has equal settings and more trials."""
     ann, ben = tmp_path / "ann", tmp_path / "ben"
     drive(ann, uri, 0.1)
     forget_identities(uri, ann)
@@ -287,7 +292,7 @@ def test_records_without_identity_are_not_adopted_by_a_namesake(tmp_path, uri):
     assert sweeps(uri) == {NAME: [0.1, 0.3], f"{NAME}#2": [0.1, 0.2]}
 
 
-def test_a_copy_that_goes_its_own_way_has_a_run_of_its_own(tmp_path, uri):
+def test_a_copy_of_a_folder_that_diverges_gets_its_own_run(tmp_path, uri):
     ann, copy = tmp_path / "ann", tmp_path / "copy"
     drive(ann, uri, 0.1)
     shutil.copytree(ann, copy)
@@ -299,8 +304,8 @@ def test_a_copy_that_goes_its_own_way_has_a_run_of_its_own(tmp_path, uri):
 
 
 @pytest.mark.parametrize("parent", ["new/artifacts", "elsewhere/artifacts"])
-def test_files_of_older_storages_move_with_them_and_those_of_others_stay(tmp_path, uri, parent):
-    """Older versions did not say that the files of an experiment are in the storage."""
+def test_artifacts_of_older_storages_move_with_them_and_others_stay(tmp_path, uri, parent):
+    """Older versions did not record that the artifacts of an experiment are in the storage."""
     client = MlflowClient(uri)
     place = (tmp_path / parent).as_uri()
     run = client.create_run(client.create_experiment("e", place))
@@ -324,7 +329,7 @@ def test_a_trial_whose_run_was_deleted_is_written_again(tmp_path, uri):
     assert sweeps(uri) == {NAME: [0.1, 0.2, 0.3]}
 
 
-def test_a_sweep_whose_run_was_deleted_names_two_ways_out(tmp_path, uri):
+def test_a_deleted_sweep_run_is_reported_with_two_solutions(tmp_path, uri):
     ann = tmp_path / "ann"
     drive(ann, uri, 0.1)
     client = MlflowClient(uri)
@@ -339,14 +344,14 @@ def test_a_sweep_whose_run_was_deleted_names_two_ways_out(tmp_path, uri):
     assert sweeps(uri) == {NAME: [0.1, 0.2]}
 
 
-def test_a_sweep_whose_run_was_deleted_for_good_takes_its_trials_back(tmp_path, uri):
+def test_a_sweep_whose_run_was_deleted_permanently_adopts_its_trials(tmp_path, uri):
     ann = tmp_path / "ann"
     drive(ann, uri, 0.1)
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name(STUDY.name)
     (run,) = client.search_runs([experiment.experiment_id], f"tags.`{TAGS.kind}` = 'sweep'")
     client.delete_run(run.info.run_id)
-    # As `mlflow gc` does, which takes seconds to start.
+    # Like `mlflow gc`, which takes seconds to start.
     client._tracking_client.store._hard_delete_run(run.info.run_id)
     drive(ann, uri, 0.2)
     assert sweeps(uri) == {NAME: [0.1, 0.2]}
@@ -364,7 +369,7 @@ def test_a_sweep_all_of_whose_runs_were_deleted_is_written_again(tmp_path, uri):
     assert sweeps(uri) == {NAME: [0.1, 0.2]}
 
 
-def test_an_experiment_that_was_deleted_names_two_ways_out(tmp_path, uri):
+def test_a_deleted_experiment_is_reported_with_two_solutions(tmp_path, uri):
     ann = tmp_path / "ann"
     drive(ann, uri, 0.1)
     client = MlflowClient(uri)
@@ -382,7 +387,7 @@ def test_an_experiment_that_was_deleted_names_two_ways_out(tmp_path, uri):
     assert sweeps(uri) == {NAME: [0.1, 0.2, 0.3]}
 
 
-def test_of_two_that_make_an_experiment_at_once_both_use_it(tmp_path, uri, monkeypatch):
+def test_sweeps_that_create_an_experiment_at_once_share_it(tmp_path, uri, monkeypatch):
     look = MlflowClient.get_experiment_by_name
 
     def look_just_before_another_makes_it(client, name):
@@ -396,7 +401,7 @@ def test_of_two_that_make_an_experiment_at_once_both_use_it(tmp_path, uri, monke
     assert sweeps(uri) == {NAME: [0.1]}
 
 
-def test_a_store_that_is_locked_as_a_sweep_begins_is_waited_for(tmp_path, uri, monkeypatch):
+def test_the_tracker_waits_for_a_store_that_is_locked_at_the_start(tmp_path, uri, monkeypatch):
     monkeypatch.setattr(tracking, "_LAST_PAUSE", 0.1)
     uri += "?timeout=0.01"  # the time for which SQLite itself waits
     ledger = open_ledger(tmp_path)
@@ -414,9 +419,9 @@ def test_a_store_that_is_locked_as_a_sweep_begins_is_waited_for(tmp_path, uri, m
     assert sweeps(uri) == {NAME: [0.3]}
 
 
-def test_a_store_that_stays_locked_is_said_and_the_next_start_sends(tmp_path, uri, monkeypatch):
+def test_a_store_that_stays_locked_is_reported_and_sent_to_later(tmp_path, uri, monkeypatch):
     monkeypatch.setattr(tracking, "_LAST_PAUSE", 0.1)
-    monkeypatch.setattr(tracking, "_PATIENCE", 0.5)
+    monkeypatch.setattr(tracking, "_CLOSE_TIMEOUT", 0.5)
     with closing(sqlite3.connect(tmp_path / "shared/mlflow.db")) as other:
         other.execute("BEGIN EXCLUSIVE")
         unsent = drive(tmp_path / "ann", f"{uri}?timeout=0.01", 0.3)
@@ -427,7 +432,7 @@ def test_a_store_that_stays_locked_is_said_and_the_next_start_sends(tmp_path, ur
     assert sweeps(uri) == {NAME: [0.3]}
 
 
-def test_the_latest_summary_counts_whatever_the_clock_says(tmp_path, uri, monkeypatch):
+def test_the_latest_summary_is_shown_even_if_clocks_differ(tmp_path, uri, monkeypatch):
     ann = tmp_path / "ann"
     drive(ann, uri, 0.1)
     now = time.time
@@ -439,14 +444,14 @@ def test_the_latest_summary_counts_whatever_the_clock_says(tmp_path, uri, monkey
     assert run.data.metrics["trials"] == 2
 
 
-def test_settings_of_stages_that_begin_later_are_told(tmp_path, uri):
+def test_settings_of_later_stages_are_sent(tmp_path, uri):
     ledger = open_ledger(tmp_path)
     tracker = open_tracker(ledger, uri, tmp_path)
     begin(ledger, tracker, 0)
-    while tracker._waiting or not tracker._sent:
+    while tracker._waiting or not sent(tracker):
         time.sleep(0.01)
     ticket = ledger.begin("confirm", 0, {"inner_lr": 0.1}, 1)
-    tracker.send(ledger.entry(ticket.place))
+    tracker.send(ledger.entry(ticket.slot))
     tracker.close(ledger.entries(), True, {})
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name(STUDY.name)

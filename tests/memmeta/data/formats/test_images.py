@@ -227,7 +227,7 @@ def test_bombs(tmp_path):
     code = f"""
 import resource
 from pathlib import Path
-from memmeta.data import formats
+from memmeta.data.formats import images as formats
 from memmeta.errors import InputError
 resource.setrlimit(resource.RLIMIT_AS, (2**32, 2**32))
 for path in sorted(Path({str(tmp_path)!r}).iterdir()):

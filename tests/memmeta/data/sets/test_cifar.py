@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from memmeta.data import SPLITS, download, load
+from memmeta.data import download, load
 from memmeta.data.sets import cifar
-from memmeta.data.sources import split_classes
+from memmeta.data.sources import SPLITS, split_classes
 from memmeta.errors import InputError
 from tests.memmeta.data import on_disk
 

@@ -7,8 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from memmeta.data import SPLITS, ImageDataset, load, sample_episodes
-from memmeta.data.sets import glyphs
+from memmeta.data import load
+from memmeta.data.dataset import ImageDataset
+from memmeta.data.episodes import sample_episodes
+from memmeta.data.sets import glyph_drawing
+from memmeta.data.sources import SPLITS
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +47,11 @@ def test_splits_have_different_scripts(dataset):
 
 
 def test_no_two_classes_look_alike():
-    codes = [code for split in SPLITS for code in glyphs._alphabet()[split]]
-    first = [next(font for font in glyphs._fonts() if code in font.codes) for code in codes]
-    drawn = np.stack([np.asarray(glyphs._master(*pair)) for pair in zip(first, codes, strict=True)])
+    codes = [code for split in SPLITS for code in glyph_drawing._alphabet()[split]]
+    first = [next(font for font in glyph_drawing._fonts() if code in font.codes) for code in codes]
+    drawn = np.stack(
+        [np.asarray(glyph_drawing._master(*pair)) for pair in zip(first, codes, strict=True)]
+    )
     assert len(np.unique(drawn.reshape(len(drawn), -1), axis=0)) == len(codes)
     assert (drawn.reshape(len(drawn), -1).max(axis=1) > 128).all()
     # Of letters that share a drawing, one is there.
@@ -63,8 +68,8 @@ def test_images_of_a_class_differ_and_show_something(dataset):
 
 def test_drawing_does_not_depend_on_the_process():
     code = (
-        "import hashlib; from memmeta.data import glyphs;"
-        "print([hashlib.sha256(glyphs.draw(c)).hexdigest() for c in (0x41, 0x3A8, 0x5D0)])"
+        "import hashlib; from memmeta.data.sets import glyph_drawing;"
+        "print([hashlib.sha256(glyph_drawing.draw(c)).hexdigest() for c in (0x41, 0x3A8, 0x5D0)])"
     )
     runs = {
         subprocess.run(

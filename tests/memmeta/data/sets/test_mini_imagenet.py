@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from memmeta.data import SPLITS, load
+from memmeta.data import load
+from memmeta.data.sources import SPLITS
 from memmeta.errors import InputError
 from tests.memmeta.data import on_disk
 

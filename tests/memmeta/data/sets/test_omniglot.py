@@ -8,10 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from memmeta.config import DataConfig
-from memmeta.data import SPLITS, ImageDataset, download, load
+from memmeta.data import download, load
+from memmeta.data.dataset import ImageDataset
 from memmeta.data.formats.archives import MAX_IMAGE_BYTES, ZippedImages
-from memmeta.data.sources import split_classes
+from memmeta.data.sources import SPLITS, TaskShape, split_classes
 from memmeta.errors import InputError
 from tests.memmeta.data import on_disk
 from tests.memmeta.data.formats.test_images import attempt
@@ -71,11 +71,11 @@ def test_ink_is_light_and_edges_are_soft(datasets):
 
 def test_turned_characters_are_more_classes(datasets):
     dataset = datasets["zips"]
-    plain = DataConfig(name="omniglot", ways=172, shots=1)
-    turned = DataConfig(name="omniglot", ways=688, shots=1, rotations=True)
+    plain = TaskShape(ways=172, shots=1, queries=1)
+    turned = TaskShape(ways=688, shots=1, queries=0, rotations=True)
     with pytest.raises(InputError, match=r"class .* has 1"):
-        dataset.episodes("val", plain, queries=1, seed=0, indices=[0])
-    drawn = dataset.episodes("val", turned, queries=0, seed=0, indices=[0])
+        dataset.episodes("val", plain, seed=0, indices=[0])
+    drawn = dataset.episodes("val", turned, seed=0, indices=[0])
     assert drawn.support.shape == (1, 688, 28, 28, 1)
     upright = {image.tobytes() for image in dataset.val.images}
     assert sum(image.tobytes() in upright for image in drawn.support[0].numpy()) >= 172

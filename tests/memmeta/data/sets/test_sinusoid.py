@@ -7,11 +7,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memmeta.config import DataConfig
-from memmeta.data import SPLITS, Dataset, Episodes, load, prepare
+from memmeta.data import load, prepare
+from memmeta.data.dataset import Dataset
+from memmeta.data.episodes import Episodes
+from memmeta.data.sources import SPLITS, TaskShape
 from memmeta.errors import InputError
 
-CONFIG = DataConfig(name="sinusoid", ways=1, shots=10)
+SHAPE = TaskShape(ways=1, shots=10, queries=1)
 
 
 @pytest.fixture
@@ -29,7 +31,7 @@ def test_it_needs_no_files(dataset, tmp_path):
 
 def test_every_task_is_one_wave(dataset):
     """Three numbers explain all its points: a sine, a cosine, and no constant."""
-    drawn = dataset.episodes("train", CONFIG, queries=20, seed=0, indices=range(500))
+    drawn = dataset.episodes("train", SHAPE._replace(queries=20), seed=0, indices=range(500))
     assert drawn.support.shape == (500, 10, 1)
     assert drawn.query.shape == (500, 20, 1)
     assert drawn.support_labels.shape == (500, 10)
@@ -56,7 +58,7 @@ def test_a_task_does_not_depend_on_its_batch(seed, indices):
     dataset = load("sinusoid", Path("nowhere"))
 
     def sample(indices: list[int]) -> Episodes:
-        return dataset.episodes("val", CONFIG, queries=3, seed=seed, indices=indices)
+        return dataset.episodes("val", SHAPE._replace(queries=3), seed=seed, indices=indices)
 
     together = sample(indices)
     assert together.support.shape == (len(indices), 10, 1)
@@ -67,9 +69,7 @@ def test_a_task_does_not_depend_on_its_batch(seed, indices):
 
 def test_splits_seeds_and_indices_give_different_tasks(dataset):
     seen = {
-        dataset.episodes(split, CONFIG, queries=1, seed=seed, indices=[i])
-        .support_labels.numpy()
-        .tobytes()
+        dataset.episodes(split, SHAPE, seed=seed, indices=[i]).support_labels.numpy().tobytes()
         for split in SPLITS
         for seed in range(5)
         for i in range(5)
@@ -78,5 +78,5 @@ def test_splits_seeds_and_indices_give_different_tasks(dataset):
 
 
 def test_input_is_what_was_drawn(dataset):
-    drawn = dataset.episodes("test", CONFIG, queries=1, seed=0, indices=[0])
+    drawn = dataset.episodes("test", SHAPE, seed=0, indices=[0])
     assert torch.equal(dataset.to_input(drawn.query), drawn.query)

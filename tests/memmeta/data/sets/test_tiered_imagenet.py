@@ -11,10 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from memmeta.data import SPLITS, load
+from memmeta.data import load
 from memmeta.data.formats.npz import NpzRows
 from memmeta.data.formats.png_pickle import PngList
 from memmeta.data.sets import tiered_imagenet
+from memmeta.data.sources import SPLITS
 from memmeta.errors import InputError
 from tests.memmeta.data import on_disk
 from tests.memmeta.data.formats.test_images import Calls, attempt, refused

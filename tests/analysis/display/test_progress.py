@@ -1,7 +1,7 @@
 import pytest
 
-from analysis import progress as module
-from analysis.progress import progress
+from analysis.display import progress as module
+from analysis.display.progress import progress
 
 
 def steps(capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -13,13 +13,13 @@ def steps(capsys: pytest.CaptureFixture[str]) -> list[str]:
     return err.splitlines()
 
 
-def test_a_short_command_is_quiet_where_there_is_no_terminal(
+def test_a_short_command_prints_nothing_without_a_terminal(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert steps(capsys) == []
 
 
-def test_a_long_command_says_each_step_where_there_is_no_terminal(
+def test_a_long_command_prints_steps_without_a_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_PATIENCE", 0.0)

@@ -1,4 +1,4 @@
-"""Sweeps side by side: what each found, what fresh seeds say of it, and what it took."""
+"""Comparison of sweeps: best results, results with fresh seeds, memory and time."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -6,93 +6,94 @@ from dataclasses import dataclass, replace
 
 from rich.console import Console
 
-from analysis.records.table import Column, mebibytes, short, tables
+from analysis.display.columns import Column, tables
+from analysis.formatting import mebibytes, short
 from analysis.records.trials import RANKED, Sweep
-from analysis.statistics.confirmed import confirmed, mean_optimism
+from analysis.statistics.confirmed import confirmed_configs, mean_selection_bias
 from analysis.statistics.factorial import settings
 from analysis.statistics.pareto import front, hypervolume, reference
 from memmeta.errors import InputError
 from memmeta.metric import ACCURACY, MSE, Metric
 
 _LEGEND = """\
-best: one seed, of explore and search, ± over validation tasks; fresh val, fresh test: mean of
-fresh seeds of the config that is best with them (of those with most seeds), ± over these (their
-number); tasks: ± over test tasks of one trained model; optimism: what one seed overstates, mean of
-the confirmed configs; peak, s/step: of the best; least: the smallest peak on the Pareto front. All
-at 95 %."""
+best: best trial of explore and search, one seed, ± over validation tasks; fresh val, fresh test:
+mean over fresh seeds, ± over these seeds (number of seeds), of the confirmed config with the best
+mean among those with the most seeds; tasks: ± over test tasks of one trained model; selection bias:
+by how much a single seed overstates, mean over confirmed configs; peak, s/step: of the best trial;
+least: smallest peak on the Pareto front. All intervals are 95 %."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One algorithm in one sweep. What is not known is None."""
+    """One algorithm in one sweep. Unknown values are None; every interval is a half-width."""
 
     study: str
     """Name of the study."""
     sweep: str
-    """The study with budget and seed."""
+    """Name of the sweep: the study with budget and seed."""
     dataset: str
-    """The data set."""
+    """Name of the data set."""
     algorithm: str
     """`LearnerConfig.algorithm`."""
     metric: str
-    """Name of what the values are of: accuracy as a share, or mse."""
+    """Name of the metric: `accuracy`, a share from 0 to 1, or `mse`."""
     complete: int
-    """Trials of explore and search that ended well."""
+    """Number of complete trials of explore and search."""
     trials: int
-    """All trials of explore and search."""
+    """Number of all trials of explore and search."""
     best: float | None
-    """Metric on the validation tasks of the first in the ranking, with its one seed."""
+    """Metric of the best trial on the validation tasks, with its single seed."""
     best_interval: float | None
-    """Half-width of its 95 % interval over validation tasks."""
+    """95 % interval of `best` over validation tasks."""
     seeds: int
-    """Fresh seeds of the confirmed config with the best mean on the validation tasks, of those
-    with most seeds."""
+    """Number of fresh seeds of the best confirmed config: of the configs with the most seeds, the
+    one with the best mean on the validation tasks."""
     val: float | None
     """That mean."""
     val_seed_interval: float | None
-    """Half-width of its 95 % interval over training seeds."""
+    """95 % interval of `val` over training seeds."""
     test: float | None
-    """Mean over the same seeds on the test tasks."""
+    """Mean on the test tasks over the same seeds."""
     test_seed_interval: float | None
-    """Half-width of its 95 % interval over training seeds."""
+    """95 % interval of `test` over training seeds."""
     test_task_interval: float | None
-    """Half-width of the 95 % interval over test tasks of one trained model."""
-    optimism: float | None
-    """By how much one seed overstates, in the unit of the metric, mean over confirmed configs."""
+    """95 % interval over test tasks of one trained model."""
+    selection_bias: float | None
+    """By how much a single seed overstates, mean over the confirmed configs."""
     peak_memory_bytes: int | None
-    """Of the first in the ranking."""
+    """Peak memory of the best trial."""
     least_memory_bytes: int | None
-    """The smallest peak on the Pareto front of metric and peak memory."""
+    """Smallest peak memory on the Pareto front of metric and memory."""
     seconds_per_step: float | None
-    """Of the first in the ranking."""
+    """Time of an outer step of the best trial."""
     hypervolume: float | None
-    """Of the ranking, with the reference of `analysis.statistics.pareto.reference`."""
+    """Hypervolume of the ranking, with the reference of `analysis.statistics.pareto.reference`."""
 
 
 def rows(sweeps: Iterable[Sweep]) -> list[Row]:
-    """A row for each algorithm in each sweep, in the order of both.
+    """One row per sweep and algorithm: sweeps in the given order, algorithms by name.
 
     Raises:
         InputError: a sweep has no trials of explore and search.
     """
-    return [_row(part) for sweep in sweeps for part in _by_algorithm(sweep)]
+    return [_row(subset) for sweep in sweeps for subset in _by_algorithm(sweep)]
 
 
 def differences(sweeps: Sequence[Sweep]) -> str | None:
-    """One line on what keeps numbers of the sweeps from being compared, if anything does."""
-    facts = [_facts(sweep) for sweep in sweeps]
-    names = dict.fromkeys(name for known in facts for name in known)
+    """One line that names the conditions in which the sweeps differ; None if there are none."""
+    conditions = [_conditions(sweep) for sweep in sweeps]
+    names = dict.fromkeys(name for known in conditions for name in known)
     differing = []
     for name in names:
-        values = [known[name] for known in facts if name in known]
+        values = [known[name] for known in conditions if name in known]
         if any(value != values[0] for value in values):
-            shown = (known.get(name) for known in facts)
+            shown = (known.get(name) for known in conditions)
             differing.append(f"{name} {' / '.join('–' if v is None else str(v) for v in shown)}")
     return f"the sweeps differ in {', '.join(differing)}" if differing else None
 
 
 def show(console: Console, rows: Sequence[Row]) -> None:
-    """Print the rows as a table, or where the console is narrow as several."""
+    """Print the rows as a table, or as several tables if the console is narrow."""
     naming = [
         Column("sweep", [row.sweep for row in rows]),
         Column("algorithm", [row.algorithm for row in rows]),
@@ -103,26 +104,26 @@ def show(console: Console, rows: Sequence[Row]) -> None:
 
 
 def _by_algorithm(sweep: Sweep) -> list[Sweep]:
-    """The sweep, as if each of its algorithms had been a sweep of its own."""
-    if not sweep.of(*RANKED):
+    """Split a sweep into one sweep per algorithm."""
+    if not sweep.trials_in(*RANKED):
         counts = Counter(trial.stage for trial in sweep.trials)
         others = ", ".join(f"{number} {stage}" for stage, number in counts.items()) or "no trials"
         raise InputError(f"{sweep.name}: no explore or search trials to compare ({others})")
-    found = sorted({trial.config.learner.algorithm for trial in sweep.of(*RANKED)})
+    algorithms = sorted({trial.config.learner.algorithm for trial in sweep.trials_in(*RANKED)})
     return [
         replace(
             sweep, trials=tuple(t for t in sweep.trials if t.config.learner.algorithm == algorithm)
         )
-        for algorithm in found
+        for algorithm in algorithms
     ]
 
 
 def _row(sweep: Sweep) -> Row:
-    candidates, complete = sweep.of(*RANKED), sweep.complete
+    candidates, ranking = sweep.trials_in(*RANKED), sweep.ranking
     config = candidates[0].config
-    best = complete[0] if complete else None
-    fresh = next(iter(confirmed(sweep)), None)
-    pareto = front(complete)
+    best = ranking[0] if ranking else None
+    fresh = next(iter(confirmed_configs(sweep)), None)
+    pareto = front(ranking)
     return Row(
         study=sweep.study,
         sweep=sweep.name,
@@ -139,7 +140,7 @@ def _row(sweep: Sweep) -> Row:
         test=fresh.test.value if fresh else None,
         test_seed_interval=fresh.test.interval if fresh else None,
         test_task_interval=fresh.task_interval if fresh else None,
-        optimism=mean_optimism(sweep),
+        selection_bias=mean_selection_bias(sweep),
         peak_memory_bytes=best.peak_memory_bytes if best else None,
         least_memory_bytes=pareto[0].peak_memory_bytes if pareto else None,
         seconds_per_step=best.seconds_per_step if best else None,
@@ -147,11 +148,10 @@ def _row(sweep: Sweep) -> Row:
     )
 
 
-def _facts(sweep: Sweep) -> dict[str, object]:
-    """What numbers of two sweeps should share to be compared.
+def _conditions(sweep: Sweep) -> dict[str, object]:
+    """The conditions that two sweeps must share for their results to be comparable.
 
-    Fields of the learner that have no effect in a sweep are not among them, and the algorithm is
-    not, of which each row is.
+    Excludes learner fields without effect, and the algorithm, which has its own rows.
     """
     config = sweep.trials[0].config
     data = config.data.model_dump(exclude={"name"})
@@ -170,12 +170,12 @@ def _facts(sweep: Sweep) -> dict[str, object]:
 
 
 def _learner(sweep: Sweep) -> dict[str, object]:
-    """The value of each field of the learner in explore and search, or that it varies."""
-    found: dict[str, object] = {}
-    for trial in sweep.of(*RANKED):
+    """Each learner field with its value in explore and search, or `varied`."""
+    fields: dict[str, object] = {}
+    for trial in sweep.trials_in(*RANKED):
         for name, value in settings(trial).items():
-            found[name] = value if found.get(name, value) == value else "varied"
-    return {name: value for name, value in found.items() if name != "algorithm"}
+            fields[name] = value if fields.get(name, value) == value else "varied"
+    return {name: value for name, value in fields.items() if name != "algorithm"}
 
 
 def _limit(sweep: Sweep) -> str | None:
@@ -191,7 +191,7 @@ def _columns(rows: Sequence[Row]) -> list[Column]:
         Column("fresh val", [_fresh(row, row.val, row.val_seed_interval) for row in rows]),
         Column("fresh test", [_fresh(row, row.test, row.test_seed_interval) for row in rows]),
         Column("tasks", [_difference(row, row.test_task_interval, "±") for row in rows]),
-        Column("optimism", [_difference(row, row.optimism, "") for row in rows]),
+        Column("selection\nbias", [_difference(row, row.selection_bias, "") for row in rows]),
         Column("peak\nMiB", [mebibytes(row.peak_memory_bytes) for row in rows]),
         Column("least\nMiB", [mebibytes(row.least_memory_bytes) for row in rows]),
         Column("s/step", [short(row.seconds_per_step) for row in rows]),
@@ -211,7 +211,7 @@ def _score(row: Row, value: float | None, interval: float | None) -> str:
 
 
 def _difference(row: Row, value: float | None, sign: str) -> str:
-    """A number in the unit of the metric that is no value of it; `sign` stands before it."""
+    """A difference of metric values, in the metric's unit, with `sign` in front."""
     if value is None:
         return ""
     metric = _metric(row)

@@ -1,4 +1,4 @@
-"""All who do the work: memmeta and its peers."""
+"""The contenders: memmeta and its peers."""
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -12,7 +12,7 @@ from contenders import methods
 from contenders.methods import Method
 from contenders.work import Setting, Work, copy, random_episodes, start
 from memmeta.algorithms import ALGORITHMS
-from memmeta.data import Episodes
+from memmeta.data.episodes import Episodes
 from memmeta.errors import InputError
 from memmeta.networks import models
 
@@ -21,37 +21,39 @@ PLAIN, PLAIN_CHANNELS_LAST = "plain ANIL", "plain ANIL, channels_last"
 
 @dataclass(frozen=True)
 class Contender:
-    """Someone who does the work."""
+    """An implementation of the meta-gradient."""
 
     name: str
     algorithm: str
-    """As memmeta calls it: with what the gradient is compared."""
+    """memmeta's name of the algorithm, which determines the reference gradient."""
     ours: bool
+    """Whether it is memmeta's."""
     method: Callable[[], object]
-    """Adds to the gradients."""
+    """Adds the meta-gradient to the `.grad` of the parameters."""
     network: Sequence[nn.Parameter]
-    """Theta."""
+    """The backbone's parameters theta."""
     head: Sequence[nn.Parameter]
-    """phi^0: weight and bias, or both in one."""
+    """The head's initial parameters phi^0: weight and bias, or both in one."""
     episodes: Episodes
+    """The tasks."""
 
     def __call__(self) -> None:
-        """Put the gradient into `.grad`."""
+        """Compute the meta-gradient into `.grad`."""
         for parameter in (*self.network, *self.head):
             parameter.grad = None
         self.method()
 
     @property
     def device(self) -> torch.device:
-        """Where the work is done."""
+        """Device of the computation."""
         return self.episodes.support.device
 
     def held(self) -> list[Tensor]:
-        """What is there before."""
+        """Tensors that exist before the computation."""
         return [*self.network, *self.head, *self.episodes]
 
     def gradients(self) -> list[Tensor]:
-        """Of theta, a vector, and of phi^0, a matrix, where it is learned."""
+        """Gradient of theta as a vector, and of phi^0 as a matrix if it is learned."""
         theta = torch.cat([_gradient(parameter).flatten() for parameter in self.network])
         phi = [_gradient(p).view(len(p), -1) for p in self.head if p.grad is not None]
         return [theta, torch.cat(phi, 1)] if phi else [theta]
@@ -62,7 +64,7 @@ def _gradient(parameter: nn.Parameter) -> Tensor:
 
 
 def from_peer(name: str, setting: Setting, method: Method) -> Contender:
-    """PyTorch's layers, with somebody's method."""
+    """A peer's method on a network of PyTorch's layers."""
     work = Work(setting, channels_last=name == PLAIN_CHANNELS_LAST)
     theta, phi = [*work.network.parameters()], [*work.head.parameters()]
     algorithm = setting.run.learner.algorithm
@@ -70,25 +72,25 @@ def from_peer(name: str, setting: Setting, method: Method) -> Contender:
 
 
 def from_memmeta(name: str, setting: Setting) -> Contender:
-    """memmeta, with the algorithm of the setting."""
+    """Memmeta with the algorithm of the setting."""
     learner = setting.run.learner
-    model = models.build(learner, setting.shape, setting.run.data.outputs)
+    model = models.build_model(learner, setting.shape, setting.run.data.ways)
     model.to(setting.device, setting.dtype)
     copy(start(setting), model.parameters())
-    # As memmeta's data sets give them.
+    # memmeta's data sets return images in channels_last.
     episodes = random_episodes(setting, channels_last=True)
     method = partial(ALGORITHMS[learner.algorithm].backward, model, episodes, learner)
     *theta, phi = model.parameters()
     return Contender(name, learner.algorithm, True, method, theta, [phi], episodes)
 
 
-def everyone(setting: Setting, maml_steps: int, missing: Iterable[str]) -> list[Contender]:
-    """All who do the work, in the order of the tables; the first of ours is the reference.
+def all_contenders(setting: Setting, maml_steps: int, missing: Iterable[str]) -> list[Contender]:
+    """All contenders in the order of the tables; our first one per algorithm is the reference.
 
     Args:
-        setting: the work, with memmeta's anil.
-        maml_steps: K of MAML; 0: without it.
-        missing: libraries that are not there.
+        setting: the computation, with memmeta's anil.
+        maml_steps: K of MAML; 0 to exclude MAML.
+        missing: libraries that are not available.
     """
     implicit = setting.changed(algorithm="memory_reduced")
     peers: list[tuple[str | None, str, Setting, Method]] = [
@@ -117,11 +119,11 @@ def everyone(setting: Setting, maml_steps: int, missing: Iterable[str]) -> list[
 
 
 def _chunks(setting: Setting) -> list[int]:
-    """A task, and the least that the norm allows of a query and a support set."""
+    """Chunk sizes: one task, and the smallest set of a task that the norm allows."""
     data = setting.run.data
     support, query = data.ways * data.shots, data.ways * data.queries
-    for part in sorted((support, query)):
+    for size in sorted((support, query)):
         with suppress(InputError):
-            setting.changed(chunk=part)
-            return [support + query, part]
+            setting.changed(chunk=size)
+            return [support + query, size]
     return [support + query]

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from analysis import compare
+from analysis.compare import differences, rows
 from analysis.records.trials import Sweep, Trial
-from analysis.report import compare
-from analysis.report.compare import differences, rows
-from analysis.statistics.pareto import MEMORY
+from analysis.statistics.pareto import REFERENCE_MEMORY
 from memmeta.config import DataConfig, TrainingConfig
 from memmeta.errors import InputError
 from tests.analysis.made_up import MIB, sweep, trial
@@ -37,13 +37,13 @@ MIXED = sweep(
         fresh(0, 1, 0.70, 0.66, "memory_reduced", 0),
         fresh(1, 2, 0.74, 0.68, "memory_reduced", 0),
         fresh(2, 1, 0.50, 0.52, "memory_reduced", 1),
-        # Of no statistic here: a cell of a grid is better than all candidates.
+        # A grid cell that is better than all candidates; no statistic here uses it.
         trial("grid", 0, 0.99, learner={"algorithm": "memory_reduced", "inner_steps": 0}),
     ]
 )
 
 
-def test_each_algorithm_of_a_sweep_is_a_row_of_its_own() -> None:
+def test_each_algorithm_of_a_sweep_has_a_row() -> None:
     maml, reduced = rows([MIXED])
     assert (maml.algorithm, maml.complete, maml.trials) == ("maml", 1, 2)
     assert (reduced.algorithm, reduced.complete, reduced.trials) == ("memory_reduced", 3, 3)
@@ -60,25 +60,25 @@ def test_fresh_seeds_are_those_of_the_best_confirmed_config() -> None:
     assert reduced.val_seed_interval == pytest.approx(12.7062 * 0.02, rel=1e-4)
     assert reduced.test_seed_interval == pytest.approx(12.7062 * 0.01, rel=1e-4)
     assert reduced.test_task_interval == pytest.approx(0.01)
-    assert reduced.optimism == pytest.approx((0.08 + 0.10) / 2)
-    assert (maml.seeds, maml.val, maml.test, maml.optimism) == (0, None, None, None)
+    assert reduced.selection_bias == pytest.approx((0.08 + 0.10) / 2)
+    assert (maml.seeds, maml.val, maml.test, maml.selection_bias) == (0, None, None, None)
 
 
 def test_the_hypervolume_is_the_area_that_the_front_dominates() -> None:
     maml, reduced = rows([MIXED])
-    assert MEMORY == 1024 * MIB
-    # Chance is 0.2: an accuracy of 0.8 is three quarters of the way to 1.
+    assert REFERENCE_MEMORY == 1024 * MIB
+    # Chance level is 0.2, so an accuracy of 0.8 is three quarters of the way to 1.
     assert maml.hypervolume == pytest.approx(0.5 * 0.625)
     assert reduced.hypervolume == pytest.approx(0.75 * 0.75 + 0.125 * 0.5)
 
 
-def test_where_nothing_ended_well_there_is_a_row_of_no_numbers() -> None:
+def test_a_sweep_without_complete_trials_has_an_empty_row() -> None:
     (row,) = rows([sweep([trial("explore", 0, 0.9, status="diverged")])])
     assert (row.complete, row.trials, row.best, row.hypervolume) == (0, 1, None, None)
     compare.show(Console(width=80), [row])
 
 
-def test_stages_that_have_no_candidates_are_refused() -> None:
+def test_sweeps_without_candidates_are_refused() -> None:
     cells = sweep([trial("grid", index, 0.5) for index in range(2)])
     with pytest.raises(InputError, match=r"no explore or search trials to compare \(2 grid\)"):
         rows([MIXED, cells])
@@ -93,7 +93,7 @@ def with_training(sweep: Sweep, **changes: Any) -> Sweep:
     return dataclasses.replace(sweep, trials=tuple(map(changed, sweep.trials)))
 
 
-def test_what_keeps_sweeps_from_being_compared_is_said() -> None:
+def test_different_budgets_are_reported() -> None:
     longer = with_training(MIXED, tasks=400, val_tasks=60)
     assert differences([MIXED, longer]) == (
         "the sweeps differ in tasks 100 / 400, val_tasks 50 / 60"
@@ -102,7 +102,7 @@ def test_what_keeps_sweeps_from_being_compared_is_said() -> None:
     assert differences([MIXED]) is None
 
 
-def test_other_data_and_machines_are_said_too() -> None:
+def test_different_data_and_hardware_are_reported() -> None:
     other = sweep(
         [
             trial(
@@ -121,7 +121,7 @@ def test_other_data_and_machines_are_said_too() -> None:
     )
 
 
-def test_other_learners_budgets_and_memory_limits_are_said_too() -> None:
+def test_different_learners_and_memory_limits_are_reported() -> None:
     def of(limit: int | None = None, **learner: Any) -> Sweep:
         trials = (
             trial("explore", n, 0.5, learner={"ridge": ridge, **learner})
@@ -135,7 +135,7 @@ def test_other_learners_budgets_and_memory_limits_are_said_too() -> None:
     )
     steps = with_training(wide, tasks=None, iterations=10)
     assert differences([steps, wide]) == "the sweeps differ in iterations 10 / –, tasks – / 100"
-    # The rows say the algorithm; of N, which ANIL has not, there is nothing to compare.
+    # The algorithm is in the rows, and ANIL has no N to compare.
     assert differences([of(algorithm="anil"), of(cg_steps=3)]) is None
 
 
@@ -144,7 +144,7 @@ def printed(capsys: pytest.CaptureFixture[str], sweeps: Sequence[Sweep], width: 
     return capsys.readouterr().out.splitlines()
 
 
-def test_every_row_has_the_unit_of_its_own_metric(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_row_has_the_unit_of_its_metric(capsys: pytest.CaptureFixture[str]) -> None:
     mlp = {"backbone": "mlp"}
     tested: dict[str, Any] = {"test_value": 0.6, "test_interval": 0.1}
     waves = sweep(
@@ -166,7 +166,7 @@ def test_every_row_has_the_unit_of_its_own_metric(capsys: pytest.CaptureFixture[
     assert "%" not in mse
 
 
-def test_a_narrow_terminal_gets_every_number_whole(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_number_is_cut_in_a_narrow_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     lines = printed(capsys, [MIXED], 60)
     assert max(map(len, lines)) <= 60
     assert "…" not in "".join(lines)

@@ -1,0 +1,38 @@
+"""Numbers as text: one way to write them in tables, reports and messages."""
+
+from memmeta.metric import Metric
+
+MIB = 2**20
+"""Bytes in a mebibyte."""
+
+
+def mebibytes(size: int | None) -> str:
+    """Bytes as MiB with one decimal, without the unit; empty for None."""
+    return "" if size is None else f"{size / MIB:.1f}"
+
+
+def short(value: object) -> str:
+    """A setting or a number: floats with three significant digits, empty for None."""
+    if value is None:
+        return ""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def significant(value: float, count: int) -> str:
+    """`value` to `count` significant digits, without an exponent; keeps all integer digits."""
+    return f"{value:.0f}" if abs(value) >= 10**count - 0.5 else f"{value:.{count}g}"
+
+
+def signed_percent(share: float) -> str:
+    """A relative change: `+1.2%`. No sign if it rounds to 0."""
+    return f"{share:+.1%}" if abs(share) >= 0.0005 else "0.0%"
+
+
+def points(metric: Metric, difference: float) -> str:
+    """A difference of metric values: `1.2 points` for accuracy, `0.0123` for MSE."""
+    return f"{100 * difference:.1f} points" if metric.unit else f"{difference:.3g}"
+
+
+def capitalised(text: str) -> str:
+    """`text` with its first letter in upper case; the rest is unchanged."""
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,128 @@
+"""The backbone (theta), the head (phi), and how each is learned."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from memmeta.algorithms import ALGORITHMS
+from memmeta.config.limits import MOST, MOST_TASKS
+from memmeta.config.records import Before, Config, Renamed
+from memmeta.networks import BACKBONES, HEADS
+
+Scaling = Literal["none", "sqrt_dim", "standardize"]
+"""How features are scaled for the head, see `memmeta.networks.heads.head_inputs`."""
+
+
+class LearnerConfig(Config):
+    """The backbone (theta), the head (phi), and how each is learned."""
+
+    algorithm: Annotated[str, AfterValidator(ALGORITHMS.check)] = "memory_reduced"
+    """How the hypergradient is computed: a name in `memmeta.algorithms.ALGORITHMS`."""
+    feature_reuse: Annotated[bool, Renamed("kind", {"cached": True, "naive": False})] = True
+    """Compute support features once per task, instead of again in every inner step. False is for
+    itd_bio and anil: it keeps a graph of the backbone for each step."""
+    first_order: bool = False
+    """Drop second derivatives, for itd_bio, anil and maml (for memory_reduced: cg_steps = 0)."""
+    backbone: Annotated[str, AfterValidator(BACKBONES.check)] = "conv4"
+    """The network below the head: a name in `memmeta.networks.BACKBONES`."""
+    filters: int = Field(64, ge=1, le=MOST)
+    """Channels of Conv4's blocks (the paper: 64 at 32x32, 32 at 84x84) or of ResNet-12's first."""
+    norm: Literal["batch", "frozen", "group"] = "batch"
+    """BatchNorm with batch statistics (the paper), BatchNorm with constant ones, or GroupNorm."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the shared backbone's convolutions. The rest stays in float32."""
+    head: Annotated[str, AfterValidator(HEADS.check)] = "linear"
+    """The adapted parameters (phi): a name in `memmeta.networks.HEADS`."""
+    head_width: int = Field(64, ge=1, le=MOST)
+    """Hidden units of the mlp head."""
+    feature_scaling: Scaling = "standardize"
+    """How features are scaled for the head (the paper: none)."""
+    ridge: float = Field(0.01, ge=0, allow_inf_nan=False)
+    """L2 term of the support loss: (ridge / 2) * ||phi||^2 over all adapted parameters."""
+    inner_steps: int = Field(20, ge=0, le=MOST)
+    """K: gradient steps of the head on the support set."""
+    inner_lr: float = Field(1.0, gt=0, allow_inf_nan=False)
+    """lambda_phi: step size of the head."""
+    cg_steps: int = Field(20, ge=0, le=MOST)
+    """N: conjugate-gradient iterations of memory_reduced. 0 gives its first-order hypergradient."""
+    curvature: Annotated[Literal["hessian", "gauss_newton"] | None, Before("hessian")] = None
+    """The matrix of memory_reduced's linear solve. For head linear both are equal. The Hessian of
+    other heads is indefinite, and conjugate gradient stops there; None: gauss_newton for them."""
+    outer_lr: float = Field(1e-3, gt=0, le=1e6, allow_inf_nan=False)
+    """lambda_theta: Adam's step size for the backbone. Far above 1e6 Adam itself overflows."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Of outer_lr: constant (the paper), or half a cosine that ends at 0."""
+    weight_decay: float = Field(0.0, ge=0, allow_inf_nan=False)
+    """Decoupled weight decay (AdamW) of all learned parameters; the paper has none."""
+    augment: bool = False
+    """Train on random crops and mirror images, for photographs only; the paper has none."""
+    task_batch: int = Field(8, ge=1, le=MOST)
+    """|B|: tasks per outer step."""
+    chunk: int | None = Field(None, ge=1)
+    """Images in the backbone at a time, which bounds its memory; None: all. Whole tasks cost
+    little on a CPU. memory_reduced also takes less than a task (with norm batch whole sets), at
+    the price of about a second forward pass. Also applies to evaluation, with norm batch as far as
+    whole sets allow."""
+    task_pool: int | None = Field(None, ge=1, le=MOST_TASKS)
+    """Train on this many tasks in turn instead of on new ones."""
+    warm_start: bool = False
+    """With a task_pool, start where the task's last visit ended; for memory_reduced and itd_bio."""
+
+    @property
+    def learns_initial_head(self) -> bool:
+        """Whether phi^0 is learned instead of a fixed starting point."""
+        return ALGORITHMS[self.algorithm].learns_initial_head
+
+    @property
+    def unrolls(self) -> bool:
+        """Whether the algorithm differentiates through the inner steps."""
+        return ALGORITHMS[self.algorithm].unrolls
+
+    @property
+    def adapts_backbone(self) -> bool:
+        """Whether the inner loop adapts the whole network, one task at a time."""
+        return ALGORITHMS[self.algorithm].adapts_backbone
+
+    @property
+    def solved_curvature(self) -> Literal["hessian", "gauss_newton"]:
+        """`curvature`, or if that is None what suits the algorithm and the head."""
+        if self.curvature is not None:
+            return self.curvature
+        return "gauss_newton" if not self.unrolls and not HEADS[self.head].linear else "hessian"
+
+    def explicit(self) -> dict[str, Any]:
+        """As `Config.explicit`."""
+        return super().explicit() | {"curvature": self.solved_curvature}
+
+    @model_validator(mode="after")
+    def _combination(self) -> Self:
+        algorithm, pool = ALGORITHMS[self.algorithm], self.task_pool
+        backbone, head = BACKBONES[self.backbone], HEADS[self.head]
+        refusals = {
+            "feature_reuse false is for itd_bio and anil": not self.feature_reuse
+            and not algorithm.can_recompute_features,
+            f"first_order is not for {self.algorithm}: set cg_steps to 0": self.first_order
+            and not self.unrolls,
+            f"{self.algorithm} adapts every block: its head is linear or mlp": head.takes_last_block
+            and self.adapts_backbone,
+            f"backbone {self.backbone} has no blocks: its head is linear or mlp": (
+                head.takes_last_block and not backbone.blocks
+            ),
+            f"backbone {self.backbone} has no norm: leave norm at batch": not backbone.blocks
+            and self.norm != "batch",
+            f"precision bfloat16 is for a shared convolutional backbone: {self.algorithm} shares "
+            "none": self.precision == "bfloat16" and self.adapts_backbone,
+            f"precision bfloat16 is for a shared convolutional backbone: {self.backbone} has no "
+            "convolutions": self.precision == "bfloat16" and not backbone.blocks,
+            f"chunk is not for {self.algorithm}, which takes one task at a time": (
+                self.adapts_backbone and self.chunk is not None
+            ),
+            "warm_start needs a task_pool": self.warm_start and pool is None,
+            f"warm_start is not for {self.algorithm}, which learns where to start": self.warm_start
+            and self.learns_initial_head,
+            "task_pool must hold a task_batch": pool is not None and pool < self.task_batch,
+        }
+        for message, refused in refusals.items():
+            if refused:
+                raise ValueError(message)
+        return self

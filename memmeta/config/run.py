@@ -1,0 +1,105 @@
+"""Everything that decides a run's numbers."""
+
+import hashlib
+import json
+from typing import Any, Self
+
+from pydantic import Field, model_validator
+
+from memmeta.config.data import DataConfig
+from memmeta.config.learner import LearnerConfig
+from memmeta.config.records import Config
+from memmeta.config.training import TrainingConfig
+from memmeta.data import DATA_SETS
+from memmeta.networks import BACKBONES, HEADS
+
+
+class RunConfig(Config):
+    """Everything that decides a run's numbers."""
+
+    data: DataConfig = DataConfig()
+    learner: LearnerConfig = LearnerConfig()
+    training: TrainingConfig = TrainingConfig(iterations=2000)
+    seed: int = Field(0, ge=0, lt=2**64)
+    """Decides the initial weights and the training episodes; as large as PyTorch takes it."""
+
+    @model_validator(mode="after")
+    def _check_inputs(self) -> Self:
+        images = len(self.data.source.input_shape) == 3
+        if images != BACKBONES[self.learner.backbone].takes_images:
+            has, takes = ("images", "numbers") if images else ("numbers", "images")
+            raise ValueError(
+                f"learner.backbone {self.learner.backbone} does not suit data.name "
+                f"{self.data.name}: it takes {takes}, and the data are {has}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_augmentation(self) -> Self:
+        if self.learner.augment and not self.data.source.mirror_keeps_class:
+            fitting = [name for name in DATA_SETS if DATA_SETS[name].mirror_keeps_class]
+            raise ValueError(f"learner.augment is for {', '.join(fitting)}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_train_ways(self) -> Self:
+        # A head that is learned, or that does not start at 0, is for a fixed number of classes.
+        learner = self.learner
+        starts_at_0 = HEADS[learner.head].linear and not learner.learns_initial_head
+        if self.data.train_ways not in (None, self.data.ways) and not starts_at_0:
+            raise ValueError(
+                "data.train_ways is for algorithm memory_reduced or itd_bio with head linear"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_chunk(self) -> Self:
+        chunk, shape, learner = self.learner.chunk, self.data.training_shape, self.learner
+        if chunk is None:
+            return self
+        support, query = shape.ways * shape.shots, shape.ways * shape.queries
+        if learner.unrolls and chunk % (support + query):
+            raise ValueError(
+                f"learner.chunk {chunk} would change the gradient: {learner.algorithm} "
+                f"differentiates through a task as a whole, {support + query} images each"
+            )
+        mixes = learner.norm == "batch" and BACKBONES[learner.backbone].blocks > 0
+        part_of_a_task = not learner.unrolls and chunk < support + query
+        if mixes and part_of_a_task and (chunk % support or chunk % query):
+            raise ValueError(
+                f"learner.chunk {chunk} would change the gradient: BatchNorm normalises a set as "
+                f"a whole, so a chunk has to be a task of {support + query} images or more, or "
+                f"whole support sets of {support} and whole query sets of {query} images (or norm "
+                f"group or frozen)"
+            )
+        return self
+
+    @property
+    def iterations(self) -> int:
+        """Outer steps of the whole run."""
+        if self.training.iterations is not None:
+            return self.training.iterations
+        assert self.training.tasks is not None
+        return -(-self.training.tasks // self.learner.task_batch)
+
+    def flat(self) -> dict[str, Any]:
+        """All settings in one dict, under the names of their fields; the data set as `dataset`."""
+        data = self.data.model_dump(exclude_none=True)
+        return {
+            "dataset": data.pop("name"),
+            **data,
+            **{k: v for k, v in self.learner.explicit().items() if v is not None},
+            **self.training.model_dump(exclude_none=True),
+            "seed": self.seed,
+        }
+
+    @property
+    def key(self) -> str:
+        """Twelve hex digits that name this run: equal exactly if all settings are.
+
+        It is the same in later versions. A later field counts only if the run does something that
+        was not possible before (see `Before`), and a renamed one counts under its old name.
+        """
+        parts = {name: getattr(self, name).recorded() for name in ("data", "learner", "training")}
+        text = json.dumps({**parts, "seed": self.seed}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,0 +1,79 @@
+"""Objects that configs name."""
+
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+def imported(place: str) -> Any:
+    """The object at `package.module:object`."""
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)
+
+
+class Registry(Generic[T]):
+    """Named objects of one kind.
+
+    An object may be registered as the place where it is defined. It is then imported when it is
+    first asked for, so that commands which do not need PyTorch start quickly.
+
+    Examples:
+        >>> colours = Registry[str]("colour", {"red": "#ff0000"})
+        >>> colours["red"]
+        '#ff0000'
+        >>> colours["blue"]
+        Traceback (most recent call last):
+        ValueError: no such colour, choose from red
+    """
+
+    def __init__(self, kind: str, objects: Mapping[str, "T | Place"]) -> None:
+        """Create a registry.
+
+        Args:
+            kind: what its objects are, in messages.
+            objects: the built-in objects, or their places, by name.
+        """
+        self._kind = kind
+        self._objects = dict(objects)
+
+    def __getitem__(self, name: str) -> T:
+        """The object called `name`.
+
+        Raises:
+            ValueError: there is none.
+        """
+        self.check(name)
+        found = self._objects[name]
+        if isinstance(found, Place):
+            found = self._objects[name] = imported(found)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        """The names, in the order of registration."""
+        return iter(self._objects)
+
+    def check(self, name: str) -> str:
+        """Return `name` if an object has it. Does not import the object.
+
+        Raises:
+            ValueError: no object has it.
+        """
+        if name not in self._objects:
+            raise ValueError(f"no such {self._kind}, choose from {', '.join(self)}")
+        return name
+
+    def register(self, name: str, what: "T | Place") -> None:
+        """Add an object, or the place where it is defined.
+
+        Raises:
+            ValueError: the name is taken.
+        """
+        if name in self._objects:
+            raise ValueError(f"there is a {self._kind} of that name already")
+        self._objects[name] = what
+
+
+class Place(str):
+    """Where an object is defined: `package.module:object`."""

@@ -1,0 +1,89 @@
+"""The summary that a sweep prints at its end."""
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+
+from sweeps.engine.display.table import best_table, unsolved
+from sweeps.engine.ledger.ledger import Ledger
+from sweeps.engine.ledger.schedule import Schedule
+from sweeps.engine.options import Options
+from sweeps.engine.stores.masking import masked
+from sweeps.engine.stores.store import default_uri, in_database
+from sweeps.engine.units import human_size
+
+_ENDED = {
+    "pruned": "stopped early",
+    "diverged": "diverged",
+    "out_of_memory": "ran out of memory or would have",
+}
+"""How trials ended that did not complete, in words."""
+
+
+def summary_metrics(ledger: Ledger, schedule: Schedule) -> dict[str, float]:
+    """The metrics of a sweep for MLflow."""
+    values: dict[str, float] = {"trials": schedule.done()}
+    best = ledger.ranking()
+    if best:
+        key = ledger.objective.metric.key
+        values[key] = best[0].reported["metrics"][key]
+    return values
+
+
+def print_summary(console: Console, options: Options, ledger: Ledger, schedule: Schedule) -> None:
+    """Print the best configs, how trials ended, and commands for a closer look."""
+    best = [] if "grid" in schedule.quotas else ledger.ranking()
+    if best:
+        confirmed = ledger.finished("confirm")
+        console.print(best_table(ledger.objective.metric, best[:3], confirmed))
+    if "grid" not in schedule.quotas:
+        for line in _feasibility(ledger, any_best=bool(best)):
+            console.print(line, soft_wrap=True)
+    entries = ledger.finished(*schedule.quotas)
+    for status, words in _ENDED.items():
+        count = sum(entry.status == status for entry in entries)
+        if count:
+            console.print(f"{count} {'trial' if count == 1 else 'trials'} {words}")
+    if not_solved := unsolved(entries):
+        console.print(not_solved, soft_wrap=True)
+    if schedule.lost_cells:
+        console.print(f"cells of the grid without a complete trial to tune: {schedule.lost_cells}")
+    if not schedule.finished:
+        console.print(
+            f"{schedule.done()} of {schedule.total} done; run the same command again to continue"
+        )
+    for command in _commands(options, ledger.study.name, bool(best)):
+        console.print(command, soft_wrap=True, markup=False)
+
+
+def _feasibility(ledger: Ledger, any_best: bool) -> Iterator[str]:
+    """How many complete trials are within the memory limit, and whether there is a best config."""
+    complete = [e for e in ledger.finished("explore", "search") if e.status == "complete"]
+    limit = ledger.study.memory_limit
+    if complete and limit is not None:
+        feasible = sum(ledger.objective.feasible(entry.reported) for entry in complete)
+        yield (
+            f"{feasible} of {len(complete)} complete trials stay within the memory limit, "
+            f"{human_size(limit)}"
+        )
+    if not any_best:
+        within = " within the memory limit" if limit is not None else ""
+        yield f"no best config: stages explore and search have no complete trial{within}"
+
+
+def _commands(options: Options, study: str, ranked: bool) -> Iterator[str]:
+    """Commands that show more about the sweep, and the address of the MLflow UI."""
+    store = shlex.quote(masked(options.tracking_uri))
+    where = ""
+    if options.tracking_uri != default_uri(options.storage):
+        where = f" --tracking-uri {store}"
+    elif options.storage != Path("runs").resolve():
+        where = f" --storage {shlex.quote(str(options.storage))}"
+    yield f"python -m analysis trials {study}{where}"
+    if ranked:
+        yield f"python -m analysis export {study} --top 3 --out best.yaml{where}"
+    else:
+        yield f"python -m analysis report {study} --out report{where}"
+    yield f"mlflow ui --backend-store-uri {store}" if in_database(options.tracking_uri) else store

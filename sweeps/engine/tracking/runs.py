@@ -1,0 +1,304 @@
+"""The MLflow runs of a sweep: a parent run for the sweep and a child run for each trial."""
+
+import itertools
+import json
+import shlex
+import sys
+import time
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import quote
+
+from memmeta.errors import InputError
+from memmeta.system import provenance
+from sweeps.engine.ledger.entry import Entry, Slot
+from sweeps.engine.ledger.settings import Settings
+from sweeps.engine.stores import artifacts
+from sweeps.engine.stores.masking import masked
+from sweeps.engine.stores.store import all_pages, connect, find_runs
+from sweeps.engine.study.outcome import FINAL, TAGS, Stage, sequence
+from sweeps.engine.tracking.conversion import (
+    SentTrial,
+    milliseconds,
+    report_count,
+    sent_trial,
+    unsent_batch,
+)
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+# Copies of MLflow's constants, because importing them takes seconds.
+_NOTE_TAG, _SOURCE_TAG = "mlflow.note.content", "mlflow.source.name"
+_DELETED = "deleted"
+
+# Makes the UI open the table of runs instead of the pages for language models.
+_EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+
+_RUN_STATUS = {**dict.fromkeys(FINAL, "FINISHED"), "interrupted": "KILLED", "failed": "FAILED"}
+"""MLflow's run status for the status of a trial that does not run."""
+
+_COMPARED = 100
+"""Maximum number of trials in the link that compares them. Browsers limit the length of links."""
+
+
+class SweepNames(NamedTuple):
+    """The names of a sweep in MLflow."""
+
+    study: str
+    """Name of the study."""
+    sweep: str
+    """Name of the sweep's folder."""
+    identity: str
+    """Unique id of the sweep's folder."""
+    experiment: str
+    """Name of the experiment."""
+
+
+class SweepRuns:
+    """Finds or creates the runs of a sweep, and brings them up to date.
+
+    Attributes:
+        sent: the state of each trial in MLflow.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        names: SweepNames,
+        files: Path,
+        entries: Mapping[Slot, Entry],
+        settings: Mapping[Stage, Settings],
+    ) -> None:
+        """Find or create the experiment and the sweep's run.
+
+        Args:
+            uri: the MLflow store.
+            names: names of the sweep.
+            files: folder for artifacts if the store is a database without a server.
+            entries: all trials in the ledger.
+            settings: the settings of each stage.
+
+        Raises:
+            InputError: the experiment or the sweep's run was deleted.
+        """
+        self._uri = uri
+        self._names = names
+        self._title = names.sweep
+        self._sent_settings = ""
+        self._client = connect(uri)
+        self._experiment_id = self._find_experiment(files)
+        artifacts.follow(uri)
+        self._parent_id = self._find_parent(entries, settings)
+        self.sent: dict[Slot, SentTrial] = {}
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read the state of all trials from MLflow again.
+
+        Needed after an error: a run may have been created although the answer was lost.
+        """
+        self.sent = dict(map(sent_trial, self._children(self._parent_id)))
+
+    def sync(self, entry: Entry) -> None:
+        """Bring a trial's run up to date. Repeating the call changes nothing."""
+        sent = self.sent.get(entry.slot)
+        if sent and (sent.status, sent.reports) == (entry.status, report_count(entry)):
+            return
+        sent = sent or self._create_run(entry)
+        if sent.status not in ("running", entry.status):
+            # Remove the message of an earlier end.
+            self._client.set_tag(sent.run_id, TAGS.message, "")
+        if entry.status == "running" and sent.status != "running":
+            self._client.update_run(sent.run_id, status="RUNNING")
+        self._client.log_batch(sent.run_id, **unsent_batch(entry, sent))
+        if entry.status != "running":
+            self._client.set_terminated(sent.run_id, _RUN_STATUS[entry.status])
+        self.sent[entry.slot] = SentTrial(sent.run_id, entry.status, report_count(entry))
+
+    def write_settings(self, settings: Mapping[Stage, Settings]) -> None:
+        """Write the settings of all stages, unless they are in MLflow already."""
+        self._write_settings(self._parent_id, settings)
+
+    def finish(
+        self,
+        finished: bool,
+        summary: Mapping[str, float],
+        settings: Mapping[Stage, Settings],
+    ) -> None:
+        """End the sweep's run.
+
+        Args:
+            finished: whether all trials are done.
+            summary: metrics of the sweep.
+            settings: the settings of each stage, shown on the run's page.
+        """
+        from mlflow.entities import Metric
+
+        number = _next_sequence(find_runs(self._client, f"tags.`{TAGS.kind}` = 'sweep'"))
+        now = int(1000 * time.time())
+        # MLflow shows the value of the highest step. Times are unreliable, since clocks differ.
+        metrics = [Metric(name, value, now, number) for name, value in summary.items()]
+        self._client.log_batch(self._parent_id, metrics=metrics)
+        self._client.set_tag(self._parent_id, _NOTE_TAG, self._note(settings))
+        self._client.set_tag(self._parent_id, TAGS.sequence, str(number))
+        self._client.set_terminated(self._parent_id, "FINISHED" if finished else "KILLED")
+
+    def _create_run(self, entry: Entry) -> SentTrial:
+        tags = self._tags("trial") | {
+            TAGS.parent: self._parent_id,
+            TAGS.stage: entry.stage,
+            TAGS.index: str(entry.index),
+            TAGS.key: entry.key,
+            TAGS.config: entry.run.model_dump_json(),
+            TAGS.status: "running",
+            TAGS.reports: "0",
+        }
+        run = self._client.create_run(self._experiment_id, tags=tags, run_name=entry.name)
+        return SentTrial(run.info.run_id, "running", 0)
+
+    def _find_experiment(self, files: Path) -> str:
+        """Find or create the experiment. Returns its id."""
+        name = self._names.experiment
+        experiment = self._client.get_experiment_by_name(name)
+        if experiment is None:
+            location, tags = artifacts.location(self._uri, files)
+            try:
+                return str(self._client.create_experiment(name, location, _EXPERIMENT_TAGS | tags))
+            except Exception:
+                # Another sweep may have created it at the same time.
+                experiment = self._client.get_experiment_by_name(name)
+                if experiment is None:
+                    raise
+        if experiment.lifecycle_stage == _DELETED:
+            raise self._deleted_error(
+                f"experiment {name}", f"experiments restore -x {experiment.experiment_id}"
+            )
+        return str(experiment.experiment_id)
+
+    def _find_parent(
+        self, entries: Mapping[Slot, Entry], settings: Mapping[Stage, Settings]
+    ) -> str:
+        """Find or create the sweep's run. Returns its id."""
+        sweeps = find_runs(self._client, f"tags.`{TAGS.kind}` = 'sweep'", deleted=True)
+        own = [sweep for sweep in sweeps if self._is_own(sweep, entries)]
+        active = [sweep for sweep in own if sweep.info.lifecycle_stage != _DELETED]
+        for sweep in own:
+            if not active and self._children(sweep.info.run_id):
+                restore = f"runs restore --run-id {sweep.info.run_id}"
+                raise self._deleted_error(f"the run of sweep {self._names.sweep}", restore)
+        if active:
+            run_id = str(active[0].info.run_id)
+            self._title = str(active[0].data.tags[TAGS.sweep])
+            self._client.update_run(run_id, status="RUNNING")
+            self._client.set_tag(run_id, TAGS.identity, self._names.identity)
+        else:
+            self._title = self._free_title(sweeps)
+            tags = self._tags("sweep") | {TAGS.commit: provenance.commit()}
+            run = self._client.create_run(self._experiment_id, tags=tags, run_name=self._title)
+            run_id = str(run.info.run_id)
+            self._adopt_orphans(run_id, {str(sweep.info.run_id) for sweep in sweeps}, entries)
+        self._write_settings(run_id, settings)
+        self._client.set_tag(run_id, TAGS.sequence, str(_next_sequence(sweeps)))
+        return run_id
+
+    def _adopt_orphans(
+        self, parent_id: str, sweep_ids: Collection[str], entries: Mapping[Slot, Entry]
+    ) -> None:
+        """Take over trials of this sweep whose parent run was deleted permanently."""
+        identity = self._names.identity
+        query = f"tags.`{TAGS.identity}` = '{identity}' and tags.`{TAGS.kind}` = 'trial'"
+        for run in self._search(query):
+            if run.data.tags[TAGS.parent] not in sweep_ids and _matches_ledger(run, entries):
+                self._client.set_tag(run.info.run_id, TAGS.parent, parent_id)
+
+    def _write_settings(self, run_id: str, settings: Mapping[Stage, Settings]) -> None:
+        text = json.dumps(settings)
+        if text != self._sent_settings:
+            self._client.set_tag(run_id, TAGS.settings, text)
+            self._sent_settings = text
+
+    def _is_own(self, sweep: "Run", entries: Mapping[Slot, Entry]) -> bool:
+        """Whether a run belongs to this sweep.
+
+        Its identity must be that of the folder; runs of older versions have none and must have the
+        same name. In addition, all of its results must be in the ledger: copies of a folder have
+        the same identity, and each copy may have finished other trials since.
+        """
+        tags = sweep.data.tags
+        known_by = TAGS.identity if TAGS.identity in tags else TAGS.sweep
+        return (
+            sweep.info.experiment_id == self._experiment_id
+            and tags[known_by] in (self._names.identity, self._names.sweep)
+            and all(_matches_ledger(run, entries) for run in self._children(sweep.info.run_id))
+        )
+
+    def _free_title(self, sweeps: "list[Run]") -> str:
+        """The sweep's name, with a number if another sweep in the experiment has the same name."""
+        taken = {
+            sweep.data.tags[TAGS.sweep]
+            for sweep in sweeps
+            if sweep.info.experiment_id == self._experiment_id
+            and sweep.info.lifecycle_stage != _DELETED
+        }
+        name = self._names.sweep
+        titles = itertools.chain([name], (f"{name}#{number}" for number in itertools.count(2)))
+        return next(title for title in titles if title not in taken)
+
+    def _deleted_error(self, what: str, command: str) -> InputError:
+        shown = masked(self._uri)
+        return InputError(
+            f"{shown}: {what} was deleted in MLflow. Either bring it back: "
+            f"MLFLOW_TRACKING_URI={shlex.quote(shown)} mlflow {command}; or name another "
+            "--experiment, and the whole sweep is written there"
+        )
+
+    def _children(self, parent_id: str) -> "list[Run]":
+        return self._search(f"tags.`{TAGS.parent}` = '{parent_id}'")
+
+    def _search(self, query: str) -> "list[Run]":
+        """The runs of the experiment that match `query`."""
+        return all_pages(
+            lambda token: self._client.search_runs([self._experiment_id], query, page_token=token)
+        )
+
+    def _tags(self, kind: str) -> dict[str, str]:
+        return {
+            TAGS.kind: kind,
+            TAGS.study: self._names.study,
+            TAGS.sweep: self._title,
+            TAGS.identity: self._names.identity,
+            _SOURCE_TAG: Path(sys.argv[0]).name,
+        }
+
+    def _note(self, settings: Mapping[Stage, Settings]) -> str:
+        """Text of the sweep's page in the UI, with a link that compares its trials."""
+        runs = json.dumps([sent.run_id for sent in self.sent.values()][-_COMPARED:])
+        experiments = quote(json.dumps([self._experiment_id]))
+        address = f"#/compare-runs?runs={quote(runs)}&experiments={experiments}"
+        text = json.dumps(settings, indent=1)
+        return f"[Compare the trials]({address})\n\n```json\n{text}\n```"
+
+
+def _matches_ledger(run: "Run", entries: Mapping[Slot, Entry]) -> bool:
+    """Whether a trial's run matches the ledger. If it has ended, the last validation must match.
+
+    Trials of two sweeps with equal settings differ in the times of their validations.
+    """
+    slot, sent = sent_trial(run)
+    entry = entries.get(slot)
+    if entry is None or entry.key != run.data.tags[TAGS.key]:
+        return False
+    if sent.status not in FINAL or not sent.reports:
+        return True
+    reports = entry.result["reports"] if entry.finished and entry.result else []
+    validated = {(report["step"], milliseconds(report)) for report in reports}
+    key = entry.run.data.metric.key
+    metrics = run.data.to_proto().metrics  # unlike `data.metrics`, these have times
+    return all((m.step, m.timestamp) in validated for m in metrics if m.key == key)
+
+
+def _next_sequence(sweeps: "Iterable[Run]") -> int:
+    """One more than the largest sequence number of all sweeps in a store."""
+    return 1 + max((sequence(run.data.tags) for run in sweeps), default=0)
