@@ -304,13 +304,8 @@ def test_the_peak_of_naive_anil_grows() -> None:
         assert found.total > 1
 
 
-<<<<<<< HEAD
 def published(algorithm: str, reuse: bool, image_size: int) -> list[tuple[int, int]]:
-    """Inner steps and peaks, in bytes, of a row of docs/memory.md."""
-=======
-def published(algorithm: str, kind: str, image_size: int) -> list[tuple[int, int]]:
     """Inner steps and peaks in bytes from a row of docs/memory.md."""
->>>>>>> analysis
     path = ROOT / "docs" / "memory.csv"
     with path.open(newline="") as file:
         return [
@@ -326,13 +321,8 @@ def published(algorithm: str, kind: str, image_size: int) -> list[tuple[int, int
 @pytest.mark.parametrize(
     ("algorithm", "reuse"), [("anil", False), ("itd_bio", False), ("maml", True)]
 )
-<<<<<<< HEAD
-def test_a_graph_that_is_kept_for_every_inner_step_is_seen_to_grow(
-    algorithm: str, reuse: bool, some: tuple[int, ...], image_size: int
-=======
 def test_a_graph_kept_for_every_inner_step_grows(
-    algorithm: str, kind: str, some: tuple[int, ...], image_size: int
->>>>>>> analysis
+    algorithm: str, reuse: bool, some: tuple[int, ...], image_size: int
 ) -> None:
     rows = [row for row in published(algorithm, reuse, image_size) if row[0] in some]
     assert len(rows) == len(some)
