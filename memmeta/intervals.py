@@ -11,7 +11,7 @@ def half_width(values: Sequence[float]) -> float:
     Args:
         values: two or more independent values.
 
-    Example:
+    Examples:
         >>> round(half_width([0.5, 0.6, 0.7]), 3)
         0.248
     """

@@ -28,7 +28,7 @@ def measure_peak(
     Returns:
         The result of `step` and its peak in bytes.
 
-    Example:
+    Examples:
         >>> _, peak = measure_peak(lambda: torch.zeros(1024), list, torch.device("cpu"))
         >>> peak
         4096

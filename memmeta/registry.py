@@ -19,7 +19,7 @@ class Registry(Generic[T]):
     An object may be registered as the place where it is defined. It is then imported when it is
     first asked for, so that commands which do not need PyTorch start quickly.
 
-    Example:
+    Examples:
         >>> colours = Registry[str]("colour", {"red": "#ff0000"})
         >>> colours["red"]
         '#ff0000'

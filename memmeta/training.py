@@ -77,7 +77,7 @@ class MetaTrainer:
         peak_memory: the peak in bytes of the measured steps (the second and third); None before.
         seconds: wall time of `train_to_evaluation`, including the time before an interruption.
 
-    Example:
+    Examples:
         >>> from memmeta.config import LearnerConfig, RunConfig, TrainingConfig
         >>> from memmeta.data.sets.sinusoid import SINUSOID
         >>> config = RunConfig(

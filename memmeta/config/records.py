@@ -31,7 +31,7 @@ class Before:
 class Renamed:
     """Marks a field that had another name in version 0.1.0. The old name is still read.
 
-    Example:
+    Examples:
         `reuse: Annotated[bool, Renamed("kind", {"cached": True, "naive": False})] = True`
     """
 
@@ -105,7 +105,7 @@ def completed(model: type[Config], record: Any) -> Any:
 
     Configs within configs are completed too. A value that is not a dict is returned as it is.
 
-    Example:
+    Examples:
         >>> completed(RunConfig, {"seed": 3, "learner": {"ridge": 0.1}})["learner"]["ridge"]
         0.1
     """

@@ -26,7 +26,7 @@ def atomic_write(path: Path, below: Path | None = None) -> Iterator[BinaryIO]:
     Raises:
         OSError: the file cannot be written. `path` is unchanged.
 
-    Example:
+    Examples:
         >>> with atomic_write(Path("notes.txt")) as file:
         ...     _ = file.write(b"all or nothing")
     """

@@ -16,7 +16,7 @@ def parse_size(value: object) -> int:
     Raises:
         ValueError: the value is none of these, or not above 0.
 
-    Example:
+    Examples:
         >>> parse_size("200MiB")
         209715200
     """

@@ -138,7 +138,7 @@ def test_a_sweep_survives_the_loss_of_a_machine_and_of_the_driver(lab):
 
 
 def assert_an_edit_reaches_all(lab: Lab) -> None:
-    """An edit reaches all machines by the two commands of `cluster/README.md`."""
+    """An edit reaches all machines by the two commands of `docs/how-to/cluster.md`."""
     files = [host.home / "src/sweeps/glyphs.py" for host in (lab.head, lab.worker)]
     for file in files:
         file.write_text("as it was before")
