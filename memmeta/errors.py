@@ -57,10 +57,10 @@ def _escaped(character: str) -> str:
 
 
 def cannot_read(path: Path, error: OSError) -> InputError:
-    """The error for a file or folder that cannot be read."""
-    return InputError(f"{path}: cannot be read ({error.strerror})")
+    """The error to raise for a file that cannot be read."""
+    return InputError(f"{path}: cannot be read ({error.strerror or error})")
 
 
 def cannot_write(path: Path, error: OSError) -> InputError:
-    """The error for a file or folder that cannot be written."""
-    return InputError(f"{path}: cannot be written ({error.strerror})")
+    """The error to raise for a file that cannot be written."""
+    return InputError(f"{path}: cannot be written ({error.strerror or error})")
