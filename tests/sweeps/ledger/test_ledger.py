@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -553,9 +554,11 @@ def test_a_twin_is_a_running_trial_or_a_finished_one_of_the_same_stage(tmp_path)
 
 
 def test_the_ranking_is_up_to_date_after_each_result(tmp_path):
-    ledger = open_ledger(tmp_path)
-    for accuracy in (0.5, 0.7, 0.6, 0.7):
+    (tmp_path / "sweep").mkdir()
+    ledger = open_ledger(tmp_path / "sweep")
+    for number, accuracy in enumerate((0.5, 0.7, 0.6, 0.7)):
         ledger.report(ledger.propose(), result(accuracy))
         ranked = [entry.slot for entry in ledger.ranking()]
-        assert ranked == [entry.slot for entry in open_ledger(tmp_path).ranking()]
+        copy = shutil.copytree(tmp_path / "sweep", tmp_path / f"copy {number}")
+        assert ranked == [entry.slot for entry in open_ledger(copy).ranking()]
     assert [slot.index for slot in ranked] == [1, 3, 2, 0]
