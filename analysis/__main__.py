@@ -10,6 +10,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+import memmeta.system.interrupts  # noqa: F401
 from analysis.display import trial_list
 from analysis.display.progress import progress
 from analysis.records.store import attach

@@ -26,9 +26,8 @@ from shared import out_option
 from sweeps.engine.ledger.ledger import Ledger
 from sweeps.engine.ledger.schedule import quotas
 from sweeps.engine.stores.store import default_uri
-from sweeps.engine.study import design
+from sweeps.engine.study import Study, design
 from sweeps.engine.study.outcome import Stage
-from sweeps.engine.study.study import Study
 from sweeps.engine.tracking.tracker import Tracker
 
 STUDY = Study(

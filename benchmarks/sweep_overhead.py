@@ -25,7 +25,7 @@ from memmeta.config import DataConfig, LearnerConfig, TrainingConfig
 from memmeta.system import provenance
 from shared import out_option
 from sweeps.engine.ledger.folder import SweepFolder
-from sweeps.engine.study.study import Study
+from sweeps.engine.study import Study
 
 STUDY = Study(
     name="overhead",

@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
+import memmeta.system.interrupts  # noqa: F401
 from memmeta import checkpoint, data
 from memmeta.command_line import (
     cache_option,

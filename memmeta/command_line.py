@@ -68,17 +68,20 @@ def run_command(
 
 def errors_in_one_line() -> None:
     """Make scripts end with one line instead of a traceback if a config is not accepted."""
-    sys.excepthook = _one_line
+    before = sys.excepthook
 
+    def one_line(
+        kind: type[BaseException], error: BaseException, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, ValidationError):
+            error = InputError(f"{error.title}: {described(error)}")
+        if not isinstance(error, InputError):
+            before(kind, error, trace)
+            return
+        error.show()
+        sys.exit(error.exit_code)
 
-def _one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    if isinstance(error, ValidationError):
-        error = InputError(f"{error.title}: {described(error)}")
-    if not isinstance(error, InputError):
-        sys.__excepthook__(kind, error, trace)
-        return
-    error.show()
-    sys.exit(error.exit_code)
+    sys.excepthook = one_line
 
 
 def chosen_device(name: str | None) -> "torch.device":

@@ -7,6 +7,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+import memmeta.system.interrupts  # noqa: F401
 from memmeta.command_line import run_command
 from memmeta.system.files import resolved
 from sweeps.engine.command_line import start, study_options

@@ -2,7 +2,7 @@
 
 from memmeta.config import DataConfig, LearnerConfig, TrainingConfig
 from sweeps.engine.command_line import main
-from sweeps.engine.study.study import Study
+from sweeps.engine.study import Study
 
 STUDY = Study(
     name="glyphs",

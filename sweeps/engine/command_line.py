@@ -9,6 +9,7 @@ from typing import Any, get_args
 import click
 from rich.console import Console
 
+import memmeta.system.interrupts  # noqa: F401
 from memmeta import data
 from memmeta.command_line import (
     cache_option,

@@ -8,8 +8,8 @@ from typing import Any
 from memmeta.config import DataConfig, LearnerConfig, RunConfig, TrainingConfig
 from sweeps.engine.ledger.entry import Entry
 from sweeps.engine.ledger.ledger import Ledger
+from sweeps.engine.study import Study
 from sweeps.engine.study.outcome import Stage, Status
-from sweeps.engine.study.study import Study
 from sweeps.engine.tracking.tracker import Tracker
 
 TRAINING = TrainingConfig(iterations=60, val_tasks=50)

@@ -4,7 +4,7 @@ from optuna.distributions import FloatDistribution, IntDistribution
 
 from memmeta.config import DataConfig, LearnerConfig, TrainingConfig
 from sweeps.engine.command_line import main
-from sweeps.engine.study.study import Study
+from sweeps.engine.study import Study
 
 STUDY = Study(
     name="killed",

@@ -13,8 +13,8 @@ from memmeta.config import DataConfig, LearnerConfig, TrainingConfig
 from memmeta.exported import read_run
 from sweeps.engine.ledger.ledger import Ledger
 from sweeps.engine.stores.store import default_uri
+from sweeps.engine.study import Study
 from sweeps.engine.study.outcome import TAGS
-from sweeps.engine.study.study import Study
 from tests import ROOT
 from tests.sweeps import tiny_regression
 

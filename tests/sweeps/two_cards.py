@@ -11,7 +11,7 @@ from memmeta.config import DataConfig, LearnerConfig, TrainingConfig
 from sweeps.engine.command_line import main
 from sweeps.engine.execution import placement
 from sweeps.engine.execution.placement import Device
-from sweeps.engine.study.study import Study
+from sweeps.engine.study import Study
 
 MIB = 2**20
 CARDS = {"small": 500 * MIB, "large": 4000 * MIB}

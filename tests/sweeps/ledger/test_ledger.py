@@ -16,7 +16,7 @@ from memmeta.config import DataConfig, LearnerConfig, TrainingConfig
 from memmeta.errors import InputError
 from sweeps.engine.ledger.ledger import Ledger
 from sweeps.engine.ledger.opening import only_one
-from sweeps.engine.study.study import Study
+from sweeps.engine.study import Study
 
 STUDY = Study(name="s", data=DataConfig(), training=TrainingConfig(iterations=10), trials=4)
 

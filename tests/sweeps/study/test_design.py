@@ -12,8 +12,7 @@ from scipy.stats import qmc
 
 from memmeta.config import DataConfig, TrainingConfig
 from memmeta.errors import InputError
-from sweeps.engine.study import design
-from sweeps.engine.study.study import Study
+from sweeps.engine.study import Study, design
 
 SPACE = {
     "inner_lr": FloatDistribution(0.01, 1.0, log=True),

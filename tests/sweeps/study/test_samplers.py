@@ -6,8 +6,8 @@ from optuna.samplers import RandomSampler
 from memmeta.config import DataConfig, TrainingConfig
 from memmeta.errors import InputError
 from sweeps.engine.ledger.ledger import Ledger
+from sweeps.engine.study import Study
 from sweeps.engine.study.samplers import SAMPLERS
-from sweeps.engine.study.study import Study
 
 STUDY = Study(name="s", data=DataConfig(), training=TrainingConfig(iterations=10))
 
