@@ -67,14 +67,15 @@ def test_after_a_signal_trials_save_themselves_and_the_sweep_stops_cleanly(sweep
     assert set(statuses(sweep, "long")) == {"KILLED"}
 
 
-def test_a_signal_during_the_start_of_ray_is_reported_in_one_line(sweep):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_during_the_start_of_ray_is_reported_in_one_line(sweep, number):
     process = sweep.start(script=LONG)
     assert "0 of 4 done" in process.stdout.readline()
     driver = psutil.Process(process.pid)
     wait_for(lambda: driver.children())
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     output, _ = process.communicate(timeout=60)
-    assert (process.returncode, output.strip()) == (143, "stopped by SIGTERM")
+    assert (process.returncode, output.strip()) == (128 + number, f"stopped by {number.name}")
 
 
 def test_ignored_signals_stay_ignored(sweep):

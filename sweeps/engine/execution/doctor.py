@@ -109,7 +109,8 @@ def _storage(storage: Path) -> Check:
 
 def _nearest(storage: Path) -> Path:
     """The folder, or its nearest parent that exists. A sweep creates missing folders."""
-    return next(path for path in (storage, *storage.parents) if path.exists())
+    paths = (storage, *storage.parents)
+    return next(path for path in paths if path.exists() or path.is_symlink())
 
 
 def loadable_data(data_root: Path, cache: Path | None = None) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a sweep searches."""
+"""The definition of a sweep: the study, its search space and its objective."""
 
 from typing import TYPE_CHECKING, Any
 

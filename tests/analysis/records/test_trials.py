@@ -185,6 +185,15 @@ def test_an_invalid_config_is_named(storage: Path, tmp_path: Path) -> None:
         read_sweep(default_uri(tmp_path), "single")
 
 
+@pytest.mark.parametrize("tag", ["memmeta.config", "memmeta.index", "memmeta.settings"])
+def test_a_changed_tag_is_a_one_line_error(storage: Path, tmp_path: Path, tag: str) -> None:
+    shutil.copy(storage / "mlflow.db", tmp_path)
+    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+        database.execute("UPDATE tags SET value = '{' WHERE key = ?", [tag])
+    with pytest.raises(InputError, match=r"\(MLflow run \w+\): a tag of memmeta was changed"):
+        read_sweep(default_uri(tmp_path), "single")
+
+
 def test_a_missing_store_is_not_created(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(InputError, match="no such MLflow store"):

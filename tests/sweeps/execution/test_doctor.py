@@ -13,8 +13,9 @@ from mlflow import MlflowClient
 from ray.cluster_utils import Cluster
 
 from memmeta.system import provenance
+from memmeta.system.files import resolved
 from sweeps.engine.execution.doctor import _data as checks_of_data
-from sweeps.engine.execution.doctor import _tracking
+from sweeps.engine.execution.doctor import _storage, _tracking
 from sweeps.engine.stores.store import default_uri
 from tests import ROOT
 
@@ -44,6 +45,19 @@ def test_a_locked_store_is_only_a_warning(tmp_path, empty_store):
         other.execute("BEGIN EXCLUSIVE")
         check = _tracking(default_uri(tmp_path))
     assert (check.state, "database is locked" in check.text) == ("warning", True)
+
+
+def test_a_pipe_in_place_of_a_store_is_reported_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "mlflow.db")
+    check = _tracking(default_uri(tmp_path))
+    assert (check.state, "not a file" in check.text) == ("failed", True)
+
+
+def test_a_storage_that_cannot_exist_fails_the_check(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    for name in ("a" * 300, "loop/runs"):
+        check = _storage(resolved(tmp_path / name))
+        assert (check.state, "cannot be written" in check.text) == ("failed", True)
 
 
 @pytest.mark.slow

@@ -496,6 +496,12 @@ def test_a_folder_in_the_place_of_the_lock_is_one_line(tmp_path):
         pass
 
 
+def test_a_lock_that_leads_nowhere_is_one_line(tmp_path):
+    (tmp_path / "lock").symlink_to("lock")
+    with pytest.raises(InputError, match="lock: cannot be written"), only_one(tmp_path):
+        pass
+
+
 @pytest.mark.parametrize("url", [None, "sqlite:///{}/ledger.db"])
 def test_an_empty_record_next_to_checkpoints_is_refused(tmp_path, url):
     url = url and url.format(tmp_path)

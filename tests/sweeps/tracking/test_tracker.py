@@ -329,6 +329,33 @@ def test_a_trial_whose_run_was_deleted_is_written_again(tmp_path, uri):
     assert sweeps(uri) == {NAME: [0.1, 0.2, 0.3]}
 
 
+@pytest.mark.parametrize("tag", [TAGS.index, TAGS.reports])
+def test_a_changed_tag_of_a_trial_is_reported_with_its_run_and_deleting_it_helps(
+    tmp_path, uri, tag
+):
+    ann = tmp_path / "ann"
+    drive(ann, uri, 0.1, 0.2)
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(STUDY.name)
+    run, _ = client.search_runs([experiment.experiment_id], f"tags.`{TAGS.kind}` = 'trial'")
+    client.set_tag(run.info.run_id, tag, "x")
+    with pytest.raises(InputError, match=f"run {run.info.run_id}: a tag of memmeta was changed"):
+        drive(ann, uri, 0.3)
+    client.delete_run(run.info.run_id)
+    drive(ann, uri, 0.4)
+    assert len(sweeps(uri)[NAME]) == 4
+
+
+def test_a_changed_sequence_number_of_another_sweep_is_ignored(tmp_path, uri):
+    drive(tmp_path / "bob", uri, 0.1)
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(STUDY.name)
+    (run,) = client.search_runs([experiment.experiment_id], f"tags.`{TAGS.kind}` = 'sweep'")
+    client.set_tag(run.info.run_id, TAGS.sequence, "x")
+    drive(tmp_path / "ann", uri, 0.2)
+    assert sweeps(uri) == {NAME: [0.1], f"{NAME}#2": [0.2]}
+
+
 def test_a_deleted_sweep_run_is_reported_with_two_solutions(tmp_path, uri):
     ann = tmp_path / "ann"
     drive(ann, uri, 0.1)
