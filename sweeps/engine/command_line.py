@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -176,16 +176,7 @@ def start(
     """
     study = _overridden(study, **overrides)
     stage = stage or ("grid" if study.grid else "all")
-    if stage == "grid" and not study.grid:
-        raise click.UsageError("there is no grid: give --grid, or a grid in the study")
-    for option in ("grid", "tune"):
-        if stage != "grid" and overrides[option]:
-            raise click.UsageError(f"--{option} is not for --stage {stage}")
-    if stage == "grid" and overrides["trials"]:
-        raise click.UsageError("the grid determines the number of trials: leave out --trials")
-    for option in ("objective", "memory_limit", "sampler", "asha"):
-        if stage == "grid" and overrides[option]:
-            raise click.UsageError(f"--{option.replace('_', '-')} is not for --stage grid")
+    _check_stage(stage, study, overrides)
     if fresh and stage == "confirm":
         raise click.UsageError("--fresh starts a new sweep, which has nothing to confirm yet")
     # Checked even if it is not used: the summary compares the two.
@@ -212,6 +203,26 @@ def start(
         plan.show(console, study, options, dataset, price_per_hour)
         return
     sys.exit(run.sweep(console, study, options, dataset))
+
+
+def _check_stage(stage: Choice, study: Study, overrides: Mapping[str, Any]) -> None:
+    """Check that the options fit the stage.
+
+    Raises:
+        click.UsageError: they do not.
+    """
+    if stage != "grid":
+        for option in ("grid", "tune"):
+            if overrides[option]:
+                raise click.UsageError(f"--{option} is not for --stage {stage}")
+        return
+    if not study.grid:
+        raise click.UsageError("there is no grid: give --grid, or a grid in the study")
+    if overrides["trials"]:
+        raise click.UsageError("the grid determines the number of trials: leave out --trials")
+    for option in ("objective", "memory_limit", "sampler", "asha"):
+        if overrides[option]:
+            raise click.UsageError(f"--{option.replace('_', '-')} is not for --stage grid")
 
 
 def _overridden(

@@ -84,25 +84,21 @@ class Entry:
         return self.status == "out_of_memory" and "hardware" not in (self.result or {})
 
 
+@dataclass(eq=False)
 class RunningTrial:
-    """A trial that this process runs.
+    """A trial that this process runs."""
 
-    Attributes:
-        stage: its stage.
-        index: its index in the stage.
-        run: the config to train.
-        optuna_trial: its record in the stage's Optuna study.
-        recorded: how many of its validations are in the ledger.
-        shown_to_pruner: how many of its validations the pruner has seen.
-    """
-
-    def __init__(self, stage: Stage, index: int, run: RunConfig, trial: optuna.Trial) -> None:
-        self.stage = stage
-        self.index = index
-        self.run = run
-        self.optuna_trial = trial
-        self.recorded = 0
-        self.shown_to_pruner = 0
+    stage: Stage
+    index: int
+    """Index in the stage, from 0."""
+    run: RunConfig
+    """The config to train."""
+    optuna_trial: optuna.Trial
+    """Its record in the stage's Optuna study."""
+    recorded: int = 0
+    """How many of its validations are in the ledger."""
+    shown_to_pruner: int = 0
+    """How many of its validations the pruner has seen."""
 
     @property
     def slot(self) -> Slot:

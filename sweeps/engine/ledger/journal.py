@@ -29,8 +29,7 @@ class ResilientJournal(JournalFileBackend):
         """
         super().__init__(path, _NoLock(path))
         self._when_available = when_available
-        with Path(path).open("rb") as file:
-            self._lines = sum(1 for _ in file)
+        self._size = self._lines = 0
 
     def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
         """Read the entries from number `log_number_from` on."""
@@ -42,8 +41,11 @@ class ResilientJournal(JournalFileBackend):
 
         If the folder disappears in between, undo the write and repeat it.
         """
+        path = Path(self._file_path)
+        size = self._when_available(lambda: path.stat().st_size)
+        if size != self._size:
+            self._lines = self._when_available(lambda: _count_lines(path))
         numbered = [{**log, LINE: self._lines + place} for place, log in enumerate(logs, 1)]
-        size = self._when_available(lambda: Path(self._file_path).stat().st_size)
         write = super().append_logs
 
         def append() -> None:
@@ -52,6 +54,12 @@ class ResilientJournal(JournalFileBackend):
 
         self._when_available(append)
         self._lines += len(logs)
+        self._size = self._when_available(lambda: path.stat().st_size)
+
+
+def _count_lines(path: Path) -> int:
+    with path.open("rb") as file:
+        return sum(1 for _ in file)
 
 
 class _NoLock(JournalFileSymlinkLock):

@@ -36,7 +36,7 @@ class Tags:
     kind: str = "memmeta.kind"
     """`sweep` for a parent run, `trial` for its children."""
     parent: str = "mlflow.parentRunId"
-    """MLflow's tag on a trial: the id of the sweep's run."""
+    """On a trial: the run of its sweep. The name is MLflow's."""
     study: str = "memmeta.study"
     """Name of the study."""
     sweep: str = "memmeta.sweep"

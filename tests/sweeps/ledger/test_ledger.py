@@ -1,6 +1,8 @@
 """The ledger on real journals and databases. A driver dies by never using its ledger again."""
 
+import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -38,9 +40,9 @@ def failure(status):
     return {"status": status, "step": 3, "metrics": {}, "reports": [], "peak_memory_bytes": None}
 
 
-def begin(ledger, stage="explore"):
-    """Start the first trial of a stage, which records the stage's settings."""
-    return ledger.begin(stage, 0, {"inner_lr": 0.5}, seed=0)
+def begin(ledger, stage="explore", index=0):
+    """Start a trial. The first one of a stage records the stage's settings."""
+    return ledger.begin(stage, index, {"inner_lr": 0.5}, seed=0)
 
 
 def test_results_are_there_after_reopening(tmp_path):
@@ -433,10 +435,48 @@ def test_blank_lines_at_the_end_of_a_journal_are_ignored(tmp_path):
     assert path.read_bytes().startswith(whole)
 
 
+@settings(max_examples=30)
+@given(st.data())
+def test_a_journal_with_lost_repeated_or_swapped_lines_is_refused(data):
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = open_ledger(folder)
+        for accuracy in (0.4, 0.5):
+            ledger.report(ledger.propose(), result(accuracy, reports=2))
+        path = Path(folder) / "journal.log"
+        lines = path.read_bytes().splitlines(keepends=True)
+        # The last lines may be missing: then the journal is as it was earlier.
+        first = data.draw(st.integers(0, len(lines) - 2))
+        change = data.draw(st.sampled_from(["lost", "repeated", "swapped"]))
+        changed = {
+            "lost": [*lines[:first], *lines[first + 1 :]],
+            "repeated": [*lines[: first + 1], *lines[first:]],
+            "swapped": [*lines[:first], lines[first + 1], lines[first], *lines[first + 2 :]],
+        }
+        path.write_bytes(b"".join(changed[change]))
+        with pytest.raises(InputError, match=r"lines before line \d+ are missing or were added"):
+            open_ledger(folder)
+        path.write_bytes(b"".join(lines))
+        assert len(open_ledger(folder).entries()) == 2
+
+
+def test_lines_of_version_1_have_no_numbers_and_new_ones_do(tmp_path):
+    begin(open_ledger(tmp_path))
+    path = tmp_path / "journal.log"
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [record.pop("line") for record in records] == [*range(1, len(records) + 1)]
+    path.write_text("".join(f"{json.dumps(record)}\n" for record in records))
+    begin(open_ledger(tmp_path), index=1)
+    again = [json.loads(line) for line in path.read_text().splitlines()]
+    assert again[: len(records)] == records
+    assert again[-1]["line"] == len(again)
+    assert len(open_ledger(tmp_path).entries()) == 2
+
+
 @pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
-def test_a_folder_or_pipe_in_place_of_the_journal_is_one_line(tmp_path, make):
-    make(tmp_path / "journal.log")
-    with pytest.raises(InputError, match=r"journal\.log: not a file"):
+@pytest.mark.parametrize("name", ["journal.log", "ledger.id"])
+def test_a_folder_or_pipe_in_place_of_a_file_is_one_line(tmp_path, make, name):
+    make(tmp_path / name)
+    with pytest.raises(InputError, match=rf"{name}: not a file|is in a database"):
         open_ledger(tmp_path)
 
 
@@ -514,9 +554,11 @@ def test_a_twin_is_a_running_trial_or_a_finished_one_of_the_same_stage(tmp_path)
 
 
 def test_the_ranking_is_up_to_date_after_each_result(tmp_path):
-    ledger = open_ledger(tmp_path)
-    for accuracy in (0.5, 0.7, 0.6, 0.7):
+    (tmp_path / "sweep").mkdir()
+    ledger = open_ledger(tmp_path / "sweep")
+    for number, accuracy in enumerate((0.5, 0.7, 0.6, 0.7)):
         ledger.report(ledger.propose(), result(accuracy))
         ranked = [entry.slot for entry in ledger.ranking()]
-        assert ranked == [entry.slot for entry in open_ledger(tmp_path).ranking()]
+        copy = shutil.copytree(tmp_path / "sweep", tmp_path / f"copy {number}")
+        assert ranked == [entry.slot for entry in open_ledger(copy).ranking()]
     assert [slot.index for slot in ranked] == [1, 3, 2, 0]

@@ -94,7 +94,7 @@ values = st.fixed_dictionaries(
     optional={
         "cg_steps": st.sampled_from([[1], [1, 2, 3]]),
         "inner_steps": st.sampled_from([[1], [2, 5]]),
-        "kind": st.sampled_from([["cached"], ["naive", "cached"]]),
+        "feature_reuse": st.sampled_from([[True], [False, True]]),
         "algorithm": st.lists(
             st.sampled_from(["memory_reduced", "itd_bio", "anil", "maml"]), min_size=1, unique=True
         ),
@@ -112,12 +112,12 @@ def test_a_grid_has_every_combination_once_without_inactive_fields(grid):
         if algorithm != "memory_reduced":
             params.pop("cg_steps", None)
         if algorithm in ("memory_reduced", "maml"):
-            params.pop("kind", None)
+            params.pop("feature_reuse", None)
         expected.add(frozenset(params.items()))
     found = [frozenset(params.items()) for (params,) in cells]
     assert len(found) == len(set(found))
     assert set(found) == expected
-    if not {"algorithm", "kind", "cg_steps"} & grid.keys():
+    if not {"algorithm", "feature_reuse", "cg_steps"} & grid.keys():
         assert len(cells) == math.prod(map(len, grid.values()))
 
 

@@ -78,7 +78,7 @@ def test_values_have_the_type_of_the_field():
         ("first_order", IntDistribution(0, 1), "a list of choices is accepted"),
         ("norm", ["batch", "layer"], "'batch', 'frozen' or 'group', got 'layer'"),
         ("norm", [], "at least one value"),
-        ("inner_steps", [1, "1"], "1 is there twice"),
+        ("inner_steps", [1, "1"], "1 is repeated"),
     ],
 )
 def test_a_dimension_that_the_field_does_not_accept_is_refused(name, value, said):

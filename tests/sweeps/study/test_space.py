@@ -26,7 +26,7 @@ SPACE = {
     "inner_lr": FloatDistribution(0.03, 3.0, log=True),
     "cg_steps": IntDistribution(1, 20, log=True),
     "inner_steps": IntDistribution(0, 3),
-    "kind": CategoricalDistribution(("cached", "naive")),
+    "feature_reuse": CategoricalDistribution((True, False)),
     "algorithm": CategoricalDistribution(("memory_reduced", "itd_bio", "anil", "maml")),
     "first_order": CategoricalDistribution((True, False)),
     "head_width": IntDistribution(16, 64, step=16),
@@ -137,7 +137,7 @@ def gradients(config):
     generator = torch.Generator().manual_seed(0)
     support, query = (torch.rand(2, n, *shape, generator=generator) for n in (4, 6))
     torch.manual_seed(0)
-    model = models.build(config, shape, outputs=2)
+    model = models.build_model(config, shape, outputs=2)
     model.calibrate(support.flatten(0, 1))
     labels = [torch.arange(n).remainder(2).expand(2, n) for n in (4, 6)]
     ALGORITHMS[config.algorithm].backward(
@@ -157,8 +157,8 @@ def differs(one, other):
         ("cg_steps", 3, {"algorithm": "itd_bio"}),
         ("cg_steps", 3, {"algorithm": "anil"}),
         ("cg_steps", 3, {"algorithm": "maml"}),
-        ("kind", "naive", {"algorithm": "memory_reduced"}),
-        ("kind", "naive", {"algorithm": "maml"}),
+        ("feature_reuse", False, {"algorithm": "memory_reduced"}),
+        ("feature_reuse", False, {"algorithm": "maml"}),
         ("first_order", True, {"algorithm": "memory_reduced"}),
         ("chunk", 10, {"algorithm": "maml"}),
         ("filters", 3, {"backbone": "mlp"}),
@@ -206,7 +206,7 @@ def test_an_active_field_has_an_effect(name, value, learner):
     ("name", "value", "algorithms"),
     [
         # These change memory, time or later steps, but not the gradient of the first step.
-        ("kind", "naive", ["itd_bio", "anil"]),
+        ("feature_reuse", False, ["itd_bio", "anil"]),
         ("chunk", 10, ["memory_reduced", "itd_bio", "anil"]),
         ("warm_start", True, ["memory_reduced", "itd_bio"]),
     ],

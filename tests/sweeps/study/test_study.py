@@ -171,8 +171,8 @@ def test_a_memory_limit_has_a_unit_or_is_in_bytes(text, limit):
         ),
         (
             {"data": DataConfig(name="sinusoid", ways=1)},
-            "learner.backbone conv4 does not suit data.name sinusoid: mlp is for sinusoid, and "
-            "sinusoid needs mlp",
+            "learner.backbone conv4 does not suit data.name sinusoid: it takes images, and the "
+            "data are numbers",
         ),
         (
             {
@@ -194,11 +194,11 @@ def test_a_memory_limit_has_a_unit_or_is_in_bytes(text, limit):
         ),
         (
             {"learner": LearnerConfig(chunk=25), "grid": {"algorithm": ["memory_reduced", "maml"]}},
-            "grid: algorithm=maml: learner: chunk is not for maml, which takes a task at a time",
+            "grid: algorithm=maml: learner: chunk is not for maml, which takes one task at a time",
         ),
         (
             {"space": {"task_batch": IntDistribution(2, 32), "task_pool": [None, 16]}},
-            "space: task_pool=16 with task_batch=32: learner: task_pool has to hold a task_batch",
+            "space: task_pool=16 with task_batch=32: learner: task_pool must hold a task_batch",
         ),
         (
             {"tuned": {"inner_lr": [0.1]}},
@@ -262,7 +262,7 @@ interacting = st.fixed_dictionaries(
         "algorithm": st.lists(
             st.sampled_from(["memory_reduced", "itd_bio", "anil", "maml"]), min_size=1, unique=True
         ),
-        "kind": st.sampled_from([["naive"], ["cached", "naive"]]),
+        "feature_reuse": st.sampled_from([[False], [True, False]]),
         "first_order": st.sampled_from([[True], [True, False]]),
         "norm": st.lists(st.sampled_from(["batch", "group"]), min_size=1, unique=True),
         "head": st.lists(st.sampled_from(["linear", "last_block"]), min_size=1, unique=True),

@@ -1,0 +1,72 @@
+"""The section on confirmed results."""
+
+import pytest
+
+from analysis.report.page import Page
+from tests.analysis.made_up import sweep, trial
+from tests.analysis.report.helpers import build, section, tables
+
+
+def test_intervals_over_seeds_and_tasks_are_separate(page: Page) -> None:
+    confirmed = section(page, "Confirmed results")
+    (found,) = tables(confirmed)
+    row = dict(zip(found.columns, found.rows[0], strict=True))
+    assert row["fresh seeds"] == "3"
+    assert row["test, over tasks"] == "± 1.0 %"
+    # The mean of the three noise values is -1/3 of a point and their standard deviation 1.5275
+    # points, which gives a half-width of 3.795 by Student's t with two degrees of freedom.
+    assert row["selection bias"] == "0.3 points"
+    assert row["validation, over seeds"].endswith("± 3.8 %")
+
+
+def confirming(single: float, *seeds: tuple[int, int]) -> str:
+    """The finding for configs (inner steps, number of fresh seeds); every fresh seed gives 0.5."""
+    trials = [trial("search", k, single, learner={"inner_steps": k}) for k, _ in seeds]
+    trials += [
+        trial("confirm", 10 * k + seed, 0.5, seed=seed, learner={"inner_steps": k},
+              test_value=0.4, test_interval=0.01)
+        for k, count in seeds for seed in range(1, count + 1)
+    ]  # fmt: skip
+    return section(build(sweep(trials)), "Confirmed results").finding
+
+
+@pytest.mark.parametrize(
+    ("seeds", "said"),
+    [
+        ([(1, 2)], "on validation tasks. A"),
+        ([(1, 2), (2, 2)], "; the best validation result of 2 configs."),
+        ([(1, 2), (2, 1), (3, 2)], "the 2 configs with the most seeds, of 3 configs."),
+        ([(1, 2), (2, 1)], "; of 2 configs, the one with the most seeds."),
+    ],
+)
+def test_the_best_config_is_compared_with_those_with_equally_many_seeds(
+    seeds: list[tuple[int, int]], said: str
+) -> None:
+    assert said in confirming(0.5, *seeds)
+
+
+def test_selection_bias_is_stated_with_its_sign() -> None:
+    assert "A single seed overstated the validation result by 3.0 points" in confirming(
+        0.53, (1, 2)
+    )
+    assert "A single seed understated the validation result by 3.0 points" in confirming(
+        0.47, (1, 2)
+    )
+
+
+def test_failure_of_all_fresh_seeds_is_stated() -> None:
+    lost = [trial("confirm", n, None, seed=n, status="diverged") for n in range(1, 4)]
+    found = section(build(sweep([trial("search", 0, 0.5), *lost])), "Confirmed results").finding
+    assert found == "No config is confirmed: no trial with a fresh seed has a result (3 diverged)."
+
+
+def test_the_single_seed_is_in_the_legend() -> None:
+    tested = {"test_value": 0.5, "test_interval": 0.01}
+    of = sweep([
+        trial("search", 0, 0.5, learner={"inner_steps": 2}),
+        trial("confirm", 0, 0.6, seed=1, learner={"inner_steps": 1}, **tested),
+        trial("confirm", 1, 0.5, seed=1, learner={"inner_steps": 2}, **tested),
+    ])  # fmt: skip
+    (figure,) = (figure for figure in build(of).figures if figure.name == "confirmed")
+    (legend,) = figure.drawing.legends
+    assert "validation, single seed" in [text.get_text() for text in legend.get_texts()]
