@@ -23,7 +23,7 @@ from memmeta.command_line import (
     threads_option,
 )
 from memmeta.errors import InputError
-from memmeta.system.sizes import Size
+from memmeta.system.units import Size
 from sweeps.engine.stores.masking import masked
 from sweeps.engine.stores.options import storage_option
 from sweeps.engine.stores.store import default_uri

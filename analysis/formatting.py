@@ -1,9 +1,7 @@
 """Numbers as text: one way to write them in tables, reports and messages."""
 
 from memmeta.metric import Metric
-
-MIB = 2**20
-"""Bytes in a mebibyte."""
+from memmeta.system.units import MIB
 
 
 def mebibytes(size: int | None) -> str:

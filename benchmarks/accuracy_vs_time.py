@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from rich.progress import Progress, TaskID
 
-from analysis.formatting import MIB
 from analysis.records.csv_text import csv_text
 from analysis.report.style import SERIES
 from memmeta import data
@@ -27,6 +26,7 @@ from memmeta.config import RunConfig, parse
 from memmeta.data.dataset import Dataset
 from memmeta.system import provenance
 from memmeta.system.runtime import configure_process
+from memmeta.system.units import MIB
 from memmeta.training import Evaluation, MetaTrainer
 from shared import out_option
 from sweeps.engine.study.seeds import over_seeds

@@ -19,9 +19,9 @@ from typing import Any
 import click
 import torch
 
-from analysis.formatting import MIB
 from memmeta.config import DataConfig, TrainingConfig
 from memmeta.system import provenance
+from memmeta.system.units import MIB
 from shared import out_option
 from sweeps.engine.ledger.ledger import Ledger
 from sweeps.engine.ledger.schedule import quotas

@@ -22,11 +22,11 @@ from typing import Any
 import click
 import torch
 
-from analysis.formatting import MIB
 from memmeta import checkpoint, data
 from memmeta.command_line import data_root_option, run_command
 from memmeta.config import DataConfig, LearnerConfig, TrainingConfig
 from memmeta.system import provenance
+from memmeta.system.units import MIB
 from memmeta.training import MetaTrainer
 from shared import out_option
 from sweeps.engine.study import Study

@@ -31,7 +31,6 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor, nn
 
-from analysis.formatting import MIB
 from memmeta.algorithms import ALGORITHMS
 from memmeta.command_line import chosen_device
 from memmeta.config import LearnerConfig, RunConfig, parse
@@ -41,6 +40,7 @@ from memmeta.networks import models
 from memmeta.peak_memory import measure_peak
 from memmeta.system import provenance
 from memmeta.system.runtime import configure_process
+from memmeta.system.units import MIB
 from memmeta.training import MetaTrainer
 
 _WARM_UP = 3

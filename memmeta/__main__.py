@@ -21,13 +21,14 @@ from memmeta.command_line import (
     train_to_end,
 )
 from memmeta.config import DataConfig, LearnerConfig, RunConfig, parse
-from memmeta.errors import InputError
+from memmeta.errors import InputError, cannot_write
 from memmeta.exported import ExportedRun, read_run
 from memmeta.memory import limits
 from memmeta.memory import table as memory_table
 from memmeta.networks import BACKBONES, HEADS
 from memmeta.system.provenance import expected_difference
 from memmeta.system.runtime import configure_process
+from memmeta.system.units import mib
 from memmeta.training import DivergedError, MetaTrainer
 
 
@@ -257,7 +258,7 @@ def _save(path: Path, trainer: MetaTrainer) -> None:
     try:
         checkpoint.save(path, trainer)
     except OSError as error:
-        message = f"{path}: cannot be written ({error.strerror}); the same command continues"
+        message = f"{cannot_write(path, error).message}; the same command continues"
         raise click.ClickException(message) from None
 
 
@@ -271,7 +272,7 @@ def _print_summary(console: Console, trainer: MetaTrainer, exported: ExportedRun
         verdict = "the same" if stated == val.value else _why_not_the_same(trainer, exported)
         console.print(f"stated:    {metric.alone(stated)}, {verdict}", soft_wrap=True)
     if trainer.peak_memory is not None:
-        console.print(f"peak:      {trainer.peak_memory / 2**20:.1f} MiB")
+        console.print(f"peak:      {mib(trainer.peak_memory, decimals=1)}")
     if trainer.seconds_per_step is not None:
         console.print(f"step:      {trainer.seconds_per_step:.3f} s")
     if trainer.note:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 
 from memmeta.config import RECORD_VERSION, RunConfig, check_version, completed, parse
-from memmeta.errors import InputError
+from memmeta.errors import InputError, cannot_read, cannot_write
 from memmeta.memory import limits
 from memmeta.system import files
 from memmeta.training import MetaTrainer
@@ -49,7 +49,7 @@ def check_writable(path: Path) -> None:
     try:
         files.check_writable(path)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+        raise cannot_write(path, error) from None
 
 
 def save(path: Path, trainer: MetaTrainer, below: Path | None = None) -> None:
@@ -122,7 +122,7 @@ def load(path: Path) -> Saved:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+        raise cannot_read(path, error) from None
     damaged = DamagedError(f"{path}: not a memmeta checkpoint, or a damaged one")
     try:
         is_sealed = _check_sums(content)

@@ -8,7 +8,7 @@ from typing import Any, Self
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from memmeta.config import Config, RunConfig, check_version, completed, parse
-from memmeta.errors import InputError
+from memmeta.errors import InputError, cannot_read
 from memmeta.metric import ACCURACY, MSE
 from memmeta.system.plain_yaml import read_yaml
 
@@ -157,7 +157,7 @@ def _read_json(path: Path) -> object:
     try:
         return json.loads(path.read_bytes(), object_pairs_hook=_with_keys_that_differ)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+        raise cannot_read(path, error) from None
     except _RepeatedKeyError as error:
         raise InputError(f"{path}: the key {error} is repeated") from None
     except (ValueError, RecursionError) as error:

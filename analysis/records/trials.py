@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast, get_args
 
-from analysis.formatting import MIB
 from analysis.records.store import find_runs
 from memmeta.config import RunConfig, completed, parse
 from memmeta.errors import InputError
 from memmeta.metric import Metric
+from memmeta.system.units import MIB
 from sweeps.engine.stores.masking import masked
 from sweeps.engine.study.outcome import INFEASIBLE, TAGS, Stage, Status, sequence
 

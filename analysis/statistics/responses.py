@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from analysis.formatting import MIB
 from analysis.records.trials import Trial
 from memmeta.metric import Metric
+from memmeta.system.units import MIB
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from analysis.formatting import MIB
 from contenders import methods
 from contenders.contender import PLAIN, Contender, all_contenders, from_peer
 from contenders.work import Setting
 from memmeta.peak_memory import measure_peak
+from memmeta.system.units import MIB
 
 FLOOR = "floor"
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from memmeta.errors import InputError, shortened
+from memmeta.errors import InputError, cannot_read, shortened
 
 _MOST = 2**22
 """Limit on the characters of a file after expanding aliases: about 2,000 exported runs."""
@@ -101,7 +101,7 @@ def read_yaml(path: Path) -> object:
         with path.open("rb") as file:
             content = file.read(_MOST + 1)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+        raise cannot_read(path, error) from None
     if len(content) > _MOST:
         raise InputError(f"{path}: larger than {_MOST} bytes, the limit for YAML files")
     try:

@@ -19,7 +19,7 @@ from memmeta.command_line import (
 )
 from memmeta.data.dataset import check_episodes
 from memmeta.system.files import resolved
-from memmeta.system.sizes import Size
+from memmeta.system.units import Size
 from sweeps.engine import run
 from sweeps.engine.display import plan
 from sweeps.engine.ledger.schedule import Choice

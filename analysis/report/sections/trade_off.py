@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 
-from analysis.formatting import MIB, short
+from analysis.formatting import short
 from analysis.records.trials import RANKED, Sweep, Trial
 from analysis.report import style
 from analysis.report.page import Figure, Gallery, Section, Table
 from analysis.statistics import pareto
 from analysis.statistics.responses import PEAK_MEMORY, quality
+from memmeta.system.units import MIB
 
 TITLE = "Quality against memory"
 

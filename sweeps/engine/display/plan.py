@@ -21,6 +21,7 @@ from memmeta.memory.prediction import TrialMemory, predict_trial_memory
 from memmeta.metric import MSE
 from memmeta.system import provenance
 from memmeta.system.runtime import configure_process
+from memmeta.system.units import human_size, mib, percent
 from sweeps.engine.display.table import short
 from sweeps.engine.display.timing import Timing, timing
 from sweeps.engine.execution import cluster
@@ -29,7 +30,6 @@ from sweeps.engine.ledger.schedule import Quotas, quotas
 from sweeps.engine.options import Options
 from sweeps.engine.study import design
 from sweeps.engine.study.study import Study
-from sweeps.engine.units import human_size, mib, percent
 
 _SAMPLES = 64
 """Number of configs from the space for which memory is predicted."""

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from rich.console import Console
 
+from memmeta.system.units import human_size
 from sweeps.engine.display.table import best_table, unsolved
 from sweeps.engine.ledger.ledger import Ledger
 from sweeps.engine.ledger.schedule import Schedule
 from sweeps.engine.options import Options
 from sweeps.engine.stores.masking import masked
 from sweeps.engine.stores.store import default_uri, in_database
-from sweeps.engine.units import human_size
 
 _ENDED = {
     "pruned": "stopped early",

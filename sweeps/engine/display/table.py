@@ -6,9 +6,9 @@ from rich import box
 from rich.table import Table
 
 from memmeta.metric import Metric
+from memmeta.system.units import MIB, mib
 from sweeps.engine.ledger.entry import Entry
 from sweeps.engine.study.seeds import over_seeds
-from sweeps.engine.units import MIB, mib
 
 _NAMED = 5
 """Maximum number of trials that are named in one line."""

@@ -12,10 +12,10 @@ from memmeta.config import RunConfig
 from memmeta.errors import InputError
 from memmeta.memory import limits
 from memmeta.memory.prediction import predict_trial_memory
+from memmeta.system.units import mib
 from sweeps.engine.execution.cluster import Node, alive_nodes, trial_nodes
 from sweeps.engine.ledger.entry import Slot
 from sweeps.engine.study.result import TrialResult
-from sweeps.engine.units import mib
 
 _SHARES = 20
 """Shares are rounded up to twentieths of a device. Tune runs a trial in the process of an earlier

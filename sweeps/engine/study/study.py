@@ -22,7 +22,7 @@ from memmeta.config import (
 )
 from memmeta.errors import InputError
 from memmeta.system.plain_yaml import read_yaml
-from memmeta.system.sizes import parse_size
+from memmeta.system.units import parse_size
 from sweeps.engine.study.dimension import Grid, Space, described, renewed_values
 from sweeps.engine.study.outcome import Stage
 from sweeps.engine.study.samplers import SAMPLERS

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from memmeta.errors import InputError
+from memmeta.system.units import MIB
 from sweeps.engine.ledger.entry import Entry, Slot
 from sweeps.engine.study.outcome import TAGS, Stage
 from sweeps.engine.study.result import TrialResult, Validation
-from sweeps.engine.units import MIB
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

@@ -1,4 +1,4 @@
-"""Sizes of memory, in and out of text."""
+"""Sizes of memory and shares, in and out of text."""
 
 import re
 
@@ -6,6 +6,9 @@ import click
 from pydantic import ByteSize, TypeAdapter, ValidationError
 
 from memmeta.errors import shown
+
+MIB = 2**20
+"""Bytes in a mebibyte."""
 
 ACCEPTED = "bytes above 0 are accepted, such as 2000000, 200MiB or 1.5GB"
 
@@ -45,3 +48,18 @@ class Size(click.ParamType[int]):
             return parse_size(value)
         except ValueError as error:
             self.fail(f"{shown(value)}: {error}", param, ctx)
+
+
+def mib(size: float, decimals: int = 0) -> str:
+    """Bytes in MiB: `82 MiB`."""
+    return f"{size / MIB:.{decimals}f} MiB"
+
+
+def human_size(size: int) -> str:
+    """Bytes in the unit that suits the size: `2.0 GiB`."""
+    return ByteSize(size).human_readable(separator=" ")
+
+
+def percent(part: float, whole: float) -> str:
+    """`part` of `whole` in per cent: `25 %`."""
+    return f"{100 * part / whole:.0f} %"

@@ -1,6 +1,6 @@
 import pytest
 
-from memmeta.system.sizes import parse_size
+from memmeta.system.units import parse_size
 
 
 @pytest.mark.parametrize(
