@@ -11,8 +11,8 @@ from torch import nn
 _MIB = 2**20
 
 # A process needs more memory than its live tensors: the heap is fragmented, and oneDNN's kernels
-# allocate their buffers directly. The CPU values cover 35 configs measured in fresh processes on two
-# x86 cores (Conv4, and two with ResNet-12; 16 to 64 filters, 28 to 84 pixels, 1 to 16 tasks,
+# allocate their buffers directly. The CPU values cover 35 configs, measured in fresh processes on
+# two x86 cores (Conv4, and two with ResNet-12; 16 to 64 filters, 28 to 84 pixels, 1 to 16 tasks,
 # memory_reduced, anil and maml, all norms, with and without chunks). The growth of the resident set
 # was 1.04 to 1.33 times the prediction at 28 and 32 pixels, 1.26 to 1.47 times for training steps
 # at 84 pixels, and 1.6 to 1.98 times if the peak was a validation with large images. For
