@@ -1,8 +1,8 @@
 """Run the backbone on one chunk of images at a time, to store the activations of one chunk only.
 
 The results are exact: a chunk never splits images that the norm normalises together. In training
-`RunConfig` rejects chunk sizes that would. In evaluation, where sets may be larger than the chunk
-size, a chunk is then one whole set.
+`RunConfig` rejects chunk sizes that would split them. In evaluation, sets may be larger than the
+chunk size; a chunk is then one whole set.
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""Images inside zip files, read without unpacking: no member can be written outside a folder."""
+"""Images inside zip files, read without unpacking, so that no member is written to disk."""
 
 import zipfile
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ class ZippedImages:
             InputError: not a zip file, damaged, or a member name occurs twice or points outside.
         """
         self.path = path
-        self._budget = Budget.of(path)
+        self._budget = Budget.for_file(path)
         self._folders: dict[str, list[zipfile.ZipInfo]] = {}
         try:
             self._archive = zipfile.ZipFile(path)

@@ -34,7 +34,7 @@ class Budget:
         self.left = _BASE + _FACTOR * size
 
     @classmethod
-    def of(cls, path: Path) -> Self:
+    def for_file(cls, path: Path) -> Self:
         """The budget of a file.
 
         Raises:

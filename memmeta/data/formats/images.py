@@ -98,7 +98,7 @@ def as_texts(path: Path, key: str, value: object) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(item, str | bytes) for item in value):
         raise InputError(f"{path}: {key}: expected a list of names, got {_kind(value)}")
     # A pickle can refer to one long name many times.
-    Budget.of(path).take(sum(map(len, value)))
+    Budget.for_file(path).take(sum(map(len, value)))
     return [as_text(item) for item in value]
 
 
@@ -106,7 +106,7 @@ def as_indices(path: Path, key: str, value: object) -> dict[str, NDArray[np.int6
     """Convert a value of a pickle, a dict of integer lists by name, to int64 arrays."""
     if not isinstance(value, dict) or not all(isinstance(name, str | bytes) for name in value):
         raise InputError(f"{path}: {key}: expected a dict of class names, got {_kind(value)}")
-    budget = Budget.of(path)
+    budget = Budget.for_file(path)
     return {
         as_text(name): as_integers(path, f"{key}[{shortened(as_text(name))}]", indices, budget)
         for name, indices in value.items()

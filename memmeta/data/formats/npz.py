@@ -73,7 +73,7 @@ class NpzRows:
         Raises:
             InputError: the file is truncated.
         """
-        Budget.of(self.path).take(len(rows) * math.prod(self._shape))
+        Budget.for_file(self.path).take(len(rows) * math.prod(self._shape))
         images = np.empty((len(rows), *self._shape), np.uint8)
         with open_file(self.path) as file:
             for image, row in zip(images, rows, strict=True):

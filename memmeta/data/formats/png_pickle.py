@@ -67,7 +67,7 @@ class PngList:
         Raises:
             InputError: an item is not a PNG image of that size.
         """
-        Budget.of(self.path).take(len(rows) * size * size * 3)
+        Budget.for_file(self.path).take(len(rows) * size * size * 3)
         images = np.empty((len(rows), size, size, 3), np.uint8)
         with open_file(self.path) as file:
             for image, row in zip(images, rows, strict=True):

@@ -118,7 +118,7 @@ class _PlainKeys(dict[Any, Any]):
     __slots__ = ()
 
     @classmethod
-    def of(cls, pairs: Any = ()) -> Self:
+    def from_pairs(cls, pairs: Any = ()) -> Self:
         """Stand-in for collections.OrderedDict, which Python 2 pickles with its items."""
         plain = cls()
         for key, value in pairs:
@@ -195,7 +195,7 @@ class Unpickler(pickle._Unpickler):
         ("numpy.core.multiarray", "scalar"): _scalar,
         ("numpy._core.multiarray", "scalar"): _scalar,
         ("_codecs", "encode"): _encode,
-        ("collections", "OrderedDict"): _PlainKeys.of,
+        ("collections", "OrderedDict"): _PlainKeys.from_pairs,
         ("collections", "defaultdict"): lambda *_: _PlainKeys(),
         **{
             (module, name): _type
@@ -282,7 +282,7 @@ def load(path: Path, unpickler: type[Unpickler] = Unpickler) -> Any:
     """
     try:
         with open_file(path) as file:
-            return unpickler(File(file, Budget.of(path))).load()
+            return unpickler(File(file, Budget.for_file(path))).load()
     except InputError:
         raise
     except ForbiddenError as error:

@@ -29,7 +29,7 @@ FOLDERS = ("", "tieredimagenet", "tiered-imagenet")
 _SPLITS = resources.files("memmeta.data") / "splits"
 
 MAX_CLASS_IMAGES = 10_000
-"""Larger classes are rejected, because a class is held in memory. ImageNet has up to 1,300."""
+"""Larger classes are rejected: a class is held in memory. ImageNet's have up to 1,300 images."""
 
 
 def read_split(data_root: Path, split: str) -> Classes:
