@@ -1,4 +1,4 @@
-"""Ways to compute a hypergradient."""
+"""Algorithms that compute hypergradients."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, cast
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Backward(Protocol):
-    """The function of an algorithm."""
+    """The function that computes the hypergradient of an algorithm."""
 
     def __call__(
         self,
@@ -25,34 +25,35 @@ class Backward(Protocol):
         """Add the mean hypergradient of the tasks to `.grad` of the learned parameters.
 
         Args:
-            model: as `memmeta.networks.models.build_model` makes it for `config`.
-            episodes: as the data set stores them; `model.to_input` turns them into network input.
+            model: built by `memmeta.networks.models.build_model` for `config`.
+            episodes: in the form the data set stores; `model.to_input` converts them.
             config: the settings.
-            start: a warm start, instead of phi^0 and v = 0.
+            start: a warm start; None: start at phi^0 and v = 0.
         """
 
 
 @dataclass(frozen=True)
 class Algorithm:
-    """A way to compute a hypergradient, and what other settings have to know of it."""
+    """An algorithm, and the properties that other settings depend on."""
 
     place: Place
-    """Of a `Backward`."""
+    """A `Backward` function."""
     unrolls: bool = False
-    """Whether it differentiates through the inner steps, and not at their end by a linear solve."""
+    """Whether it differentiates through the inner steps, instead of solving a linear system at
+    their end."""
     learns_initial_head: bool = False
-    """Whether phi^0 is learned. Else it is a fixed starting point."""
+    """Whether it learns phi^0. Otherwise phi^0 is a fixed starting point."""
     adapts_backbone: bool = False
-    """Whether the inner loop adapts the whole network. It then takes one task at a time."""
+    """Whether the inner loop adapts the whole network. It then processes one task at a time."""
 
     @property
     def backward(self) -> Backward:
-        """The function itself."""
+        """The function, imported on first use."""
         return cast(Backward, imported(self.place))
 
     @property
     def can_recompute_features(self) -> bool:
-        """Whether `feature_reuse` may be false."""
+        """Whether it supports `feature_reuse: false`."""
         return self.unrolls and not self.adapts_backbone
 
 
@@ -72,4 +73,4 @@ ALGORITHMS: Registry[Algorithm] = Registry(
         "maml": Algorithm(_UNROLLED, unrolls=True, learns_initial_head=True, adapts_backbone=True),
     },
 )
-"""The algorithms that configs can name."""
+"""Algorithms by the name that configs use."""

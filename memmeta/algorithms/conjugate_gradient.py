@@ -7,19 +7,19 @@ import torch
 from torch import Tensor
 
 _ROUNDING = 10.0
-"""A product with A is taken to be right to so many epsilons of its type, times the norm of A."""
+"""Assumed error of a product with A, in machine epsilons times the norm of A."""
 
 
 class Solved(NamedTuple):
-    """Where the iterations ended."""
+    """Result of `conjugate_gradient`."""
 
     x: Tensor
-    """Shaped like b."""
+    """Solution, shaped like b."""
     residual: Tensor
-    """Each task's ||b - A x|| / ||b||, [tasks]; where b is 0, ||A x|| / ||A x0||, or 0 if both are
-    0."""
+    """||b - A x|| / ||b|| of each task, [tasks]. For b = 0 it is ||A x|| / ||A x0||, or 0 if both
+    norms are 0."""
     stopped: Tensor
-    """Which tasks stopped before they were solved, as A is indefinite or singular, [tasks]."""
+    """bool [tasks]: whether a task stopped early because A is indefinite or singular."""
 
 
 def conjugate_gradient(
@@ -29,22 +29,36 @@ def conjugate_gradient(
     x0: Tensor | None = None,
     floor: float = 0.0,
 ) -> Solved:
-    """Approximately solve `A x = b`, one symmetric positive definite A for each task.
+    """Approximately solve `A x = b` with one symmetric positive definite A per task.
 
-    A definite A takes every iterate nearer to the solution, in the norm of A, and x is the last
-    one. That needs a floor which rounding does not hide. Without one A may be singular or
-    indefinite: along the directions p that lie in its null space, to rounding, steps grow without
-    bound. So x is then the iterate of least residual, x0 among them. A task stops for good where
-    the curvature p'Ap is not positive, beyond rounding.
+    If A is known to be positive definite (`floor` exceeds rounding errors), every iterate is
+    closer to the solution in the norm of A, and x is the last iterate. Otherwise A may be singular
+    or indefinite, and steps along directions p in its numerical null space grow without bound. x
+    is then the iterate with the smallest residual, which may be x0. A task stops for good when the
+    curvature p'Ap is not positive beyond rounding.
 
     Args:
-        matvec: maps [tasks, ...] to [tasks, ...], applying each task's A to its own entry.
+        matvec: maps [tasks, ...] to [tasks, ...], applying the A of each task to its entry.
         b: right-hand sides, [tasks, ...].
-        steps: iterations N; no host synchronisation, so there is no early exit.
-        x0: starting points (zeros by default).
-        floor: no eigenvalue of A is less, as far as is known.
+        steps: number of iterations N. All are run: an early exit would synchronise with the host.
+        x0: starting points; zeros by default.
+        floor: known lower bound of the eigenvalues of A; 0 if there is none.
+
+    Returns:
+        The solutions, their relative residuals, and the tasks that stopped early.
+
+    Example:
+        >>> import torch
+        >>> from memmeta.algorithms.conjugate_gradient import conjugate_gradient
+        >>> a = torch.tensor([[[4.0, 1.0], [1.0, 3.0]]])  # one task
+        >>> b = torch.tensor([[1.0, 2.0]])
+        >>> solved = conjugate_gradient(lambda v: (a @ v[..., None])[..., 0], b, steps=2, floor=2.0)
+        >>> torch.allclose(solved.x, torch.tensor([[1 / 11, 7 / 11]]))
+        True
+        >>> solved.stopped
+        tensor([False])
     """
-    # By a power of two, so that no digit changes: squares of the numbers stay in the type's range.
+    # Keeps the squares of the numbers within range. A power of two, so that no digit changes.
     scale = _power_of_two(b)
     b, x0 = b / scale, None if x0 is None else x0 / scale
     epsilon = torch.finfo(b.dtype).eps
@@ -54,7 +68,7 @@ def conjugate_gradient(
     p = r
     rr = _dot(r, r)
     start = rr.sqrt()
-    solved = epsilon * torch.maximum(rr, _dot(b, b))  # to half of the digits
+    solved = epsilon * torch.maximum(rr, _dot(b, b))  # converged to half of the digits
     norm, drift = torch.zeros_like(rr), torch.zeros_like(rr)
     best, least = x, start
     stopped = norm > 0
@@ -68,11 +82,11 @@ def conjugate_gradient(
         x = x + step * p
         r = r - step * ap
         rr_next = _dot(r, r)
-        # What rounding may have put between r and b - A x (van der Vorst and Ye, 2000).
+        # Bound of the rounding error that separates r from b - A x (van der Vorst and Ye, 2000).
         drift = drift + rounding * norm * step * pp.sqrt()
         bound = rr_next.sqrt() + drift
         best, least = torch.where(bound < least, x, best), torch.minimum(bound, least)
-        # A task that has stopped goes nowhere any more: with p = 0 all later steps are 0.
+        # With p = 0 all later steps of a task are 0, so it stays where it stopped.
         p = torch.where(step > 0, r + _ratio(rr_next, rr) * p, 0)
         rr = rr_next
     x = torch.where(floor > rounding * norm, x, best)
@@ -88,9 +102,9 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _power_of_two(a: Tensor) -> Tensor:
-    """Each task's largest absolute value to the next power of two, or 1 if it is 0."""
+    """Power of two above the largest absolute value of each task, or 1 if that is 0."""
     largest = a.abs().amax(dim=tuple(range(1, a.dim())), keepdim=True)
-    # Powers beyond these have no inverse in float32.
+    # Larger exponents have no inverse in float32.
     exponent = torch.frexp(largest).exponent.clamp(-126, 126)
     return torch.ldexp(torch.ones_like(largest), exponent)
 

@@ -1,4 +1,4 @@
-"""The inner loop that all algorithms share, and prediction by it."""
+"""The inner loop shared by all algorithms, and prediction with an adapted head."""
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from memmeta.networks.models import MetaModel
 
 @torch.no_grad()
 def adapt(problem: Problem, phi: Tensor, config: LearnerConfig) -> Tensor:
-    """phi_K: K gradient steps on the support loss from `phi`, without a graph."""
+    """Take K gradient steps on the support loss from `phi` and return phi_K, without a graph."""
     for _ in range(config.inner_steps):
         phi = phi - config.inner_lr * problem.support_gradient(phi)
     return phi
@@ -21,10 +21,10 @@ def adapt(problem: Problem, phi: Tensor, config: LearnerConfig) -> Tensor:
 
 @torch.no_grad()
 def predict(model: MetaModel, episodes: Episodes, config: LearnerConfig) -> Tensor:
-    """Scores of the query set after adaptation, [tasks, n, outputs]. Keeps no graph.
+    """Scores of the query sets after adaptation, [tasks, n, outputs], without a graph.
 
-    If `config.chunk` is less than a task, so many images are in the backbone at a time, or a set
-    where the norm takes that together.
+    If `config.chunk` is smaller than a task, the backbone processes that many images at a time, or
+    one set if the norm mixes the images of a set.
     """
     chunk = config.chunk if config.chunk and config.chunk < episodes.task_size else None
     support = chunks.features(model, episodes.support, chunk)
@@ -34,7 +34,7 @@ def predict(model: MetaModel, episodes: Episodes, config: LearnerConfig) -> Tens
 
 
 def accuracy(scores: Tensor, labels: Tensor) -> Tensor | None:
-    """Share of examples classified correctly, a scalar; None if the labels are no classes."""
+    """Share of examples classified correctly, a scalar; None for regression."""
     if labels.is_floating_point():
         return None
     return (scores.argmax(-1) == labels).float().mean()

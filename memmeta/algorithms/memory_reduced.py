@@ -5,9 +5,9 @@ theta of one scalar, the mean over tasks of
 
     f(theta, phi_K) - <grad_phi g(theta, phi_K), v>.
 
-Everything that depends on K or N therefore runs on features without a graph, and the backbone
-sees one forward and one backward pass whatever they are. Without CG iterations v is 0, which is
-the first-order hypergradient. With `curvature: gauss_newton` H is the Gauss-Newton matrix (see
+The K inner steps and N CG iterations therefore run on features without a graph, and the backbone
+needs one forward and one backward pass for any K and N. With N = 0, v is 0 and the result is the
+first-order hypergradient. With `curvature: gauss_newton` H is the Gauss-Newton matrix (see
 `memmeta.algorithms.problems`).
 """
 
@@ -32,10 +32,10 @@ def backward(
 ) -> Outcome:
     """Add the mean hypergradient of the tasks to `.grad` of the backbone's parameters.
 
-    With `config.chunk` so many images are in the backbone at a time. Where that is a task or more,
-    the step takes so many tasks after each other. Where it is less, each chunk is in a
-    forward pass without a graph and one with; the gradient is the same, and activations of one
-    chunk are held at most.
+    `config.chunk` is the number of images that the backbone processes at a time. If it is at least
+    one task, groups of tasks are processed one after another. If it is less, each chunk takes a
+    forward pass without a graph and later a second one with a graph, so that the activations of
+    only one chunk are stored. The gradient is the same.
     """
     size, chunk = len(episodes.support), config.chunk
     if chunk is not None and chunk >= episodes.task_size:
@@ -51,13 +51,13 @@ def _backward(
     start: Solution | None,
     share: float,
 ) -> Outcome:
-    """Add `share` of these tasks' mean hypergradient, `chunk` images at a time."""
-    images = episodes.support, episodes.query
-    # With a chunk the features come without a graph, and each chunk's is made again below.
+    """Add `share` times the mean hypergradient of these tasks, `chunk` images at a time."""
+    sets = episodes.support, episodes.query
+    # With chunks the graph is not stored here; `chunks.backward` repeats the forward pass.
     with torch.set_grad_enabled(chunk is None):
-        features = [chunks.features(model, part, chunk) for part in images]
-    # Leaves of their own: the cotangents are complete before the backbone's backward starts.
-    leaves = [part.detach().requires_grad_() for part in features]
+        features = [chunks.features(model, images, chunk) for images in sets]
+    # Detached, so that the cotangents are complete before the backbone's backward pass starts.
+    leaves = [tensor.detach().requires_grad_() for tensor in features]
     problem = problems.inner_problem(model, leaves[0], leaves[1], episodes, config)
 
     phi0 = start.phi if start else model.initial_phi(len(episodes.support))
@@ -71,8 +71,8 @@ def _backward(
     if chunk is None:
         torch.autograd.backward(features, cotangents)
     else:
-        for part, cotangent in zip(images, cotangents, strict=True):
-            chunks.backward(model, part, cotangent, chunk)
+        for images, cotangent in zip(sets, cotangents, strict=True):
+            chunks.backward(model, images, cotangent, chunk)
 
     norm = torch.linalg.vector_norm(inner_gradient.detach().flatten(1), dim=1).mean()
     diagnostics = Diagnostics(
@@ -89,10 +89,11 @@ def _backward(
 def _solve(
     problem: Problem, phi: Tensor, v: Tensor | None, config: LearnerConfig
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The inner loop, then Subroutine 1 at its end.
+    """Run the inner loop, then CG (Subroutine 1) at phi_K.
 
     Returns:
-        phi_K, v, CG's relative residuals [tasks], and the share of tasks that it stopped at.
+        phi_K, v, the relative residuals of CG [tasks], and the share of tasks where CG stopped
+        early.
     """
     phi = adapt(problem, phi, config)
     v, residual, stopped = conjugate_gradient(

@@ -1,4 +1,4 @@
-"""What every algorithm gives back of an outer step."""
+"""The result of an outer step, the same for every algorithm."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -10,37 +10,37 @@ from memmeta.data.episodes import Episodes
 
 
 class Diagnostics(NamedTuple):
-    """Means over the step's tasks, each a scalar without a graph, or None where it has no sense."""
+    """Means over the tasks of a step: scalars without a graph, or None if they do not apply."""
 
     query_loss: Tensor
     """Loss of the adapted head on the query set."""
     query_accuracy: Tensor | None
     """Share of query images classified correctly; None for regression."""
     inner_gradient_norm: Tensor | None
-    """||grad_phi g(phi_K)||: how far the inner loop is from its optimum; None where it would take
-    another pass through the backbone."""
+    """||grad_phi g(phi_K)||, the distance of the inner loop from its optimum; None if it would
+    need another pass through the backbone."""
     cg_residual: Tensor | None
-    """||b - H v|| / ||b||: how far the linear solve is from its solution; None without one."""
+    """||b - H v|| / ||b||, the relative residual of the linear solve; None without one."""
     cg_stopped: Tensor | None
-    """Share of tasks whose linear solve stopped at a direction along which the curvature was
-    negative, or 0 to rounding; None without one."""
+    """Share of tasks whose linear solve stopped early, at a direction of negative or (to rounding)
+    zero curvature; None without a linear solve."""
 
 
 class Solution(NamedTuple):
-    """Where the inner loop and the linear solve ended, or where they start; without a graph."""
+    """The end of the inner loop and of the linear solve, or a start for both; without a graph."""
 
     phi: Tensor
-    """As `MetaModel.initial_phi` has it."""
+    """Shaped as by `MetaModel.initial_phi`."""
     v: Tensor
     """Shaped like phi; zeros for an algorithm without a linear solve."""
 
 
 class Outcome(NamedTuple):
-    """Of one step."""
+    """The result of one outer step, besides the gradients."""
 
     diagnostics: Diagnostics
     solution: Solution | None
-    """Where the next warm start begins; None if this step had none."""
+    """The start for the next warm start; None if this step had no warm start."""
 
 
 def in_parts(
@@ -49,43 +49,46 @@ def in_parts(
     start: Solution | None,
     size: int,
 ) -> Outcome:
-    """The outcome of a step that takes `size` tasks at a time.
+    """Run a step on `size` tasks at a time.
 
     Args:
-        backward: adds a share of the mean hypergradient of some tasks, given them, their start and
-            the share.
+        backward: called with some of the tasks, their warm starts and their share of all tasks;
+            adds that share times their mean hypergradient.
         episodes: all tasks of the step.
-        start: all their warm starts, if there are any.
-        size: how many tasks to give to `backward`; the last time it may be fewer.
+        start: warm starts of all tasks, or None.
+        size: number of tasks per call of `backward`; the last call may get fewer.
+
+    Returns:
+        The outcome for all tasks.
     """
     tasks = len(episodes.support)
     outcomes = []
     for first in range(0, tasks, size):
-        part = Episodes(*(each[first : first + size] for each in episodes))
-        begin = Solution(*(each[first : first + size] for each in start)) if start else None
-        share = len(part.support) / tasks
-        outcomes.append((share, backward(part, begin, share)))
+        group = Episodes(*(tensor[first : first + size] for tensor in episodes))
+        begin = Solution(*(tensor[first : first + size] for tensor in start)) if start else None
+        share = len(group.support) / tasks
+        outcomes.append((share, backward(group, begin, share)))
     return _mean_outcome(outcomes)
 
 
-def _mean_outcome(parts: Sequence[tuple[float, Outcome]]) -> Outcome:
-    """Of a step whose tasks were taken in parts, each with its share of the tasks."""
-    if len(parts) == 1:
-        return parts[0][1]
+def _mean_outcome(outcomes: Sequence[tuple[float, Outcome]]) -> Outcome:
+    """Combine the outcomes of groups of tasks, each weighted by its share of the tasks."""
+    if len(outcomes) == 1:
+        return outcomes[0][1]
     diagnostics = Diagnostics(
-        query_loss=_mean([(share, part.diagnostics.query_loss) for share, part in parts]),
-        query_accuracy=_mean_if_any(parts, "query_accuracy"),
-        inner_gradient_norm=_mean_if_any(parts, "inner_gradient_norm"),
-        cg_residual=_mean_if_any(parts, "cg_residual"),
-        cg_stopped=_mean_if_any(parts, "cg_stopped"),
+        query_loss=_mean([(share, outcome.diagnostics.query_loss) for share, outcome in outcomes]),
+        query_accuracy=_mean_if_any(outcomes, "query_accuracy"),
+        inner_gradient_norm=_mean_if_any(outcomes, "inner_gradient_norm"),
+        cg_residual=_mean_if_any(outcomes, "cg_residual"),
+        cg_stopped=_mean_if_any(outcomes, "cg_stopped"),
     )
-    solutions = [outcome.solution for _, outcome in parts if outcome.solution]
-    joined = [torch.cat(both) for both in zip(*solutions, strict=True)]
+    solutions = [outcome.solution for _, outcome in outcomes if outcome.solution]
+    joined = [torch.cat(tensors) for tensors in zip(*solutions, strict=True)]
     return Outcome(diagnostics, Solution(*joined) if solutions else None)
 
 
-def _mean_if_any(parts: Sequence[tuple[float, Outcome]], name: str) -> Tensor | None:
-    values = [(share, getattr(part.diagnostics, name)) for share, part in parts]
+def _mean_if_any(outcomes: Sequence[tuple[float, Outcome]], name: str) -> Tensor | None:
+    values = [(share, getattr(outcome.diagnostics, name)) for share, outcome in outcomes]
     return None if any(value is None for _, value in values) else _mean(values)
 
 

@@ -1,18 +1,18 @@
-"""The inner problem of a batch of tasks: g and f as functions of phi, with the features given.
+"""The inner problem of a batch of tasks: g and f as functions of phi, for given features.
 
-Tasks do not touch each other, so that the sum of their losses has each task's own gradient, and
-a Hessian in blocks, one a task: one product with it serves all tasks.
+Tasks are independent, so the gradient of the sum of their losses contains the gradient of each
+task, and its Hessian is block-diagonal: one Hessian-vector product serves all tasks.
 
 The curvature of g, for the linear solve, is its Hessian or its Gauss-Newton matrix
 
     J' L J + ridge * I,
 
-J the Jacobian of the support scores in phi, L the mean loss' second derivative in the scores. It is
-the Hessian less the second derivatives of the scores, and positive semi-definite where the loss is
-convex in the scores, as both losses are (Schraudolph, *Fast Curvature Matrix-Vector Products for
-Second-Order Gradient Descent*, 2002; Martens, *Deep Learning via Hessian-free Optimization*, 2010).
-For scores that are linear in phi both are the same. The mixed derivative of the hypergradient stays
-exact.
+where J is the Jacobian of the support scores in phi and L the second derivative of the mean loss in
+the scores. The Gauss-Newton matrix omits the second derivatives of the scores from the Hessian. It
+is positive semi-definite because both losses are convex in the scores (Schraudolph, *Fast Curvature
+Matrix-Vector Products for Second-Order Gradient Descent*, 2002; Martens, *Deep Learning via
+Hessian-free Optimization*, 2010). The two are equal if the scores are linear in phi. The mixed
+derivative of the hypergradient is exact in both cases.
 """
 
 from collections.abc import Callable
@@ -32,17 +32,17 @@ from memmeta.networks.models import MetaModel
 
 
 class Problem(Protocol):
-    """Each task's g and f; phi is shaped as by `MetaModel.initial_phi`."""
+    """The losses g and f of each task. phi is shaped as by `MetaModel.initial_phi`."""
 
     @property
     def curvature_floor(self) -> float:
-        """No eigenvalue of `support_curvature` is less, at any phi; 0 if that is not known."""
+        """Lower bound of the eigenvalues of `support_curvature` at any phi; 0 if not known."""
 
     def support_gradient(self, phi: Tensor) -> Tensor:
         """grad_phi g, shaped like phi; differentiable where gradients are enabled."""
 
     def support_curvature(self, phi: Tensor) -> Callable[[Tensor], Tensor]:
-        """The curvature of g in phi, as a map of tensors shaped like phi; without a graph."""
+        """The curvature of g at phi, as a linear map of tensors shaped like phi; no graph."""
 
     def query_gradient(self, phi: Tensor) -> Tensor:
         """grad_phi f, shaped like phi; differentiable where gradients are enabled."""
@@ -54,7 +54,15 @@ class Problem(Protocol):
 def inner_problem(
     model: MetaModel, support: Tensor, query: Tensor, episodes: Episodes, config: LearnerConfig
 ) -> Problem:
-    """The problem on what the backbone made of the support and query sets, [tasks, n, ...]."""
+    """Create the inner problem of a batch of tasks.
+
+    Args:
+        model: provides the head.
+        support: backbone output for the support sets, [tasks, n, ...].
+        query: backbone output for the query sets, [tasks, m, ...].
+        episodes: provides the labels.
+        config: the settings.
+    """
     labels = episodes.support_labels
     scale = partial(
         heads.head_inputs,
@@ -64,8 +72,9 @@ def inner_problem(
     if model.head.trunk is None:
         support, query = scale(support, query)
     else:
-        # Unlike one pass, two derivatives are quicker without channels_last: a MAML step of
-        # Conv4-64 took 0.50 s against 0.63 s with BatchNorm, 0.42 s against 0.47 s with GroupNorm.
+        # Second derivatives are faster without channels_last, unlike a single pass: a MAML step of
+        # Conv4-64 took 0.50 s instead of 0.63 s with BatchNorm, and 0.42 s instead of 0.47 s with
+        # GroupNorm.
         support, query = support.contiguous(), query.contiguous()
     sets = support, labels, query, episodes.query_labels
     if model.head.linear:
@@ -76,7 +85,7 @@ def inner_problem(
 
 @dataclass(frozen=True)
 class _Linear:
-    """In closed form."""
+    """The problem of a linear head, in closed form."""
 
     support: Tensor
     support_labels: Tensor
@@ -104,7 +113,7 @@ class _Linear:
 
 @dataclass(frozen=True)
 class _General:
-    """By automatic differentiation."""
+    """The problem of any head, by automatic differentiation."""
 
     support: Tensor
     support_labels: Tensor
@@ -123,52 +132,53 @@ class _General:
         return _gradient(self._support_loss, phi)
 
     def support_curvature(self, phi: Tensor) -> Callable[[Tensor], Tensor]:
-        at = phi.detach().requires_grad_()
-        return self._gauss_newton(at) if self.gauss_newton else self._hessian(at)
+        leaf = phi.detach().requires_grad_()
+        return self._gauss_newton(leaf) if self.gauss_newton else self._hessian(leaf)
 
-    def _hessian(self, at: Tensor) -> Callable[[Tensor], Tensor]:
+    def _hessian(self, phi: Tensor) -> Callable[[Tensor], Tensor]:
         with torch.enable_grad():
-            gradient = _gradient(self._support_loss, at)
-        return lambda v: torch.autograd.grad(gradient, at, v, retain_graph=True)[0]
+            gradient = _gradient(self._support_loss, phi)
+        return lambda v: torch.autograd.grad(gradient, phi, v, retain_graph=True)[0]
 
-    def _gauss_newton(self, at: Tensor) -> Callable[[Tensor], Tensor]:
+    def _gauss_newton(self, phi: Tensor) -> Callable[[Tensor], Tensor]:
         with torch.enable_grad():
-            scores = self._scores(at, self.support)
-            # J'u is linear in u, so that its derivative in u, at any u, gives products with J.
+            scores = self._scores(phi, self.support)
+            # J'u is linear in u, so its derivative in u, at any u, gives products with J.
             u = torch.zeros_like(scores, requires_grad=True)
-            (back,) = torch.autograd.grad(scores, at, u, create_graph=True)
-        of_loss = losses.curvature(scores.detach(), self.support_labels)
+            (jt_u,) = torch.autograd.grad(scores, phi, u, create_graph=True)
+        loss_curvature = losses.curvature(scores.detach(), self.support_labels)
 
         def product(v: Tensor) -> Tensor:
-            (forward,) = torch.autograd.grad(back, u, v, retain_graph=True)
-            w = of_loss(forward) / scores.shape[1]
-            (vector,) = torch.autograd.grad(scores, at, w, retain_graph=True)
-            return vector + self.ridge * v
+            (j_v,) = torch.autograd.grad(jt_u, u, v, retain_graph=True)
+            w = loss_curvature(j_v) / scores.shape[1]
+            (jt_w,) = torch.autograd.grad(scores, phi, w, retain_graph=True)
+            return jt_w + self.ridge * v
 
         return product
 
     def query_gradient(self, phi: Tensor) -> Tensor:
         return _gradient(
-            lambda at: losses.loss(self.query_scores(at), self.query_labels).sum(), phi
+            lambda leaf: losses.loss(self.query_scores(leaf), self.query_labels).sum(), phi
         )
 
     def query_scores(self, phi: Tensor) -> Tensor:
         return self._scores(phi, self.support, self.query)
 
     def _support_loss(self, phi: Tensor) -> Tensor:
-        """g, summed over tasks."""
+        """Sum of g over tasks."""
         fit = losses.loss(self._scores(phi, self.support), self.support_labels)
         return fit.sum() + 0.5 * self.ridge * phi.square().sum()
 
     def _scores(self, *tasks: Tensor) -> Tensor:
-        """Given phi and the support set, and the query set if its scores are wanted."""
+        """Scores of all tasks, from the arguments of `_task_scores` stacked over tasks."""
         if any(isinstance(module, nn.Conv2d) for module in self.head.modules()):
-            # Convolutions with each task's own weights are slower together than one by one.
+            # Batched convolutions with separate weights per task are slower than a loop.
             return torch.stack([self._task_scores(*task) for task in zip(*tasks, strict=True)])
-        together: Tensor = vmap(self._task_scores)(*tasks)
-        return together
+        scores: Tensor = vmap(self._task_scores)(*tasks)
+        return scores
 
     def _task_scores(self, phi: Tensor, support: Tensor, query: Tensor | None = None) -> Tensor:
+        """Query scores of one task, or its support scores without a query set."""
         parameters = _unflatten(phi, self.head)
         scores: Tensor = functional_call(self.head, parameters, (support, query, self.scale))
         return scores
@@ -178,13 +188,13 @@ def _gradient(loss: Callable[[Tensor], Tensor], phi: Tensor) -> Tensor:
     """Gradient of a scalar function, differentiable where gradients are enabled."""
     create_graph = torch.is_grad_enabled()
     with torch.enable_grad():
-        at = phi if phi.requires_grad else phi.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(loss(at), at, create_graph=create_graph)
+        leaf = phi if phi.requires_grad else phi.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(loss(leaf), leaf, create_graph=create_graph)
     return gradient
 
 
 def _unflatten(phi: Tensor, head: nn.Module) -> dict[str, Tensor]:
-    """Views of one task's phi [size] as the parameters of `head`."""
+    """Views of the phi [size] of one task as the parameters of `head`."""
     names, parameters = zip(*head.named_parameters(), strict=True)
-    parts = torch.split(phi, [p.numel() for p in parameters])
-    return {n: part.view_as(p) for n, part, p in zip(names, parts, parameters, strict=True)}
+    slices = torch.split(phi, [p.numel() for p in parameters])
+    return {name: s.view_as(p) for name, s, p in zip(names, slices, parameters, strict=True)}

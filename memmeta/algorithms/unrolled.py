@@ -1,4 +1,4 @@
-"""Hypergradients by differentiating through the K inner steps."""
+"""Hypergradients by differentiation through the K inner steps: ITD-BiO, ANIL and MAML."""
 
 from functools import partial
 
@@ -18,13 +18,13 @@ from memmeta.networks.models import MetaModel
 def backward(
     model: MetaModel, episodes: Episodes, config: LearnerConfig, start: Solution | None = None
 ) -> Outcome:
-    """Add the gradient of the tasks' mean query loss f(theta, phi_K) to `.grad` of what is learned.
+    """Add the gradient of the mean query loss f(theta, phi_K) to `.grad` of the learned parameters.
 
-    With `config.feature_reuse` all inner steps use the same support features. Without it each step
-    computes its own, with their graph. With `config.first_order` the inner gradients count as
-    constants. With `config.chunk` the step holds the graph of only that many images' tasks at a
-    time. MAML always takes one task at a time, since convolutions with each task's own weights gain
-    nothing from batching.
+    With `config.feature_reuse` all inner steps use the same support features; without it each step
+    recomputes them and keeps their graph. With `config.first_order` the inner gradients are treated
+    as constants. `config.chunk` limits the number of images whose graph is stored at a time, in
+    whole tasks. MAML always processes one task at a time, because convolutions with separate
+    weights per task gain nothing from batching.
     """
     size = 1 if config.adapts_backbone else len(episodes.support)
     if config.chunk is not None:
@@ -39,18 +39,18 @@ def _backward(
     start: Solution | None,
     share: float,
 ) -> Outcome:
-    """Add `share` of the gradient of these tasks' mean query loss."""
+    """Add `share` times the gradient of the mean query loss of these tasks."""
     query = model.features(episodes.query)
 
-    def problem_now() -> Problem:
+    def new_problem() -> Problem:
         support = model.features(episodes.support)
         return problems.inner_problem(model, support, query, episodes, config)
 
-    problem = problem_now()
+    problem = new_problem()
     phi = start.phi if start else model.initial_phi(len(query))
     for step in range(config.inner_steps):
         if not config.feature_reuse and step > 0:
-            problem = problem_now()
+            problem = new_problem()
         with torch.set_grad_enabled(not config.first_order):
             gradient = problem.support_gradient(phi)
         phi = phi - config.inner_lr * gradient

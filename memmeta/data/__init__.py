@@ -22,11 +22,11 @@ DATA_SETS: Registry[DataSource] = Registry(
         "sinusoid": Place("memmeta.data.sets.sinusoid:SINUSOID"),
     },
 )
-"""The data sets that configs can name."""
+"""Data sets by the name that configs use."""
 
 
 def load(name: str, data_root: Path, cache: Path | None = None) -> "Dataset":
-    """The data set `name`, prepared first if it was not yet. See `DataSource.load`.
+    """Load the data set `name`, after preparing its cache if necessary. See `DataSource.load`.
 
     Raises:
         InputError: no such data set; its files are missing or damaged; the cache cannot be written.
@@ -35,10 +35,10 @@ def load(name: str, data_root: Path, cache: Path | None = None) -> "Dataset":
 
 
 def prepare(name: str, data_root: Path, cache: Path | None = None) -> Path:
-    """Make the cache of a data set, once, and return its folder.
+    """Create the cache of a data set if there is none, and return its folder.
 
-    Any number of processes may call this at the same time. A finished cache is used even if the
-    files it was read from change or disappear. Delete the folder to read them again.
+    Any number of processes may call this at the same time. A complete cache is used even if the
+    source files change or disappear; delete the folder to read them again.
 
     Args:
         name: the data set.
@@ -46,7 +46,7 @@ def prepare(name: str, data_root: Path, cache: Path | None = None) -> Path:
         cache: the folder of all caches; None: `cache` in the data root.
 
     Raises:
-        InputError: as `load`, or the data set has no files.
+        InputError: see `load`; or the data set has no files.
     """
     # PyTorch takes seconds to import.
     from memmeta.data import store
@@ -55,11 +55,11 @@ def prepare(name: str, data_root: Path, cache: Path | None = None) -> Path:
 
 
 def try_out(name: str, data_root: Path, cache: Path | None = None) -> None:
-    """Do what `load` would do, up to the first class of each split, and leave nothing behind.
+    """Check that `load` would work: read the first class of each split, without writing a cache.
 
     Raises:
         NoDataError: no form of the data set was found.
-        InputError: as `load`.
+        InputError: see `load`.
     """
     from memmeta.data import store
 
@@ -69,21 +69,21 @@ def try_out(name: str, data_root: Path, cache: Path | None = None) -> None:
 
 
 def download(name: str, data_root: Path) -> None:
-    """Fetch the files of a data set into `data_root`. No other function downloads anything.
+    """Download the files of a data set into `data_root`. No other function downloads anything.
 
     Raises:
-        InputError: no such data set; it cannot be downloaded; the network or the disk fails.
+        InputError: no such data set; it cannot be downloaded; a network or disk error.
     """
     source = _with_files(name)
     if source.download is None:
-        raise InputError(f"{name}: not a data set that can be downloaded")
+        raise InputError(f"{name}: cannot be downloaded")
     source.download(data_root)
 
 
 def image_sources() -> dict[str, ImageSource]:
-    """The data sets that are read from files or drawn, by name."""
+    """The data sets of images, by name."""
     sources = {name: DATA_SETS[name] for name in DATA_SETS}
-    return {name: it for name, it in sources.items() if isinstance(it, ImageSource)}
+    return {name: source for name, source in sources.items() if isinstance(source, ImageSource)}
 
 
 def _source(name: str) -> DataSource:
@@ -96,5 +96,5 @@ def _source(name: str) -> DataSource:
 def _with_files(name: str) -> ImageSource:
     source = _source(name)
     if not isinstance(source, ImageSource):
-        raise InputError(f"{name}: drawn from its definition, it has no files")
+        raise InputError(f"{name}: has no files, it is generated from its definition")
     return source

@@ -1,4 +1,4 @@
-"""What a learner asks of a data set, and the data sets made of images."""
+"""The interface of a loaded data set, and its implementation for images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,19 +14,19 @@ SplitName = Literal["train", "val", "test"]
 
 
 class Dataset(Protocol):
-    """A source of tasks, in three splits."""
+    """A data set from which tasks are sampled, with three splits."""
 
     @property
     def name(self) -> str:
-        """As DataConfig has it."""
+        """The name in configs."""
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Of one input, as a backbone gets it: (C, H, W) for images."""
+        """Shape of one network input: (C, H, W) for images."""
 
     @property
     def digest(self) -> str:
-        """Hex SHA-256 of all that the tasks are drawn from."""
+        """Hex SHA-256 of the data from which tasks are sampled."""
 
     def episodes(
         self,
@@ -36,23 +36,23 @@ class Dataset(Protocol):
         seed: int,
         indices: Sequence[int],
     ) -> Episodes:
-        """The tasks of a split with the given indices, as they are stored: see `to_input`.
+        """Sample the tasks of a split with the given indices.
 
-        Task i depends on the data, the arguments but `indices`, and i alone: not on the tasks
-        drawn with it or before it.
+        Task i depends only on the data, the other arguments and i, not on the tasks sampled with it
+        or before it. Examples have the stored form; `to_input` converts them.
 
         Args:
-            split: which classes, or which numbers, to draw from.
+            split: the split to sample from.
             shape: the number of classes and examples.
             seed: not negative; another seed gives other tasks.
-            indices: B indices, not negative. Even with none the split has to suffice.
+            indices: B indices, not negative. The size of the split is checked even if B is 0.
 
         Raises:
-            InputError: the split is too small for tasks of this shape. The message names it.
+            InputError: the split is too small for tasks of this shape. The message names the split.
         """
 
     def to_input(self, stored: Tensor) -> Tensor:
-        """Support or query inputs of episodes, [B, n, ...], as a backbone gets them.
+        """Convert the support or query examples of episodes, [B, n, ...], to network input.
 
         Returns:
             float32 [B, n, *input_shape], on the device of `stored`.
@@ -60,7 +60,7 @@ class Dataset(Protocol):
 
 
 def check_episodes(dataset: Dataset, training: TaskShape, evaluation: TaskShape) -> None:
-    """Make sure that every split has enough data for its tasks.
+    """Check that every split has enough data for its tasks.
 
     Args:
         dataset: the data.
@@ -68,7 +68,7 @@ def check_episodes(dataset: Dataset, training: TaskShape, evaluation: TaskShape)
         evaluation: the shape of tasks of the other splits.
 
     Raises:
-        InputError: as `Dataset.episodes`.
+        InputError: a split is too small.
     """
     for split in get_args(SplitName):
         shape = training if split == "train" else evaluation
@@ -77,7 +77,7 @@ def check_episodes(dataset: Dataset, training: TaskShape, evaluation: TaskShape)
 
 @dataclass(frozen=True)
 class ImageDataset:
-    """Three splits of images with disjoint classes."""
+    """A `Dataset` of images, whose splits have disjoint classes."""
 
     name: str
     train: Split
@@ -88,11 +88,11 @@ class ImageDataset:
     std: tuple[float, ...]
     """Per channel, on the 0-255 scale."""
     digest: str
-    """Hex SHA-256 of class names and images: the same whichever source they were read from."""
+    """Hex SHA-256 of class names and images, independent of the format they were read from."""
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """(C, H, W)."""
+        """Shape of an image as network input, (C, H, W)."""
         height, width, channels = self.train.images.shape[1:]
         return channels, height, width
 
@@ -104,7 +104,7 @@ class ImageDataset:
         seed: int,
         indices: Sequence[int],
     ) -> Episodes:
-        """As `Dataset.episodes`: uint8 images."""
+        """See `Dataset.episodes`. Examples are uint8 images [H, W, C]."""
         try:
             return sample_episodes(
                 getattr(self, split), **shape._asdict(), seed=seed, indices=indices
@@ -113,5 +113,5 @@ class ImageDataset:
             raise InputError(f"{self.name}, split {split}: {error.message}") from None
 
     def to_input(self, stored: Tensor) -> Tensor:
-        """As `Dataset.to_input`: uint8 images normalised, channels_last in memory."""
+        """See `Dataset.to_input`. Images are normalised, and channels_last in memory."""
         return to_float(stored, self.mean, self.std)

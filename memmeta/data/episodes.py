@@ -1,4 +1,19 @@
-"""Few-shot tasks drawn from a split."""
+"""Few-shot tasks, sampled from a split of a data set.
+
+Example:
+    >>> import numpy as np
+    >>> from memmeta.data.episodes import Split, sample_episodes
+    >>> images = np.zeros((60, 28, 28, 1), np.uint8)  # 6 classes of 10 images
+    >>> split = Split(images, np.arange(0, 61, 10), tuple("abcdef"))
+    >>> batch = sample_episodes(split, ways=5, shots=1, queries=3, seed=0, indices=[0, 1])
+    >>> batch.support.shape
+    torch.Size([2, 5, 28, 28, 1])
+    >>> batch.query.shape
+    torch.Size([2, 15, 28, 28, 1])
+    >>> batch.support_labels
+    tensor([[0, 1, 2, 3, 4],
+            [0, 1, 2, 3, 4]])
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,28 +38,28 @@ class Split:
     class_names: tuple[str, ...]
     """Sorted."""
     originals: NDArray[np.int64] | None = None
-    """int64 [N]: for each image the first equal image of its class, usually itself. None where no
-    class has equal images."""
+    """int64 [N]: index of the first equal image in the same class, usually the image itself. None
+    if no class contains equal images."""
 
 
 class Episodes(NamedTuple):
-    """A batch of B tasks. Labels are 0..ways-1, and images lie in the order of their labels.
+    """A batch of B tasks. Labels are 0..ways-1, and images are in the order of their labels.
 
-    In regression there are no classes: ways is 1, and labels are the numbers to predict.
+    Regression tasks have no classes: ways is 1, and labels are the values to predict.
     """
 
     support: torch.Tensor
-    """[B, ways * shots, ...]: images are uint8 [H, W, C] each, points float32 [1]."""
+    """[B, ways * shots, ...]: uint8 images [H, W, C] or float32 points [1]."""
     support_labels: torch.Tensor
-    """[B, ways * shots]: int64, in regression float32."""
+    """[B, ways * shots]: int64, or float32 for regression."""
     query: torch.Tensor
-    """[B, ways * queries, ...], as support."""
+    """[B, ways * queries, ...], like `support`."""
     query_labels: torch.Tensor
-    """[B, ways * queries], as support_labels."""
+    """[B, ways * queries], like `support_labels`."""
 
     @property
     def task_size(self) -> int:
-        """Examples of a task, support and query."""
+        """Number of examples per task, support and query together."""
         return self.support.shape[1] + self.query.shape[1]
 
 
@@ -58,49 +73,47 @@ def sample_episodes(
     indices: Sequence[int],
     rotations: bool = False,
 ) -> Episodes:
-    """The tasks with the given indices.
+    """Sample the tasks with the given indices.
 
-    Task i depends on all arguments but `indices`, and on i alone: not on the tasks sampled with
-    it or before it. No image is in both the support and the query set of a task, and no image of
-    one set is equal to an image of its class in the other.
+    Task i depends only on i and the arguments other than `indices`, not on the tasks sampled with
+    it or before it. The support and query sets of a task have no image in common. Images of the
+    same class that are equal never appear in both sets either.
 
     Args:
-        split: where to draw from.
-        ways: classes a task.
-        shots: support images a class.
-        queries: query images a class.
+        split: the split to sample from.
+        ways: classes per task.
+        shots: support images per class.
+        queries: query images per class.
         seed: not negative; another seed gives other tasks.
         indices: B indices, not negative.
-        rotations: take each class turned by a quarter, a half and three quarters of a turn as
-            three more classes. Images must be square.
+        rotations: count each class rotated by 90, 180 and 270 degrees as three further classes.
+            Images must be square.
 
     Raises:
-        InputError: the split has fewer than `ways` classes, or a class fewer than
-            `shots` + `queries` images, or too many of them are equal.
+        InputError: the split has fewer than `ways` classes, a class has fewer than
+            `shots` + `queries` images, or too many images of a class are equal.
     """
     sizes = np.diff(split.offsets)
-    each = shots + queries
+    per_class = shots + queries
     classes = len(sizes) * (4 if rotations else 1)
     if classes < ways:
         raise InputError(f"{ways} ways, but the split has {classes} classes")
-    if sizes.min() < each:
+    if sizes.min() < per_class:
         name = split.class_names[sizes.argmin()]
         raise InputError(
-            f"{shots} shots and {queries} queries are {each} images a class, "
+            f"{shots} shots and {queries} queries are {per_class} images a class, "
             f"but class {name} has {sizes.min()}"
         )
-    rows = np.empty((len(indices), ways, each), dtype=np.int64)
+    rows = np.empty((len(indices), ways, per_class), dtype=np.int64)
     turns = np.empty((len(indices), ways), dtype=np.int64)
     for task, index in enumerate(indices):
         rng = np.random.default_rng([seed, index])
         turns[task], chosen = np.divmod(rng.choice(classes, ways, replace=False), len(sizes))
         for way, c in enumerate(chosen):
-            rows[task, way] = split.offsets[c] + rng.choice(sizes[c], each, replace=False)
+            rows[task, way] = split.offsets[c] + rng.choice(sizes[c], per_class, replace=False)
     for task, way in np.argwhere(_equal_across(split, rows, shots)):
-        entropy = [seed, indices[task], _AGAIN, int(way)]
-        rows[task, way] = _drawn_again(
-            split, rows[task, way], shots, np.random.default_rng(entropy)
-        )
+        entropy = [seed, indices[task], _RESAMPLING, int(way)]
+        rows[task, way] = _resampled(split, rows[task, way], shots, np.random.default_rng(entropy))
     labels = torch.arange(ways)
     return Episodes(
         _images(split.images, rows[..., :shots], turns),
@@ -110,18 +123,18 @@ def sample_episodes(
     )
 
 
-_AGAIN = 2
-"""Gives the second draw other random numbers than the first one and `augment` have."""
+_RESAMPLING = 2
+"""Part of the seed, so that these random numbers differ from the first draw and from `augment`."""
 
 _TRIES = 1000
-"""Draws of one class before it is refused for a lack of different images."""
+"""Draws from one class before an error reports that it has too few different images."""
 
 
 def _equal_across(split: Split, rows: NDArray[np.int64], shots: int) -> NDArray[np.bool_]:
-    """Whether support and query of a class have an equal image: bool [...].
+    """Whether support and query images of a class contain equal images: bool [...].
 
     Args:
-        split: where the rows are from.
+        split: the split that contains the rows.
         rows: int64 [..., shots + queries], the support set first.
         shots: the number of rows in the support set.
     """
@@ -133,12 +146,12 @@ def _equal_across(split: Split, rows: NDArray[np.int64], shots: int) -> NDArray[
     return shared
 
 
-def _drawn_again(
+def _resampled(
     split: Split, rows: NDArray[np.int64], shots: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Draw rows of the same class until support and query have no equal image.
+    """Draw rows of the same class until support and query contain no equal images.
 
-    This makes all allowed draws equally likely.
+    Rejection sampling makes all allowed draws equally likely.
     """
     c = int(np.searchsorted(split.offsets, rows[0], side="right")) - 1
     begin, size = split.offsets[c], split.offsets[c + 1] - split.offsets[c]
@@ -150,7 +163,8 @@ def _drawn_again(
     different = len(np.unique(split.originals[begin : begin + size]))
     raise InputError(
         f"{shots} shots and {len(rows) - shots} queries: class {split.class_names[c]} has {size} "
-        f"images, {different} of them different: too few for sets without equal images"
+        f"images, {different} of them different, which is too few for a support and a query set "
+        "without equal images"
     )
 
 
@@ -159,8 +173,8 @@ def _images(stored: Images, rows: NDArray[np.int64], turns: NDArray[np.int64]) -
 
     Args:
         stored: uint8 [N, H, W, C].
-        rows: which of them, [B, ways, n].
-        turns: by how many quarters of a turn, anticlockwise, [B, ways].
+        rows: indices of images, [B, ways, n].
+        turns: anticlockwise rotations of the classes, in units of 90 degrees, [B, ways].
     """
     images = np.asarray(stored)[rows]
     for turn in (1, 2, 3):
@@ -173,20 +187,21 @@ def _images(stored: Images, rows: NDArray[np.int64], turns: NDArray[np.int64]) -
 def to_float(
     images: torch.Tensor, mean: Sequence[float], std: Sequence[float], white: float | None = None
 ) -> torch.Tensor:
-    """Normalise images for a network, on the device they are on.
+    """Convert images to normalised network input, on the same device.
 
     Args:
-        images: [..., H, W, C], uint8, or floats from 0 to `white`. Never changed.
+        images: [..., H, W, C], uint8, or floats from 0 to `white`. Not modified.
         mean: C values on the 0-255 scale.
         std: C values on the 0-255 scale.
-        white: the value of white in floats, such as 1 or 255; required for floats only.
+        white: the value of white in float images, such as 1 or 255. Required for floats, and not
+            allowed for uint8.
 
     Returns:
-        float32 [..., C, H, W], (images - mean) / std. It is a permuted view, so that a batch of
-        images is channels_last in memory.
+        float32 [..., C, H, W], (images - mean) / std. It is a permuted view, so a batch of images
+        is channels_last in memory.
 
     Raises:
-        InputError: images have another type, or are floats without `white` or beyond it.
+        InputError: unsupported dtype, or float images without `white` or out of range.
     """
     shift = torch.tensor(mean, dtype=torch.float32, device=images.device)
     scale = torch.tensor(std, dtype=torch.float32, device=images.device)
@@ -194,9 +209,9 @@ def to_float(
         return images.float().sub_(shift).div_(scale).movedim(-1, -3)
     if not images.is_floating_point() or white is None:
         raise InputError(
-            f"images of {images.dtype}{'' if white is None else f' with white {white}'}: uint8 is "
-            "accepted, or floats with the value of white"
+            f"images of {images.dtype}{'' if white is None else f' with white {white}'}: expected "
+            "uint8, or floats with the value of white"
         )
     if not ((images >= 0) & (images <= white)).all():
-        raise InputError(f"images of {images.dtype}: values from 0 to {white} are accepted")
+        raise InputError(f"images of {images.dtype}: expected values from 0 to {white}")
     return images.float().mul(255 / white).sub_(shift).div_(scale).movedim(-1, -3)

@@ -1,4 +1,4 @@
-"""Where data sets come from, and what is known of them before they are loaded."""
+"""The interface of a data set before it is loaded, and lookup of its files on disk."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,11 +22,11 @@ Images = NDArray[np.uint8]
 """uint8 [n, H, W, C]."""
 
 Classes = Iterator[tuple[str, Images]]
-"""One split: (class name, its images), in the order of the names, one class at a time."""
+"""The classes of a split, one at a time, in the order of their names: (name, images)."""
 
 
 class TaskShape(NamedTuple):
-    """How many examples a task has."""
+    """The number of classes and examples of a task."""
 
     ways: int
     """Classes; 1 for regression."""
@@ -35,11 +35,11 @@ class TaskShape(NamedTuple):
     queries: int
     """Query examples per class."""
     rotations: bool = False
-    """Whether a class that is turned by 90, 180 or 270 degrees counts as another class."""
+    """Whether a class rotated by 90, 180 or 270 degrees counts as another class."""
 
 
 class DataSource(Protocol):
-    """A data set as configs know it, before it is loaded."""
+    """A data set before it is loaded, with the properties that other settings depend on."""
 
     @property
     def name(self) -> str:
@@ -51,7 +51,7 @@ class DataSource(Protocol):
 
     @property
     def metric(self) -> Metric:
-        """What a run on this data is judged by."""
+        """The metric of runs on this data."""
 
     @property
     def has_classes(self) -> bool:
@@ -59,17 +59,17 @@ class DataSource(Protocol):
 
     @property
     def mirror_keeps_class(self) -> bool:
-        """Whether a mirror image is of the same class, so that `augment` may be used."""
+        """Whether a mirror image belongs to the same class, so that `augment` may be used."""
 
     @property
     def rotation_makes_class(self) -> bool:
-        """Whether a class that is turned by 90 degrees may count as another class."""
+        """Whether a class rotated by 90 degrees may count as another class."""
 
     def chance_level(self, ways: int) -> float:
-        """The expected metric of a learner that knows nothing."""
+        """The expected metric of an uninformed guess, such as 1 / ways for accuracy."""
 
     def load(self, data_root: Path, cache: Path | None = None) -> "Dataset":
-        """The data set, prepared first if it was not yet.
+        """Load the data set, after preparing its cache if necessary.
 
         Args:
             data_root: the folder with its files.
@@ -91,15 +91,15 @@ class ImageSource:
     input_shape: tuple[int, ...]
     """(C, H, W)."""
     read: Callable[[Path, str], Classes]
-    """The classes of a split, given the data root. Raises InputError if they cannot be read."""
+    """Reads the classes of a split, given the data root. Raises InputError if that fails."""
     mean: tuple[float, ...] | None = None
     """Per channel, on the 0-255 scale; None: computed on the training split."""
     std: tuple[float, ...] | None = None
     """Per channel, on the 0-255 scale; None: computed on the training split."""
     download: Callable[[Path], None] | None = None
-    """Fetches the files into the data root; None if the data cannot be downloaded."""
+    """Downloads the files into the data root; None if the data cannot be downloaded."""
     drawn: bool = False
-    """Whether the program draws the images, without any files."""
+    """Whether the program draws the images, without source files."""
     mirror_keeps_class: bool = False
     rotation_makes_class: bool = False
 
@@ -108,7 +108,7 @@ class ImageSource:
         return 1 / ways
 
     def load(self, data_root: Path, cache: Path | None = None) -> "Dataset":
-        """See `DataSource.load`. All processes of a node share the images' memory pages."""
+        """See `DataSource.load`. Processes on the same node share the memory of the images."""
         # PyTorch takes seconds to import.
         from memmeta.data import store
 
@@ -116,16 +116,16 @@ class ImageSource:
 
 
 class Layout(NamedTuple):
-    """One of the forms in which a data set lies on disk."""
+    """One of the forms in which a data set is stored on disk."""
 
-    what: str
-    """What a user would call it: its files, as seen from `root`."""
+    files: str
+    """A pattern of its files, relative to `root`, for messages."""
     root: Path
-    """The folder it is in."""
+    """The folder that contains it."""
     paths: tuple[Path, ...]
-    """What has to exist."""
+    """The files or folders that must exist."""
     read: Callable[[], Classes]
-    """The classes of the split in question."""
+    """Reads the classes of one split."""
 
 
 class NoDataError(InputError):
@@ -133,12 +133,12 @@ class NoDataError(InputError):
 
 
 def choose(name: str, layouts: Sequence[Layout], advice: str) -> Layout:
-    """The first layout that is complete.
+    """Return the first layout that is complete.
 
     Raises:
         InputError: a folder cannot be read.
-        NoDataError: no layout is complete. The message lists the forms looked for, the first
-            missing file of an incomplete one, and `advice` on how to get the data.
+        NoDataError: no layout is complete. The message lists the expected files, the first missing
+            file of each incomplete layout, and `advice` on how to get the data.
     """
     partial = ""
     for layout in layouts:
@@ -149,8 +149,8 @@ def choose(name: str, layouts: Sequence[Layout], advice: str) -> Layout:
         if not missing:
             return layout
         if len(missing) < len(layout.paths):
-            partial += f" There is some of {layout.what}, but not {missing[0]}."
-    forms = ", or ".join(dict.fromkeys(layout.what for layout in layouts))
+            partial += f" Found some of {layout.files}, but not {missing[0]}."
+    forms = ", or ".join(dict.fromkeys(layout.files for layout in layouts))
     roots = ", ".join(dict.fromkeys(str(layout.root) for layout in layouts))
     raise NoDataError(f"{name}: no data found in {roots}. Looked for {forms}.{partial} {advice}")
 

@@ -1,4 +1,4 @@
-"""The cache: each data set once on disk, in one form, mapped into memory by all who train on it."""
+"""The cache of image data sets: one common format on disk, memory-mapped by training processes."""
 
 import contextlib
 import dataclasses
@@ -24,20 +24,20 @@ from memmeta.system import files
 FORMAT_VERSION = 1
 
 _COPIES = "copies.json"
-"""Lists the images that equal the image before. Older caches lack this file."""
+"""Lists the images that equal the image before them. Older caches do not have this file."""
 
 
 def prepare(source: ImageSource, data_root: Path, cache: Path | None = None) -> Path:
-    """The cache folder of a data set, made if it is not there.
+    """Create the cache of a data set if there is none, and return its folder.
 
-    A cache once made is used even if the source files change or go: delete the folder to read them
-    again. A damaged cache, or one of another format version, is made anew. Processes that start
-    together wait for the one that writes; one killed half-way leaves nothing that is taken for a
-    cache. A complete cache may be read-only.
+    A complete cache is used even if the source files change or disappear; delete the folder to read
+    them again. A cache that is damaged or has another format version is replaced. If several
+    processes start together, one writes the cache and the others wait. A process killed during
+    writing leaves nothing that could be mistaken for a cache. A complete cache may be read-only.
 
     Args:
-        source: where the images come from.
-        data_root: the folder with their files.
+        source: the data set.
+        data_root: the folder with its files.
         cache: folder of all caches; None: `cache` in the data root.
 
     Raises:
@@ -46,38 +46,40 @@ def prepare(source: ImageSource, data_root: Path, cache: Path | None = None) -> 
     folder = _cache_folder(source.name, data_root, cache)
     if _open(source.name, folder) is not None:
         return folder
-    # Looks for the files first, to leave no folder behind where there are none.
+    # Check for the files first, so that no folder is created if there are none.
     for split in SPLITS:
         source.read(data_root, split)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_name(f".{source.name}.lock")):
             if _open(source.name, folder) is None:
-                _make(source, data_root, folder)
+                _create(source, data_root, folder)
     except OSError as error:
         raise _unwritable(folder, error) from None
     return folder
 
 
 def load(source: ImageSource, data_root: Path, cache: Path | None = None) -> ImageDataset:
-    """The data set, its images mapped from the cache, which is made first if it is not there.
+    """Load a data set with images memory-mapped from the cache, which is created if necessary.
 
     Raises:
-        InputError: as `prepare`.
+        InputError: see `prepare`.
     """
     folder = prepare(source, data_root, cache)
     dataset = _open(source.name, folder)
     if dataset is None:
-        raise InputError(f"{folder}: damaged while it was opened; delete it and try again")
+        raise InputError(
+            f"{folder}: the cache was damaged after it was checked; delete it and retry"
+        )
     return _with_originals(dataset, folder)
 
 
 def try_out(source: ImageSource, data_root: Path, cache: Path | None = None) -> None:
-    """Do what `load` would do, up to the first class of each split, and leave nothing behind.
+    """Check that `load` would work: read the first class of each split, without writing a cache.
 
     Raises:
         NoDataError: no form of the data set was found.
-        InputError: as `prepare`.
+        InputError: see `prepare`.
     """
     folder = _cache_folder(source.name, data_root, cache)
     if _open(source.name, folder) is not None:
@@ -85,26 +87,26 @@ def try_out(source: ImageSource, data_root: Path, cache: Path | None = None) -> 
     for split in SPLITS:
         next(source.read(data_root, split), None)
     try:
-        above = next(path for path in folder.parents if path.exists())
-        with tempfile.TemporaryFile(dir=above):
+        existing = next(path for path in folder.parents if path.exists())
+        with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
         raise _unwritable(folder, error) from None
 
 
 def _cache_folder(name: str, data_root: Path, cache: Path | None = None) -> Path:
-    """The folder of a data set's cache, whether it exists or not."""
+    """The folder of the cache of a data set; it need not exist."""
     return (cache or data_root / "cache") / name
 
 
 def _unwritable(folder: Path, error: OSError) -> InputError:
     return InputError(
         f"{folder}: the cache cannot be written ({error.strerror or error}); "
-        "--cache or MEMMETA_CACHE names another folder for it"
+        "choose another folder with --cache or MEMMETA_CACHE"
     )
 
 
-def _make(source: ImageSource, data_root: Path, folder: Path) -> None:
+def _create(source: ImageSource, data_root: Path, folder: Path) -> None:
     partial = folder.with_name(f".{source.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -118,9 +120,9 @@ def _make(source: ImageSource, data_root: Path, folder: Path) -> None:
 
 
 def _with_originals(dataset: ImageDataset, folder: Path) -> ImageDataset:
-    """The data set with `Split.originals`.
+    """Add `Split.originals` to a data set.
 
-    Caches from before have no list of equal images. It is made once and kept in the cache, if the
+    Older caches have no list of equal images. It is then computed, and stored in the cache if the
     cache can be written.
     """
     path = folder / _COPIES
@@ -128,7 +130,7 @@ def _with_originals(dataset: ImageDataset, folder: Path) -> ImageDataset:
     if copies is None:
         copies = {split: _find_copies(getattr(dataset, split)) for split in SPLITS}
         _report(dataset.name, copies)
-        # In a read-only cache each process finds them for itself.
+        # With a read-only cache each process computes the list.
         with contextlib.suppress(OSError), files.atomic_write(path) as file:
             file.write(json.dumps({"digest": dataset.digest, **copies}).encode())
     splits = {
@@ -141,23 +143,23 @@ def _with_originals(dataset: ImageDataset, folder: Path) -> ImageDataset:
 
 
 def _read_copies(path: Path, dataset: ImageDataset) -> dict[str, list[int]] | None:
-    """The list of copies in the cache; None if it is missing, damaged, or of another data set."""
+    """The list of copies in the cache; None if missing, damaged or from other data."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        copies = {split: list(map(int, found[split])) for split in SPLITS}
-        sound = found["digest"] == dataset.digest and all(
+        content = json.loads(path.read_text(encoding="utf-8"))
+        copies = {split: list(map(int, content[split])) for split in SPLITS}
+        valid = content["digest"] == dataset.digest and all(
             0 < row < len(getattr(dataset, split).images)
             for split in SPLITS
             for row in copies[split]
         )
-    # As in `_open`.
+    # Damaged JSON can raise many types, as in `_open`.
     except Exception:
         return None
-    return copies if sound else None
+    return copies if valid else None
 
 
 def _find_copies(split: Split) -> list[int]:
-    """The numbers of images that equal the image before them in their class."""
+    """The indices of images that equal the image before them in their class."""
     copies = []
     for begin, end in itertools.pairwise(split.offsets.tolist()):
         copies += _copies_of_a_class(np.asarray(split.images[begin:end]), begin)
@@ -165,16 +167,16 @@ def _find_copies(split: Split) -> list[int]:
 
 
 def _copies_of_a_class(images: Images, begin: int) -> list[int]:
-    """The same for one class, whose first image has the number `begin`.
+    """Indices of copies in one class, whose first image has the index `begin`.
 
-    Equal images are neighbours: see `_canonical`.
+    Equal images are neighbours, see `_canonical`.
     """
     equal = (images[1:] == images[:-1]).all(axis=(1, 2, 3))
     return [begin + 1 + row for row in np.flatnonzero(equal).tolist()]
 
 
 def _originals(split: Split, copies: list[int]) -> NDArray[np.int64] | None:
-    """`Split.originals` for the copies of a split."""
+    """Compute `Split.originals` from the copies of a split."""
     if not copies:
         return None
     originals = np.arange(len(split.images))
@@ -184,18 +186,18 @@ def _originals(split: Split, copies: list[int]) -> NDArray[np.int64] | None:
 
 
 def _report(name: str, copies: dict[str, list[int]]) -> None:
-    """Print how many images are copies, if any are."""
-    said = [f"{len(rows)} of {split}" for split, rows in copies.items() if rows]
-    if said:
+    """Print how many images are copies, if there are any."""
+    counts = [f"{len(rows)} of {split}" for split, rows in copies.items() if rows]
+    if counts:
         click.echo(
-            f"{name}: images equal to another one of their class: {', '.join(said)}; "
-            "no task has the same image in support and query",
+            f"{name}: images equal to another image of their class: {', '.join(counts)}; tasks "
+            "never have equal images in support and query",
             err=True,
         )
 
 
 def _open(name: str, folder: Path) -> ImageDataset | None:
-    """The data set in `folder`; None if that is no sound cache of this version."""
+    """The data set in `folder`; None if it is not a valid cache of this version."""
     try:
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
         if meta["version"] != FORMAT_VERSION:
@@ -216,7 +218,7 @@ def _open(name: str, folder: Path) -> ImageDataset | None:
         if not len(mean) == len(std) == meta["image_shape"][-1]:
             return None
         return ImageDataset(name=name, **splits, mean=mean, std=std, digest=meta["digest"])
-    # What NumPy and JSON raise for bytes that mean nothing depends on the bytes.
+    # NumPy and JSON raise many types of errors for damaged content.
     except Exception:
         return None
 
@@ -226,7 +228,7 @@ class _Hash(Protocol):
 
 
 class _Moments:
-    """Mean and standard deviation of each channel, in exact integer sums."""
+    """Mean and standard deviation of each channel, from exact integer sums."""
 
     def __init__(self) -> None:
         self.pixels = 0
@@ -250,9 +252,10 @@ class _Moments:
 
 
 def _write(source: ImageSource, data_root: Path, folder: Path) -> dict[str, list[int]]:
-    """Stream the three splits of `source` into `folder`, one class in memory at a time.
+    """Write the three splits of `source` to `folder`, with one class in memory at a time.
 
-    Returns the copies in each split, as `_find_copies`.
+    Returns:
+        The copies in each split, see `_find_copies`.
     """
     copies: dict[str, list[int]] = {}
     digest = hashlib.sha256()
@@ -268,12 +271,14 @@ def _write(source: ImageSource, data_root: Path, folder: Path) -> dict[str, list
         )
         meta["splits"][split] = {"class_names": names, "offsets": offsets}
         if meta.setdefault("image_shape", shape) != shape:
-            raise InputError(f"{split}: images of {shape}, train has {meta['image_shape']}")
+            raise InputError(
+                f"{split}: images have shape {shape}, those of train {meta['image_shape']}"
+            )
     meta["mean"] = source.mean if moments is None else moments.mean
     meta["std"] = source.std if moments is None else moments.std
     meta["digest"] = digest.hexdigest()
-    found = {"digest": meta["digest"], **copies}
-    (folder / _COPIES).write_text(json.dumps(found), encoding="utf-8")
+    content = {"digest": meta["digest"], **copies}
+    (folder / _COPIES).write_text(json.dumps(content), encoding="utf-8")
     (folder / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
     return copies
 
@@ -281,9 +286,13 @@ def _write(source: ImageSource, data_root: Path, folder: Path) -> dict[str, list
 def _write_split(
     classes: Classes, path: Path, digest: _Hash, moments: _Moments | None
 ) -> tuple[list[str], list[int], list[int], list[int]]:
-    """Write one .npy file; returns class names, offsets, the shape of an image and the copies.
+    """Write one .npy file.
 
-    Plain writes rather than a memory map: on a full disk they raise, where a map kills the process.
+    Uses plain writes instead of a memory map: on a full disk a write raises an error, while a
+    memory map kills the process.
+
+    Returns:
+        Class names, offsets, the shape of an image, and the copies.
     """
     names: list[str] = []
     offsets = [0]
@@ -291,12 +300,14 @@ def _write_split(
     copies: list[int] = []
     with path.open("wb") as out:
         for name, images in classes:
-            assert not names or names[-1] < name, "sources give their classes in order"
+            assert not names or names[-1] < name, "sources yield their classes in order"
             if not names:
                 shape = list(images.shape[1:])
                 _write_header(out, (0, *shape))
             if len(images) == 0 or list(images.shape[1:]) != shape:
-                raise InputError(f"class {name}: images {images.shape}, expected some of {shape}")
+                raise InputError(
+                    f"class {name}: expected images of shape {shape}, got {list(images.shape)}"
+                )
             images = _canonical(images)
             out.write(images.data)
             digest.update(f"{name}\0{images.shape}\0".encode())
@@ -306,7 +317,7 @@ def _write_split(
             names.append(name)
             copies += _copies_of_a_class(images, offsets[-1])
             offsets.append(offsets[-1] + len(images))
-        # NumPy pads the header so that the first dimension can grow in place.
+        # NumPy pads the header, so the number of images can be written in place.
         start = out.tell() - offsets[-1] * int(np.prod(shape))
         out.seek(0)
         _write_header(out, (offsets[-1], *shape))
@@ -320,6 +331,6 @@ def _write_header(out: BinaryIO, shape: tuple[int, ...]) -> None:
 
 
 def _canonical(images: Images) -> Images:
-    """The images of a class in the one order that does not depend on where they came from."""
+    """The images of a class, sorted by content: the order does not depend on the source format."""
     order = sorted(range(len(images)), key=lambda i: images[i].tobytes())
     return np.ascontiguousarray(images[order])

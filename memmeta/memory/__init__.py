@@ -1,1 +1,1 @@
-"""Memory of a run: predicted, reserved, limited, tabulated."""
+"""The memory of a run: prediction, reservations and limits, and a table for the paper's figure."""

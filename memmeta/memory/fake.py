@@ -1,4 +1,4 @@
-"""Fake tensors, with shapes and no content, that take the memory that real ones take on the CPU."""
+"""Fake tensors: shapes without content, for counting the memory of real tensors on the CPU."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,34 +15,34 @@ _NORMS = (torch.ops.aten.native_batch_norm.default, torch.ops.aten.native_group_
 
 @contextmanager
 def fake_tensors() -> Iterator[None]:
-    """Make every new tensor a fake one."""
-    with FakeTensorMode(), _AsOnTheCPU():  # type: ignore[no-untyped-call]
+    """Make every new tensor a fake tensor within the `with` block."""
+    with FakeTensorMode(), _CpuKernels():  # type: ignore[no-untyped-call]
         yield
 
 
-class _AsOnTheCPU(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Corrects results of PyTorch's fake kernels that differ from those of the CPU's."""
+class _CpuKernels(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Corrects the results of PyTorch's fake kernels where they differ from the CPU kernels."""
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
         if func in _NORMS:
-            # The statistics have the type of the weight: float32 under autocast.
+            # The statistics have the dtype of the weight, which is float32 under autocast.
             output, mean, deviation = result
             return output, mean.to(args[1].dtype), deviation.to(args[1].dtype)
         if func is torch.ops.aten.view.default:
-            return _with_strides_of_view(result, args[0])
+            return _with_real_strides(result, args[0])
         return result
 
 
-def _with_strides_of_view(view: Tensor, of: Tensor) -> Tensor:
-    """With the strides that the view has along dimensions of size 1, by which kernels go too.
+def _with_real_strides(view: Tensor, base: Tensor) -> Tensor:
+    """A fake view of `base` with the strides that a real view has in dimensions of size 1.
 
-    They decide whether images of a single channel count as channels last.
+    Kernels use them to decide whether images with a single channel are channels last.
     """
     with no_dispatch():
         strides = (
-            torch.empty_strided(of.shape, of.stride(), device="meta").view(view.shape).stride()
+            torch.empty_strided(base.shape, base.stride(), device="meta").view(view.shape).stride()
         )
     return view if strides == view.stride() else view.as_strided(view.shape, strides)

@@ -1,4 +1,4 @@
-"""What a trial may take of a machine's memory: how much to reserve, and a cap to hold it there."""
+"""Memory limits of trials: how much memory to reserve, and a cap that enforces the reservation."""
 
 import ctypes
 import math
@@ -10,66 +10,76 @@ from torch import nn
 
 _MIB = 2**20
 
-# What the count of live tensors cannot see: holes in the heap, and what oneDNN's kernels allocate
-# for themselves. Measured on two x86 cores for 35 configs in fresh processes (Conv4, and ResNet-12
-# twice, 16 to 64 filters, 28 to 84 pixels, 1 to 16 tasks, memory_reduced, anil and maml, all norms,
-# with and without chunks), the resident set grew by 1.04 to 1.33 times the prediction at 28 and 32
-# pixels from 150 MiB up, by 1.26 to 1.47 times in steps at 84 pixels, and by 1.6 to 1.98 times
-# where a validation of big images was the peak; below 150 MiB by up to 61 MiB more than predicted.
+# A process needs more memory than its live tensors: the heap is fragmented, and oneDNN's kernels
+# allocate their buffers directly. The CPU values cover 35 configs, measured in fresh processes on
+# two x86 cores (Conv4, and two with ResNet-12; 16 to 64 filters, 28 to 84 pixels, 1 to 16 tasks,
+# memory_reduced, anil and maml, all norms, with and without chunks). The growth of the resident set
+# was 1.04 to 1.33 times the prediction at 28 and 32 pixels, 1.26 to 1.47 times for training steps
+# at 84 pixels, and 1.6 to 1.98 times if the peak was a validation with large images. For
+# predictions below 150 MiB it was up to 61 MiB above the prediction.
 _FACTOR = {"cpu": 2.0, "cuda": 1.25}
 _CONSTANT = {"cpu": 64 * _MIB, "cuda": 256 * _MIB}
-# On CUDA PyTorch's allocator holds its own in blocks, and cuBLAS' and cuDNN's workspaces are in it:
-# there the numbers are a guess, which no run has confirmed yet.
+# The CUDA values are estimates that no run has confirmed yet. They cover the block sizes of
+# PyTorch's allocator and the workspaces of cuBLAS and cuDNN, which it also allocates.
 
-# A CUDA context with the libraries' kernels is smaller on any card: what is beyond is another's.
-_MOST_CONTEXT = 1024 * _MIB
+# Upper bound of the size of a CUDA context with the libraries' kernels on any card. Memory in use
+# beyond it belongs to other processes.
+_MAX_CONTEXT = 1024 * _MIB
 
-# Data of a process that is no tensor of it: what the heap grows by beyond a request (64 MiB, see
-# `memmeta.system.runtime`), an arena as large and a stack of 8 MiB a thread of PyTorch, and a dozen
-# threads that Ray may add.
+# Process data besides tensors: the heap's growth beyond a request (64 MiB, see
+# `memmeta.system.runtime`), for each thread of PyTorch an arena of the same size and a stack of
+# 8 MiB, and a dozen threads that Ray may add.
 _SLACK = 256 * _MIB
 _THREAD_SLACK = 72 * _MIB
 
 
 def process_overhead(device: torch.device) -> int:
-    """Bytes that a process which trains on `device` takes there beside live tensors.
+    """Memory in bytes that a training process uses on `device` besides live tensors.
 
-    Takes a tiny training step. On the CPU it is the resident set of this process after it, Python
-    and libraries included. On CUDA it is the context with the libraries' handles and kernels: all
-    that is used of the device and not by PyTorch's allocator here, at most 1 GiB: right where this
-    process has the device for itself, and too much by less than 1 GiB where it has not.
+    Measured after a tiny training step. On the CPU it is the resident set of this process,
+    including Python and libraries. On CUDA it is the context with the handles and kernels of the
+    libraries, measured as all memory in use except that of PyTorch's allocator in this process, up
+    to 1 GiB. This is exact if no other process uses the device; otherwise the excess is below
+    1 GiB.
     """
     _tiny_step(device)
     if device.type == "cuda":  # only on CUDA
         free, total = torch.cuda.mem_get_info(device)
-        return min(total - free - torch.cuda.memory_reserved(device), _MOST_CONTEXT)
+        return min(total - free - torch.cuda.memory_reserved(device), _MAX_CONTEXT)
     return _resident()
 
 
 def reservation(device: torch.device, predicted: int, overhead: int) -> int:
-    """Bytes to reserve for a trial, in whole MiB: what its process is expected not to exceed.
+    """Memory in bytes to reserve for a trial: an upper bound for its process, in whole MiB.
 
     Args:
         device: where the trial runs.
-        predicted: as by `memmeta.memory.prediction.predict_trial_memory`, of the whole trial.
-        overhead: as by `process_overhead`.
+        predicted: `TrialMemory.whole` of `memmeta.memory.prediction.predict_trial_memory`.
+        overhead: result of `process_overhead`.
+
+    Example:
+        >>> import torch
+        >>> from memmeta.memory.limits import reservation
+        >>> reservation(torch.device("cpu"), predicted=100 * 2**20, overhead=300 * 2**20) / 2**20
+        564.0
     """
     tensors = _FACTOR[device.type] * predicted + _CONSTANT[device.type]
     return math.ceil((tensors + overhead) / _MIB) * _MIB
 
 
 def cap(device: torch.device, reserved: int, overhead: int) -> None:
-    """Let this process from now on take no more than `reserved` bytes of the device.
+    """Limit this process to `reserved` bytes on the device.
 
-    What goes beyond raises an error that `is_out_of_memory` knows. Call it after
-    `memmeta.system.runtime.configure_process`, and again for the next trial, when the tensors of
-    the last one are gone. On the CPU of Linux it bounds the process' data, with slack for what is
-    no tensor and for the heap that the last trial left; other systems have no such limit.
+    An allocation beyond the limit raises an error that `is_out_of_memory` recognises. Call this
+    after `memmeta.system.runtime.configure_process`, and again before each further trial, once the
+    tensors of the last trial are released. On CPUs it sets RLIMIT_DATA, with slack for data other
+    than tensors and for the heap that the last trial left. It has no effect on CPUs
+    outside Linux.
 
     Args:
         device: where the trial runs.
-        reserved: as by `reservation`.
-        overhead: as was given to it.
+        reserved: result of `reservation`.
+        overhead: the overhead given to `reservation`.
     """
     room = reserved - overhead
     if device.type == "cuda":  # only on CUDA
@@ -80,10 +90,10 @@ def cap(device: torch.device, reserved: int, overhead: int) -> None:
 
 
 def _cap_data(room: int) -> None:
-    # Only Unix has it.
+    # Not available on Windows.
     import resource
 
-    # What the last trial left goes back to the system, as far as it is at the heap's end.
+    # Return free memory at the end of the heap, left by the last trial, to the system.
     ctypes.CDLL(None).malloc_trim(0)
     limit = _status("VmData") + room + _SLACK + torch.get_num_threads() * _THREAD_SLACK
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
@@ -92,16 +102,16 @@ def _cap_data(room: int) -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether `error` says that memory was refused, by whatever allocator or library."""
+    """Whether `error` is an out-of-memory error of any allocator or library."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(part in str(error) for part in _REFUSALS)
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _REFUSALS)
 
 
 _REFUSALS = (
     "can't allocate memory",  # PyTorch's CPU allocator
     "std::bad_alloc",
-    "could not create a primitive",  # oneDNN, which finds no room for its code
+    "could not create a primitive",  # oneDNN, without memory for the code it generates
     "CUDA error: out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
@@ -109,7 +119,7 @@ _REFUSALS = (
 
 
 def _tiny_step(device: torch.device) -> None:
-    """What makes a process load all that training needs."""
+    """Run a training step, which loads the libraries and kernels that training needs."""
     network = nn.Sequential(
         nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten()
     ).to(device)
@@ -120,6 +130,7 @@ def _tiny_step(device: torch.device) -> None:
 
 
 def _resident() -> int:
+    """Resident set of this process in bytes; on systems other than Linux its maximum so far."""
     if sys.platform == "linux":
         return _status("VmRSS")
     import resource
@@ -128,7 +139,7 @@ def _resident() -> int:
 
 
 def _status(name: str) -> int:
-    """A number of Linux' account of this process, in bytes."""
+    """A field of /proc/self/status, in bytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
     values = dict(line.split(":", 1) for line in lines)
     return int(values[name].split()[0]) * 1024

@@ -1,7 +1,25 @@
-"""Peak memory of a training step, predicted without data, without the device and in no time.
+"""Prediction of the peak memory of a training step, without data and without the device.
 
-PyTorch's fake tensors have shapes and no content: the trainer's own step runs on them and the
-same counter counts their bytes, so that prediction and measurement on the CPU agree to the byte.
+The trainer runs its real step on PyTorch's fake tensors, which have shapes but no content. The
+same counter as in a measurement counts their bytes, so prediction and measurement on the CPU agree
+to the byte.
+
+Example:
+    How the memory of a step grows with K, in MiB. ANIL without feature reuse stores the graph of
+    every inner step; the memory-reduced algorithm does not.
+
+    >>> from memmeta.config import LearnerConfig, RunConfig
+    >>> from memmeta.memory.prediction import predict_peak_memory
+    >>> for algorithm, reuse in (("memory_reduced", True), ("anil", False)):
+    ...     for k in (1, 5):
+    ...         learner = LearnerConfig(
+    ...             algorithm=algorithm, feature_reuse=reuse, filters=8, inner_steps=k
+    ...         )
+    ...         print(algorithm, k, predict_peak_memory(RunConfig(learner=learner)) >> 20)
+    memory_reduced 1 20
+    memory_reduced 5 20
+    anil 1 20
+    anil 5 55
 """
 
 from collections.abc import Callable, Sequence
@@ -21,56 +39,59 @@ from memmeta.networks import HEADS
 from memmeta.peak_memory import LiveBytes
 from memmeta.training import MetaTrainer
 
-# From its third round on a loop without a graph holds what it held the round before. This and the
-# other shortcuts are tested against the whole way.
+# A loop without a graph uses the same memory in every iteration from the third on. Tests compare
+# this and the other shortcuts with the full computation.
 _STEADY = 3
 _FEW = (16, 24, 32)
-"""Tasks from which the peak of more is told: temporaries of few tasks hide how it grows."""
+"""Numbers of tasks from which larger batches are extrapolated. With fewer tasks temporaries hide
+the growth."""
 
 Shape = tuple[int, ...]
 
 
 class _Peaks(NamedTuple):
-    """The peaks of the two halves of a step, in bytes."""
+    """Peak memory of the two halves of a step, in bytes."""
 
     gradient: int
-    """Of `MetaTrainer.accumulate`."""
+    """During `MetaTrainer.accumulate`."""
     update: int
-    """Of `MetaTrainer.apply`."""
+    """During `MetaTrainer.apply`."""
 
 
 def predict_peak_memory(config: RunConfig, input_shape: Shape | None = None) -> int:
-    """The peak in bytes of one outer step of `config`, as `measure_peak` would measure it.
+    """Predict the peak memory in bytes of one outer step, as measured by `measure_peak`.
 
-    Equal to the byte of what is measured on the CPU, except for ResNet-12 with a single filter or
-    on images of one channel: up to half a per cent high, since kernels choose the layout of maps
+    The prediction is exact on the CPU, except for ResNet-12 with a single filter or with images of
+    one channel. There it is up to 0.5 % too high, because kernels choose the memory layout of maps
     with one channel.
 
     Args:
         config: the run.
-        input_shape: of one example, (channels, height, width) for images; the data set's own by
-            default.
+        input_shape: shape of one example, (channels, height, width) for images; by default that of
+            the data set.
     """
     shape = input_shape or config.data.source.input_shape
     return max(_step_peaks(_relevant(config, eval_queries=1), shape))
 
 
 class TrialMemory(NamedTuple):
-    """What a run is estimated to hold at most, in bytes of live tensors."""
+    """Estimated peak memory of a run, in bytes of live tensors."""
 
     step: int
-    """In a training step: `predict_peak_memory`, exactly so up to 32 tasks a step, and for more
-    within a hundredth."""
+    """Peak of a training step. Equal to `predict_peak_memory` for up to 32 tasks per step, and
+    within 1 % for more."""
     whole: int
-    """At any moment of it: its beginning, steps and validations."""
+    """Peak of the whole run, including its start and its validations."""
 
 
 def predict_trial_memory(config: RunConfig, input_shape: Shape | None = None) -> TrialMemory:
-    """Estimate what a run holds, from steps of few tasks: a sweep asks it of every trial.
+    """Estimate the peak memory of a run.
+
+    Large task batches are extrapolated from small ones, because a sweep predicts every trial.
 
     Args:
         config: the run.
-        input_shape: as for `predict_peak_memory`.
+        input_shape: see `predict_peak_memory`.
     """
     shape = input_shape or config.data.source.input_shape
     step = _by_tasks(lambda run: max(_step_peaks(run, shape)), _relevant(config, eval_queries=1))
@@ -83,7 +104,7 @@ def predict_trial_memory(config: RunConfig, input_shape: Shape | None = None) ->
 
 
 def _by_tasks(peak: Callable[[RunConfig], int], config: RunConfig) -> int:
-    """The peak of a run of many tasks a step, from how it grows with few, where that is evenly."""
+    """The peak of a run; extrapolated from fewer tasks per step if it grows linearly in them."""
     tasks = config.learner.task_batch
     if config.learner.chunk is None and tasks > _FEW[2]:
         first, second, third = (
@@ -96,9 +117,12 @@ def _by_tasks(peak: Callable[[RunConfig], int], config: RunConfig) -> int:
 
 
 def _relevant(config: RunConfig, eval_queries: int) -> RunConfig:
-    """A run that holds the same: runs that only differ in other things are predicted once."""
+    """A run with the same peak, and fixed values in fields that do not affect it.
+
+    Runs that differ only in such fields share one cached prediction.
+    """
     learner = config.learner
-    graph = learner.unrolls and not learner.first_order
+    keeps_graph = learner.unrolls and not learner.first_order
     run = RunConfig(
         data=config.data.model_copy(update={"rotations": False, "eval_queries": eval_queries}),
         learner=learner,
@@ -106,7 +130,7 @@ def _relevant(config: RunConfig, eval_queries: int) -> RunConfig:
     )
     return _with_learner(
         run,
-        inner_steps=learner.inner_steps if graph else min(learner.inner_steps, _STEADY),
+        inner_steps=learner.inner_steps if keeps_graph else min(learner.inner_steps, _STEADY),
         cg_steps=0 if learner.unrolls else min(learner.cg_steps, _STEADY),
         inner_lr=1.0,
         outer_lr=1.0,
@@ -124,22 +148,23 @@ def _with_learner(config: RunConfig, **changes: object) -> RunConfig:
 
 @lru_cache(maxsize=4096)
 def _step_peaks(config: RunConfig, shape: Shape) -> _Peaks:
+    """The peaks of a step, extrapolated if it has many inner steps or is a step of MAML."""
     steps = config.learner.inner_steps
-    if _steps_are_dear(config.learner) and steps > _STEADY + 1:
+    if _steps_are_costly(config.learner) and steps > _STEADY + 1:
         before, steady, after = (
             _step_peaks(_with_learner(config, inner_steps=k), shape)
             for k in (_STEADY - 1, _STEADY, _STEADY + 1)
         )
         growth = after.gradient - steady.gradient
         if growth == steady.gradient - before.gradient > 0:
-            # The graph of the steps is the peak, and every step adds the same to it.
+            # The peak is the graph of the inner steps, and every step adds the same amount.
             return _Peaks(steady.gradient + (steps - _STEADY) * growth, steady.update)
     if config.learner.adapts_backbone and config.learner.task_batch > 1:
         return _maml_peaks(config, shape)
-    return _walk(config, shape)
+    return _simulated_peaks(config, shape)
 
 
-def _steps_are_dear(learner: LearnerConfig) -> bool:
+def _steps_are_costly(learner: LearnerConfig) -> bool:
     """Whether an inner step passes through layers of the backbone and leaves a graph."""
     if not learner.unrolls or learner.first_order:
         return False
@@ -148,7 +173,8 @@ def _steps_are_dear(learner: LearnerConfig) -> bool:
     return HEADS[learner.head].takes_last_block
 
 
-def _walk(config: RunConfig, shape: Shape) -> _Peaks:
+def _simulated_peaks(config: RunConfig, shape: Shape) -> _Peaks:
+    """The peaks of a complete step on fake tensors."""
     with fake_tensors():
         trainer = _warm_trainer(config, shape)
         with LiveBytes() as live:
@@ -162,24 +188,28 @@ def _walk(config: RunConfig, shape: Shape) -> _Peaks:
 
 
 def _maml_peaks(config: RunConfig, shape: Shape) -> _Peaks:
-    """By the last task alone: MAML takes one at a time, and that one finds gradients."""
-    alone = _with_learner(config, task_batch=1)
-    brief = _with_learner(alone, inner_steps=min(1, config.learner.inner_steps))
+    """The peaks of MAML, from the last task only.
+
+    MAML processes one task at a time. The peak is in the last task, when the episodes and
+    diagnostics of all tasks are held. The update does not depend on the number of inner steps.
+    """
+    single = _with_learner(config, task_batch=1)
+    brief = _with_learner(single, inner_steps=min(1, config.learner.inner_steps))
     data = config.data
     with fake_tensors():
-        trainer = _warm_trainer(alone, shape)
+        trainer = _warm_trainer(single, shape)
         episode = trainer.dataset.episodes("train", data.training_shape, seed=0, indices=[0])
         with LiveBytes() as live:
             live.count([*trainer.held_tensors(), *episode])
-            backward = ALGORITHMS[alone.learner.algorithm].backward
-            outcome = backward(trainer.model, episode, alone.learner)
-    left = [part for part in (*episode, *outcome.diagnostics) if part is not None]
-    others = (config.learner.task_batch - 1) * sum(part.nbytes for part in left)
+            backward = ALGORITHMS[single.learner.algorithm].backward
+            outcome = backward(trainer.model, episode, single.learner)
+    per_task = [tensor for tensor in (*episode, *outcome.diagnostics) if tensor is not None]
+    others = (config.learner.task_batch - 1) * sum(tensor.nbytes for tensor in per_task)
     return _Peaks(live.peak + others, _step_peaks(brief, shape).update)
 
 
 def _warm_trainer(config: RunConfig, shape: Shape) -> MetaTrainer:
-    """With the gradients and the optimiser's state of a step before."""
+    """A trainer that already holds gradients and optimiser state, as after a first step."""
     trainer = MetaTrainer(config, ShapeDataset(shape), "cpu")
     for parameter in trainer.model.learned():
         parameter.grad = torch.zeros_like(parameter)
@@ -189,7 +219,7 @@ def _warm_trainer(config: RunConfig, shape: Shape) -> MetaTrainer:
 
 @lru_cache(maxsize=4096)
 def _validation_peak(config: RunConfig, shape: Shape) -> int:
-    """Of the making of a trainer, which calibrates frozen norms, and of a validation."""
+    """The peak of creating a trainer, which calibrates frozen norms, and of a validation."""
     with fake_tensors(), LiveBytes() as live:
         trainer = _warm_trainer(config, shape)
         live.count(trainer.held_tensors())
@@ -199,7 +229,7 @@ def _validation_peak(config: RunConfig, shape: Shape) -> int:
 
 
 class ShapeDataset:
-    """A `Dataset` of nothing but shapes: all its numbers are 0."""
+    """A `Dataset` of zeros with a given input shape."""
 
     name = "shapes"
     digest = ""
@@ -219,7 +249,7 @@ class ShapeDataset:
         seed: int,
         indices: Sequence[int],
     ) -> Episodes:
-        """As `Dataset.episodes`."""
+        """See `Dataset.episodes`."""
         del split, seed
         support, query = shape.ways * shape.shots, shape.ways * shape.queries
         return Episodes(
@@ -230,7 +260,7 @@ class ShapeDataset:
         )
 
     def to_input(self, stored: Tensor) -> Tensor:
-        """As `Dataset.to_input`."""
+        """See `Dataset.to_input`."""
         if not self._images:
             return stored
         ones = [1.0] * self.input_shape[0]

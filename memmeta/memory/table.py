@@ -1,4 +1,4 @@
-"""Peak memory of every algorithm at chosen K: as rows, as a table and as the paper's figure."""
+"""Peak memory of all algorithms for given K, as rows, as a table and as the paper's figure."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -22,9 +22,9 @@ METHODS: tuple[tuple[str, bool], ...] = (
     ("itd_bio", False),
     ("maml", True),
 )
-"""Algorithm and `feature_reuse`, the leanest first."""
+"""Algorithm and `feature_reuse`, from the least to the most memory."""
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart.
+# Colours by Okabe and Ito, which colour-blind readers can tell apart.
 _COLOURS = {
     "memory_reduced": "#0072B2",
     "anil": "#009E73",
@@ -34,7 +34,7 @@ _COLOURS = {
 
 
 class Row(NamedTuple):
-    """The peak of one outer step."""
+    """The peak memory of one outer step."""
 
     algorithm: str
     feature_reuse: bool
@@ -46,12 +46,12 @@ class Row(NamedTuple):
 
     @property
     def method(self) -> str:
-        """The name for readers: `anil, cached` if its steps reuse features, else `anil, naive`."""
-        kind = ""
+        """The displayed name: `anil, cached` if the steps reuse features, else `anil, naive`."""
+        variant = ""
         if ALGORITHMS[self.algorithm].can_recompute_features:
-            kind = ", cached" if self.feature_reuse else ", naive"
+            variant = ", cached" if self.feature_reuse else ", naive"
         chunk = f", {self.chunk} images at a time" if self.chunk else ""
-        return f"{self.algorithm}{kind}{chunk}"
+        return f"{self.algorithm}{variant}{chunk}"
 
 
 def rows(
@@ -62,15 +62,16 @@ def rows(
     chunks: Sequence[int] = (),
     device: torch.device | None = None,
 ) -> Iterable[Row]:
-    """A row for each method, chunk and K, one after the other as they are known.
+    """Yield a row for each method, chunk size and K, as soon as it is computed.
 
     Args:
         data: the shape of an episode.
-        learner: all that the rows have in common.
-        input_shape: of one image, (channels, height, width).
-        inner_steps: the K.
-        chunks: besides no chunk; a method that cannot take one leaves it out.
-        device: where to measure; None: predicted.
+        learner: settings shared by all rows.
+        input_shape: shape of one image, (channels, height, width).
+        inner_steps: values of K.
+        chunks: chunk sizes, in addition to no chunks. Sizes that a method does not support are
+            skipped.
+        device: where to measure; None: predict instead.
     """
     steps = list(inner_steps)
     for algorithm, reuse in METHODS:
@@ -90,27 +91,31 @@ def rows(
                     )
 
 
-def table(found: Sequence[Row]) -> Table:
-    """A line a method, a column a K, in MiB."""
-    steps = sorted({row.inner_steps for row in found})
+def table(rows: Sequence[Row]) -> Table:
+    """A table in MiB with one line per method and one column per K."""
+    steps = sorted({row.inner_steps for row in rows})
     result = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     result.add_column("peak, MiB")
     for k in steps:
         result.add_column(f"K = {k}", justify="right", no_wrap=True)
-    for method in dict.fromkeys(row.method for row in found):
-        peaks = {row.inner_steps: row.peak_bytes for row in found if row.method == method}
+    for method in dict.fromkeys(row.method for row in rows):
+        peaks = {row.inner_steps: row.peak_bytes for row in rows if row.method == method}
         result.add_row(method, *(f"{peaks[k] / 2**20:.1f}" if k in peaks else "" for k in steps))
     return result
 
 
-def plot(found: Sequence[Row], path: Path, title: str) -> None:
-    """Peak memory against K. Methods whose curves lie on each other share a line and its label."""
-    # Takes half a second that no other command needs.
+def plot(rows: Sequence[Row], path: Path, title: str) -> None:
+    """Plot peak memory against K. Methods with the same curve share a line and a label.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    # Importing Matplotlib takes half a second, and no other command needs it.
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(8, 4.2), layout="constrained")
-    for rows_together in _same_curves(found):
-        first = rows_together[0]
+    for same_curve in _same_curves(rows):
+        first = same_curve[0]
         steps, peaks = zip(
             *((row.inner_steps, row.peak_bytes / 2**20) for row in first), strict=True
         )
@@ -123,7 +128,7 @@ def plot(found: Sequence[Row], path: Path, title: str) -> None:
             clip_on=False,
         )
         axes.annotate(
-            "\n".join(rows[0].method for rows in rows_together),
+            "\n".join(method_rows[0].method for method_rows in same_curve),
             (steps[-1], peaks[-1]),
             xytext=(10, 0),
             textcoords="offset points",
@@ -134,7 +139,7 @@ def plot(found: Sequence[Row], path: Path, title: str) -> None:
     axes.set(
         title=title, xlabel="K, inner steps", ylabel="peak memory of a step, MiB", yscale="log"
     )
-    axes.set_xticks(sorted({row.inner_steps for row in found}))
+    axes.set_xticks(sorted({row.inner_steps for row in rows}))
     axes.yaxis.set_major_formatter("{x:g}")
     axes.spines[["top", "right"]].set_visible(False)
     try:
@@ -145,23 +150,26 @@ def plot(found: Sequence[Row], path: Path, title: str) -> None:
         plt.close(figure)
 
 
-def _same_curves(found: Sequence[Row]) -> list[list[list[Row]]]:
-    """The rows by method, and the methods by curve: within 2 % they are the same to the eye."""
-    together: list[list[list[Row]]] = []
-    for method in dict.fromkeys(row.method for row in found):
-        rows = [row for row in found if row.method == method]
-        for others in together:
-            pairs = zip(rows, others[0], strict=False)
+def _same_curves(rows: Sequence[Row]) -> list[list[list[Row]]]:
+    """Group the rows by method, and the methods by curve.
+
+    Curves that differ by less than 2 % look the same in the figure.
+    """
+    curves: list[list[list[Row]]] = []
+    for method in dict.fromkeys(row.method for row in rows):
+        method_rows = [row for row in rows if row.method == method]
+        for curve in curves:
+            pairs = zip(method_rows, curve[0], strict=False)
             if all(abs(a.peak_bytes / b.peak_bytes - 1) < 0.02 for a, b in pairs):
-                others.append(rows)
+                curve.append(method_rows)
                 break
         else:
-            together.append([rows])
-    return together
+            curves.append([method_rows])
+    return curves
 
 
 def _run(data: DataConfig, learner: LearnerConfig, changes: dict[str, object]) -> RunConfig | None:
-    """The run, or None if its algorithm cannot be combined with the rest."""
+    """The run, or None if the algorithm does not support these settings."""
     try:
         changed = LearnerConfig.model_validate(learner.model_dump() | changes)
         return RunConfig(data=data, learner=changed, training=TrainingConfig(iterations=3))

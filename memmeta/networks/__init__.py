@@ -11,40 +11,40 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Backbone:
-    """A network below the head, and what other settings have to know of it."""
+    """A network below the head, and the properties that other settings depend on."""
 
     place: Place
-    """Of a function that makes the network from (input_shape, filters, norm)."""
+    """A function that builds the network from (input_shape, filters, norm)."""
     blocks: int = 0
-    """Convolutional blocks, each of which halves images; with head last_block the last one is
-    adapted. The first `blocks` modules of the network. 0: the backbone takes numbers."""
+    """Number of convolutional blocks, each of which halves height and width. They are the first
+    modules of the network; head last_block adapts the last one. 0: the inputs are vectors."""
 
     @property
     def takes_images(self) -> bool:
-        """Whether inputs are images, and not lists of numbers."""
+        """Whether inputs are images rather than vectors."""
         return self.blocks > 0
 
     def build(self, input_shape: tuple[int, ...], filters: int, norm: str) -> "nn.Sequential":
-        """A new network: inputs [n, *input_shape] to features [n, d]."""
+        """Build a network that maps inputs [n, *input_shape] to features [n, d]."""
         network = imported(self.place)(input_shape, filters, norm)
         return cast("nn.Sequential", network)
 
 
 @dataclass(frozen=True)
 class HeadKind:
-    """What the inner loop adapts."""
+    """A type of head: the layers that the inner loop adapts."""
 
     place: Place
-    """Of a function that makes the top layers from (inputs, outputs, width)."""
+    """A function that builds the top layers from (inputs, outputs, width)."""
     linear: bool = False
-    """Whether it is a linear layer on fixed features, so that closed forms apply."""
+    """Whether the head is one linear layer on fixed features, so that closed forms apply."""
     takes_last_block: bool = False
-    """Whether the backbone's last block is adapted too."""
+    """Whether the inner loop also adapts the backbone's last block."""
     has_width: bool = False
     """Whether `LearnerConfig.head_width` counts."""
 
     def build(self, inputs: int, outputs: int, width: int) -> "nn.Module":
-        """New top layers: prepared features [n, inputs] to scores [n, outputs]."""
+        """Build top layers that map prepared features [n, inputs] to scores [n, outputs]."""
         return cast("nn.Module", imported(self.place)(inputs, outputs, width))
 
 
@@ -56,7 +56,7 @@ BACKBONES: Registry[Backbone] = Registry(
         "mlp": Backbone(Place("memmeta.networks.mlp:mlp")),
     },
 )
-"""The backbones that configs can name."""
+"""Backbones by the name that configs use."""
 
 _LINEAR = Place("memmeta.networks.heads:linear_top")
 
@@ -68,4 +68,4 @@ HEADS: Registry[HeadKind] = Registry(
         "last_block": HeadKind(_LINEAR, takes_last_block=True),
     },
 )
-"""The heads that configs can name."""
+"""Types of head by the name that configs use."""

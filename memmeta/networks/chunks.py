@@ -1,7 +1,8 @@
-"""The backbone, a chunk of images at a time: exact, with the activations of one chunk in memory.
+"""Run the backbone on one chunk of images at a time, to store the activations of one chunk only.
 
-A chunk never divides what the norm takes together: in training `RunConfig` refuses such sizes, and
-of an evaluation, whose sets may be larger, it is a whole set.
+The results are exact: a chunk never splits images that the norm normalises together. In training
+`RunConfig` rejects chunk sizes that would split them. In evaluation, sets may be larger than the
+chunk size; a chunk is then one whole set.
 """
 
 import torch
@@ -15,26 +16,33 @@ def features(model: MetaModel, examples: Tensor, size: int | None) -> Tensor:
     """Features of examples [tasks, n, ...], `size` examples at a time; all at once if None."""
     if size is None:
         return model.features(examples)
-    dim = _dim(model)
-    parts = [model.features(part) for part in _split(examples, dim, size)]
-    return torch.cat(parts, dim).reshape(*examples.shape[:2], *parts[0].shape[2:])
+    dim = _chunk_dim(model)
+    outputs = [model.features(chunk) for chunk in _split(examples, dim, size)]
+    return torch.cat(outputs, dim).reshape(*examples.shape[:2], *outputs[0].shape[2:])
 
 
 def backward(model: MetaModel, examples: Tensor, cotangent: Tensor, size: int) -> None:
-    """Add to `.grad` what `cotangent`, of the features [tasks, n, ...], gives."""
-    dim = _dim(model)
+    """Backpropagate `cotangent` through the backbone, `size` examples at a time.
+
+    Args:
+        model: gradients are added to `.grad` of its backbone's parameters.
+        examples: [tasks, n, ...].
+        cotangent: gradient of the loss in the features, [tasks, n, ...].
+        size: examples per chunk.
+    """
+    dim = _chunk_dim(model)
     pairs = zip(_split(examples, dim, size), _split(cotangent, dim, size), strict=True)
-    for part, part_cotangent in pairs:
-        torch.autograd.backward(model.features(part), part_cotangent)
+    for chunk, chunk_cotangent in pairs:
+        torch.autograd.backward(model.features(chunk), chunk_cotangent)
 
 
-def _dim(model: MetaModel) -> int:
-    """Along tasks where images of a set depend on each other, else along images."""
+def _chunk_dim(model: MetaModel) -> int:
+    """Dimension to split: tasks (0) if images of a set depend on each other, else images (1)."""
     return 0 if mixes_images(model.backbone) else 1
 
 
 def _split(examples: Tensor, dim: int, size: int) -> tuple[Tensor, ...]:
-    """Parts of `size` examples: [tasks', n, ...] along tasks, [1, n', ...] along images."""
+    """Chunks of `size` examples: [tasks', n, ...] along tasks, [1, n', ...] along images."""
     if dim == 0:
         return torch.split(examples, max(1, size // examples.shape[1]))
     return torch.split(examples.flatten(0, 1)[None], size, dim=1)

@@ -1,4 +1,4 @@
-"""Conv4: the field's standard network for few-shot learning."""
+"""Conv4, the standard small backbone in few-shot learning."""
 
 from torch import nn
 
@@ -6,11 +6,11 @@ from memmeta.networks.norms import convolution, make_norm
 
 
 class ConvBlock(nn.Sequential):
-    """3x3 convolution, norm, 2x2 max-pool and ReLU. `memmeta.networks.fused` computes the same."""
+    """3x3 convolution, norm, 2x2 max-pool and ReLU. `memmeta.networks.fused` evaluates it."""
 
     def __init__(self, inputs: int, filters: int, norm: str) -> None:
-        # ReLU after the pooling: the same numbers, as both are monotone, on a quarter of the
-        # elements.
+        # ReLU after pooling gives the same result, since both are monotone, and is applied to a
+        # quarter of the elements.
         super().__init__(
             convolution(inputs, filters, 3),
             make_norm(norm, filters),

@@ -1,4 +1,4 @@
-"""Features of examples, for a whole batch of tasks."""
+"""Features of the examples of a batch of tasks."""
 
 import torch
 from torch import Tensor, nn
@@ -9,11 +9,11 @@ from memmeta.networks.norms import mixes_images
 
 
 def backbone_features(backbone: nn.Module, images: Tensor) -> Tensor:
-    """Features of images [tasks, n, ...]: [tasks, n, ...].
+    """Map images [tasks, n, ...] to features [tasks, n, ...].
 
-    BatchNorm normalises each task's set on its own. Other norms treat each image on its own, so all
-    tasks pass in one batch. Gradients flow to the backbone's parameters. Those of Conv4 cannot be
-    differentiated again.
+    BatchNorm normalises the set of each task separately. Other norms treat each image separately,
+    so all tasks pass in one batch. Gradients flow to the backbone's parameters. Conv4 does not
+    support second derivatives.
     """
     layers = list(backbone.children())
     blocks = [layer for layer in layers if isinstance(layer, ConvBlock)]

@@ -1,4 +1,4 @@
-"""The network of sinusoid regression in the MAML paper."""
+"""The network for sinusoid regression from the MAML paper."""
 
 import math
 
@@ -8,9 +8,9 @@ _WIDTH = 40
 
 
 def mlp(input_shape: tuple[int, ...], filters: int, norm: str) -> nn.Sequential:
-    """Two hidden layers of 40 units with ReLU: [n, inputs] to [n, 40].
+    """Build two layers of 40 ReLU units, which map [n, *input_shape] to [n, 40].
 
-    It has neither filters nor a norm.
+    `filters` and `norm` are ignored.
     """
     del filters, norm
     return nn.Sequential(

@@ -1,4 +1,4 @@
-"""The trained thing: a backbone, and the head's starting point."""
+"""The model that is meta-learned: a backbone and the initial head."""
 
 from collections.abc import Callable
 from typing import cast
@@ -16,21 +16,21 @@ ToInput = Callable[[Tensor], Tensor]
 
 
 def as_stored(examples: Tensor) -> Tensor:
-    """Network input that is stored as such."""
+    """The default `to_input`: examples are stored as network input."""
     return examples
 
 
 class MetaModel(nn.Module):
     """Theta and phi^0.
 
-    The parameters of `head` are phi^0. Where the algorithm does not learn it they require no
-    gradient, and are a fixed starting point: random, but with an output layer of 0.
+    The parameters of `head` are phi^0. If the algorithm does not learn phi^0, they require no
+    gradient and are a fixed starting point: random, except for an output layer of 0.
 
     Attributes:
         backbone: shared by all tasks.
         head: adapted to each task.
-        to_input: makes network input of examples as they are stored (`Dataset.to_input`).
-        half_precision: whether the backbone's convolutions are in bfloat16; features are not.
+        to_input: converts stored examples to network input (`Dataset.to_input`).
+        half_precision: whether the backbone's convolutions run in bfloat16. Features are float32.
     """
 
     def __init__(
@@ -48,29 +48,29 @@ class MetaModel(nn.Module):
         self.to_input = to_input
 
     def features(self, examples: Tensor) -> Tensor:
-        """What the backbone makes of stored examples [tasks, n, ...]: [tasks, n, ...]."""
+        """Map stored examples [tasks, n, ...] to the backbone's output [tasks, n, ...]."""
         with torch.autocast(examples.device.type, torch.bfloat16, enabled=self.half_precision):
             features = backbone_features(self.backbone, self.to_input(examples))
         return features.float() if self.half_precision else features
 
     def learned(self) -> list[nn.Parameter]:
-        """What the outer loop learns."""
+        """The parameters that the outer loop learns."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     def initial_phi(self, tasks: int) -> Tensor:
-        """phi^0 for each task: [tasks, outputs, d] of a linear head, else flat, [tasks, size]."""
+        """phi^0 for each task: [tasks, outputs, d] for a linear head, else flat [tasks, size]."""
         if self.head.linear:
             return cast(nn.Linear, self.head.top).weight.expand(tasks, -1, -1)
         return torch.cat([p.flatten() for p in self.head.parameters()]).expand(tasks, -1)
 
     def calibrate(self, images: Tensor) -> None:
-        """Set the statistics of frozen BatchNorm to those of stored images [n, ...]."""
+        """Set the statistics of frozen BatchNorm layers from stored images [n, ...]."""
         trunk = self.head.trunk or nn.Identity()
         norms.calibrate(nn.Sequential(self.backbone, trunk), self.to_input(images))
 
 
 def build_backbone(config: LearnerConfig, input_shape: tuple[int, ...]) -> nn.Sequential:
-    """A new backbone: inputs [n, *input_shape] to features [n, d]."""
+    """Build a backbone that maps inputs [n, *input_shape] to features [n, d]."""
     return BACKBONES[config.backbone].build(input_shape, config.filters, config.norm)
 
 
@@ -80,27 +80,38 @@ def build_model(
     outputs: int,
     to_input: ToInput = as_stored,
 ) -> MetaModel:
-    """A new model.
+    """Build a model.
 
     Args:
-        config: says which.
-        input_shape: of one example, (channels, height, width) for images.
-        outputs: scores an example: the ways, or 1 for regression.
-        to_input: makes network input of stored examples; as they are by default.
+        config: the settings.
+        input_shape: shape of one example, (channels, height, width) for images.
+        outputs: scores per example: the ways, or 1 for regression.
+        to_input: converts stored examples to network input; by default they are used as they are.
 
     Raises:
         InputError: the images are too small for the backbone.
+
+    Example:
+        >>> import torch
+        >>> from memmeta.config import LearnerConfig
+        >>> from memmeta.networks.models import build_model
+        >>> model = build_model(LearnerConfig(filters=32), (3, 32, 32), outputs=5)
+        >>> model.features(torch.rand(2, 10, 3, 32, 32)).shape
+        torch.Size([2, 10, 128])
+        >>> model.initial_phi(2).shape  # the last input is the bias
+        torch.Size([2, 5, 129])
     """
     backbone_kind, head_kind = BACKBONES[config.backbone], HEADS[config.head]
     smallest = 2**backbone_kind.blocks
     if backbone_kind.takes_images and min(input_shape[1:]) < smallest:
         raise InputError(
             f"images of {input_shape[1]}x{input_shape[2]} are too small for {config.backbone}, "
-            f"which halves them {backbone_kind.blocks} times: {smallest}x{smallest} at least"
+            f"which halves them {backbone_kind.blocks} times: it needs at least "
+            f"{smallest}x{smallest}"
         )
     network = build_backbone(config, input_shape)
     with torch.no_grad():
-        # BatchNorm asks for more than one image.
+        # BatchNorm needs more than one image.
         d = network(torch.zeros(2, *input_shape)).shape[1] + 1
     top = head_kind.build(d, outputs, config.head_width)
     backbone, trunk = _split(network, config)
@@ -111,7 +122,10 @@ def build_model(
 
 
 def with_outputs(model: MetaModel, outputs: int) -> MetaModel:
-    """The same backbone with a linear head that begins at 0, of so many outputs."""
+    """The same backbone with a linear head for `outputs` scores, initialised to 0.
+
+    Returns the model itself if its head has that many outputs.
+    """
     if outputs == model.head.outputs:
         return model
     weight = cast(nn.Linear, model.head.top).weight
@@ -121,7 +135,7 @@ def with_outputs(model: MetaModel, outputs: int) -> MetaModel:
 
 
 def _split(network: nn.Sequential, config: LearnerConfig) -> tuple[nn.Module, nn.Module | None]:
-    """What of the network is shared, and what belongs to the head."""
+    """Split the network into the part shared by all tasks and the trunk of the head."""
     if config.adapts_backbone:
         return nn.Identity(), network
     if HEADS[config.head].takes_last_block:

@@ -1,4 +1,4 @@
-"""Convolutions and their norms."""
+"""Convolutions and normalisation layers."""
 
 import math
 
@@ -7,12 +7,12 @@ from torch import Tensor, nn
 
 
 def convolution(inputs: int, outputs: int, size: int) -> nn.Conv2d:
-    """A convolution that keeps height and width. The norm that follows would cancel a bias."""
+    """A convolution that keeps height and width, without a bias: the next norm would cancel it."""
     return nn.Conv2d(inputs, outputs, size, padding=size // 2, bias=False)
 
 
 def make_norm(norm: str, channels: int) -> nn.Module:
-    """The norm that `LearnerConfig.norm` names."""
+    """Build the layer for a value of `LearnerConfig.norm`."""
     if norm == "batch":
         return nn.BatchNorm2d(channels, track_running_stats=False)
     if norm == "frozen":
@@ -21,29 +21,29 @@ def make_norm(norm: str, channels: int) -> nn.Module:
 
 
 class FrozenBatchNorm2d(nn.BatchNorm2d):
-    """BatchNorm whose mean and variance are those that `calibrate` set, and constants since.
+    """BatchNorm with a constant mean and variance, set once by `calibrate`.
 
-    Scale and shift are learned. No image depends on another and no gradient passes through the
-    statistics.
+    Scale and shift are learned. Images do not depend on each other, and no gradient passes through
+    the statistics.
     """
 
     def __init__(self, channels: int) -> None:
-        # The momentum of `calibrate`: its one batch counts in full.
+        # Momentum 1: `calibrate` passes one batch, and its statistics replace the old ones.
         super().__init__(channels, momentum=1.0)
         self.eval()
 
     def train(self, mode: bool = True) -> "FrozenBatchNorm2d":
-        """Stay frozen, whatever `mode` the network is put in."""
+        """Stay in evaluation mode, whatever `mode` says."""
         del mode
         return super().train(False)
 
 
 @torch.no_grad()
 def calibrate(network: nn.Module, images: Tensor) -> None:
-    """Set the statistics of every `FrozenBatchNorm2d` to those of `images`, layer after layer.
+    """Set the statistics of every `FrozenBatchNorm2d` to those of its input for `images`.
 
     Args:
-        network: is left as it is if it has none.
+        network: unchanged if it has no such layer.
         images: [n, channels, height, width].
     """
     frozen = [module for module in network.modules() if isinstance(module, FrozenBatchNorm2d)]
@@ -56,7 +56,7 @@ def calibrate(network: nn.Module, images: Tensor) -> None:
 
 
 def mixes_images(backbone: nn.Module) -> bool:
-    """Whether the features of an image depend on those beside it."""
+    """Whether the features of an image depend on the other images of its batch."""
     return any(
         isinstance(module, nn.BatchNorm2d) and not isinstance(module, FrozenBatchNorm2d)
         for module in backbone.modules()

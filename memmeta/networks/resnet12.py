@@ -1,4 +1,4 @@
-"""ResNet-12: the few-shot literature's residual network."""
+"""ResNet-12, the standard residual backbone in few-shot learning."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -7,11 +7,11 @@ from memmeta.networks.norms import convolution, make_norm
 
 
 def resnet12(input_shape: tuple[int, ...], filters: int, norm: str) -> nn.Sequential:
-    """Four residual blocks and a global mean.
+    """Four residual blocks and a global mean, without DropBlock.
 
-    The widths are in the proportion 64-160-320-640 of MetaOptNet (Lee et al., 2019). With
-    `filters` = 64 and three channels these are 12,424,320 parameters. There is no DropBlock. Maps
-    [n, channels, height, width] to [n, 10 * filters].
+    The widths have the ratios 64-160-320-640 of MetaOptNet (Lee et al., 2019). With `filters` = 64
+    and three channels there are 12,424,320 parameters. Maps [n, channels, height, width] to
+    [n, 10 * filters].
     """
     widths = [filters, filters * 5 // 2, filters * 5, filters * 10]
     inputs = [input_shape[0], *widths]
@@ -20,7 +20,7 @@ def resnet12(input_shape: tuple[int, ...], filters: int, norm: str) -> nn.Sequen
 
 
 class _ResidualBlock(nn.Module):
-    """Three 3x3 convolutions beside a 1x1 one, leaky ReLU, 2x2 max-pool."""
+    """Three 3x3 convolutions with a 1x1 shortcut, 2x2 max-pool, leaky ReLU."""
 
     def __init__(self, inputs: int, outputs: int, norm: str) -> None:
         super().__init__()
@@ -38,5 +38,5 @@ class _ResidualBlock(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         total = self.convolutions(images) + self.shortcut(images)
-        # The same numbers as pooling last, since both are monotone.
+        # Pooling last would give the same result, since both are monotone.
         return F.leaky_relu(F.max_pool2d(total, 2), 0.1)

@@ -1,1 +1,1 @@
-"""Safe readers of the files that data sets come in."""
+"""Safe readers for the file formats of published data sets."""

@@ -1,4 +1,4 @@
-"""Images inside zip files, read where they are: what is not unpacked cannot be misplaced."""
+"""Images inside zip files, read without unpacking, so that no member is written to disk."""
 
 import zipfile
 from collections.abc import Iterator
@@ -11,36 +11,38 @@ from memmeta.data.formats.images import is_image_name
 from memmeta.errors import InputError, shortened
 
 MAX_IMAGE_BYTES = 2**20
-"""Larger members are refused, before and while they are decompressed."""
+"""Larger members are rejected, before and during decompression."""
 
 
 class ZippedImages:
-    """The PNG files of a zip file, by folder; open until the end of a `with` block."""
+    """The PNG files of a zip file, by folder. A context manager that closes the file."""
 
     def __init__(self, path: Path) -> None:
         """Read the table of contents.
 
         Raises:
-            InputError: not a zip file, damaged, or has a name twice or one that leads out of it.
+            InputError: not a zip file, damaged, or a member name occurs twice or points outside.
         """
         self.path = path
-        self._budget = Budget.of(path)
+        self._budget = Budget.for_file(path)
         self._folders: dict[str, list[zipfile.ZipInfo]] = {}
         try:
             self._archive = zipfile.ZipFile(path)
         except OSError as error:
             raise unreadable(path, error) from None
-        except Exception:  # damaged archives raise many kinds
+        except Exception:  # damaged archives raise many types of errors
             raise unexpected(path, "a zip file", magic=b"PK") from None
-        names = set()
+        seen = set()
         for member in self._archive.infolist():
-            whole = member.filename
-            if ".." in whole.split("/") or whole.startswith("/") or "\\" in whole:
-                raise InputError(f"{path}: a name that leads out: {shortened(whole)}")
-            if whole in names:
-                raise InputError(f"{path}: {shortened(whole)} is there twice")
-            names.add(whole)
-            folder, _, name = whole.rpartition("/")
+            full_name = member.filename
+            if ".." in full_name.split("/") or full_name.startswith("/") or "\\" in full_name:
+                raise InputError(
+                    f"{path}: a name points outside the archive: {shortened(full_name)}"
+                )
+            if full_name in seen:
+                raise InputError(f"{path}: {shortened(full_name)} is listed twice")
+            seen.add(full_name)
+            folder, _, name = full_name.rpartition("/")
             if is_image_name(name):
                 self._folders.setdefault(folder, []).append(member)
 
@@ -56,11 +58,11 @@ class ZippedImages:
         self._archive.close()
 
     def read(self, folder: str) -> Iterator[tuple[str, bytes]]:
-        """Name and content of the PNG files directly in a folder, one at a time.
+        """Yield the name and content of each PNG file directly in a folder.
 
         Raises:
-            InputError: an image is too large, encrypted, oddly compressed or damaged, or the images
-                read so far take too much memory for a file of this size.
+            InputError: an image is too large, encrypted, damaged or compressed by an unsupported
+                method, or the images read so far exceed the memory budget of the file.
         """
         for member in self._folders.get(folder, ()):
             try:
@@ -69,20 +71,23 @@ class ZippedImages:
                 raise
             except OSError as error:
                 raise unreadable(self.path, error) from None
-            except Exception:  # damaged archives raise many kinds
+            except Exception:  # damaged archives raise many types of errors
                 raise InputError(f"{self.path}: damaged at {shortened(folder)}") from None
             yield member.filename, content
 
     def _read(self, member: zipfile.ZipInfo) -> bytes:
         where = f"{self.path}: {shortened(member.filename)}"
-        # Other methods decompress all they are given at once, however much comes of it.
+        # Other methods decompress all of their input at once, with no limit on the output.
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise InputError(f"{where}: compressed in a way that is not read")
+            raise InputError(f"{where}: unsupported compression")
         if member.flag_bits & 1:
             raise InputError(f"{where}: encrypted")
         if member.file_size > MAX_IMAGE_BYTES:
-            raise InputError(f"{where}: {member.file_size} bytes are too many for an image")
-        # Members can share their compressed bytes.
+            raise InputError(
+                f"{where}: {member.file_size} bytes exceed the limit of {MAX_IMAGE_BYTES} for an "
+                "image"
+            )
+        # Members can share their compressed bytes, so each one is charged.
         self._budget.take(member.file_size)
         with self._archive.open(member) as file:
             return file.read(member.file_size + 1)

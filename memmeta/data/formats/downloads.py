@@ -1,4 +1,4 @@
-"""Downloads, through torchvision: on demand only, and never without an end."""
+"""Downloads through torchvision, with a timeout."""
 
 import socket
 from pathlib import Path
@@ -8,19 +8,19 @@ from typing import Any
 from memmeta.errors import InputError
 
 TIMEOUT = 60
-"""Seconds without a byte after which a download is given up."""
+"""Seconds without data after which a download fails."""
 
 
 def fetch(dataset: str, data_root: Path, **options: Any) -> None:
-    """Download one of torchvision's data sets into `data_root`; quick if it is there already.
+    """Download one of torchvision's data sets into `data_root`, unless it is there already.
 
     Args:
         dataset: the name of the class in torchvision.datasets.
-        data_root: made if it is not there.
-        options: further arguments of that class.
+        data_root: created if it does not exist.
+        options: further arguments of the class.
 
     Raises:
-        InputError: the network or the disk refuses.
+        InputError: a network or disk error.
     """
     source = getattr(torchvision_datasets(), dataset)
     before = socket.getdefaulttimeout()
@@ -28,7 +28,7 @@ def fetch(dataset: str, data_root: Path, **options: Any) -> None:
     try:
         source(root=str(data_root), download=True, **options)
     except (OSError, RuntimeError) as error:
-        # Sets of several files name the folder of these.
+        # Data sets of several files have the address of a folder instead.
         address = getattr(source, "url", None) or source.download_url_prefix
         raise InputError(
             f"{data_root}: {dataset} could not be downloaded from {address} ({error})"
@@ -38,10 +38,11 @@ def fetch(dataset: str, data_root: Path, **options: Any) -> None:
 
 
 def torchvision_datasets() -> ModuleType:
-    """The module torchvision.datasets.
+    """Import torchvision.datasets.
 
-    torchvision's compiled operators do not load beside a CPU build of PyTorch, and its import then
-    ends in an error about two of them. Data sets need neither, so a declaration will do.
+    The compiled operators of torchvision do not load with a CPU build of PyTorch, and importing it
+    then fails because two of them are undefined. Data sets do not use them, so it is enough to
+    declare them.
     """
     try:
         import torchvision.datasets

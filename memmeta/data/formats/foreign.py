@@ -1,4 +1,4 @@
-"""Guards for files that others wrote: opening, recognising the wrong kind, bounding memory."""
+"""Protection against untrusted files: safe opening, recognition of formats, limits of memory."""
 
 import stat
 from io import BufferedReader
@@ -7,19 +7,19 @@ from typing import Self
 
 from memmeta.errors import InputError
 
-_ALWAYS = 2**26
-"""Every file may take this many bytes of memory: enough for a class of images."""
+_BASE = 2**26
+"""Bytes of memory that reading any file may use: enough for a class of images."""
 
-_TIMES = 16
-"""In addition, bytes of memory for each byte on disk. Compressed photographs and lists of small
-numbers take about ten."""
+_FACTOR = 16
+"""Additional bytes of memory per byte on disk. Compressed photographs and lists of small numbers
+need about ten."""
 
 
 class Budget:
-    """The memory that reading a file may take, derived from its size on disk.
+    """The memory that reading a file may use, derived from its size on disk.
 
-    A file can claim any size for its content, compress it, or repeat one part a thousand times, so
-    only its size on disk is trusted.
+    A file can state any size for its content, compress it, or repeat one part a thousand times, so
+    only the size on disk is trusted.
     """
 
     def __init__(self, where: Path | str, size: int) -> None:
@@ -31,10 +31,10 @@ class Budget:
         """
         self.where = where
         self.size = size
-        self.left = _ALWAYS + _TIMES * size
+        self.left = _BASE + _FACTOR * size
 
     @classmethod
-    def of(cls, path: Path) -> Self:
+    def for_file(cls, path: Path) -> Self:
         """The budget of a file.
 
         Raises:
@@ -50,15 +50,15 @@ class Budget:
         """
         self.left -= count
         if self.left < 0:
-            allowed = (_ALWAYS + _TIMES * self.size) >> 20
+            allowed = (_BASE + _FACTOR * self.size) >> 20
             raise InputError(
-                f"{self.where}: refused: it would take more than {allowed} MiB of memory, "
-                f"all that a file of {self.size} bytes may take"
+                f"{self.where}: refused: it would need more than {allowed} MiB of memory, "
+                f"the limit for a file of {self.size} bytes"
             )
 
 
 def open_file(path: Path) -> BufferedReader:
-    """Open a regular file. Pipes and devices, which may never end, are refused.
+    """Open a regular file. Pipes and devices are rejected, because reading them may never end.
 
     Raises:
         InputError: it does not exist, is not a regular file, or cannot be read.
@@ -71,18 +71,18 @@ def open_file(path: Path) -> BufferedReader:
 
 
 def unreadable(path: Path, error: OSError) -> InputError:
-    """The error for a file that the system refuses to read."""
+    """The error for a file that cannot be opened or read."""
     return InputError(f"{path}: cannot be read ({error.strerror or error})")
 
 
 def unexpected(path: Path, expected: str, rest: str = "", magic: bytes = b"") -> InputError:
-    """The error for a file of another kind, named if its first bytes tell it.
+    """The error for a file in another format. It names the format if the first bytes identify it.
 
     Args:
         path: the file.
-        expected: the kind it should have, with an article.
+        expected: the expected format, with an article.
         rest: appended to the message.
-        magic: the first bytes of the expected kind; a file that has them is called damaged.
+        magic: first bytes of the expected format. A file that has them is reported as damaged.
     """
     try:
         with open_file(path) as file:
@@ -93,24 +93,24 @@ def unexpected(path: Path, expected: str, rest: str = "", magic: bytes = b"") ->
 
 
 def contrast(head: bytes, expected: str, magic: bytes = b"") -> str:
-    """Words such as "a web page, not a pickle", for a file with the first bytes `head`."""
-    kind = None if magic and head.startswith(magic) else _kind(head)
-    return f"{kind}, not {expected}" if kind else f"not {expected}, or damaged"
+    """A description such as "a web page, not a pickle" of a file that begins with `head`."""
+    actual = None if magic and head.startswith(magic) else _format(head)
+    return f"{actual}, not {expected}" if actual else f"not {expected}, or damaged"
 
 
 _HEAD = 512
-"""The number of first bytes that tell kinds of files apart."""
+"""Number of first bytes that identify a format."""
 
-_BEGINNINGS = {
+_MAGIC = {
     b"version https://git-lfs": "a Git LFS pointer (`git lfs pull` fetches the file)",
     b"/annex/objects/": "a git-annex pointer (`git annex get` fetches the file)",
-    b"\x1f\x8b": "a gzip file, to be unpacked first",
-    b"BZh": "a bzip2 file, to be unpacked first",
-    b"\xfd7zXZ\0": "an xz file, to be unpacked first",
-    b"\x28\xb5\x2f\xfd": "a Zstandard file, to be unpacked first",
-    b"PK\3\4": "a zip file, to be unpacked first",
-    b"Rar!\x1a\7": "a RAR file, to be unpacked first",
-    b"7z\xbc\xaf\x27\x1c": "a 7z file, to be unpacked first",
+    b"\x1f\x8b": "a gzip file (unpack it first)",
+    b"BZh": "a bzip2 file (unpack it first)",
+    b"\xfd7zXZ\0": "an xz file (unpack it first)",
+    b"\x28\xb5\x2f\xfd": "a Zstandard file (unpack it first)",
+    b"PK\3\4": "a zip file (unpack it first)",
+    b"Rar!\x1a\7": "a RAR file (unpack it first)",
+    b"7z\xbc\xaf\x27\x1c": "a 7z file (unpack it first)",
     b"\x89HDF\r\n\x1a\n": "an HDF5 file",
     b"\x93NUMPY": "a NumPy .npy file",
     b"\x89PNG\r\n\x1a\n": "a PNG image",
@@ -126,25 +126,25 @@ _MARKUP = {
 """Compared in lower case, after leading white space."""
 
 
-def _kind(head: bytes) -> str | None:
-    """The kind of a file by its first bytes; None if they do not tell it."""
+def _format(head: bytes) -> str | None:
+    """The format of a file that begins with `head`; None if unknown."""
     if not head:
         return "an empty file"
     if head[257:262] == b"ustar":
-        return "a tar file, to be unpacked first"
+        return "a tar file (unpack it first)"
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    for begin, kind in _BEGINNINGS.items():
-        if head.startswith(begin):
-            return kind
-    return next((kind for begin, kind in _MARKUP.items() if text.startswith(begin)), None)
+    for magic, name in _MAGIC.items():
+        if head.startswith(magic):
+            return name
+    return next((name for magic, name in _MARKUP.items() if text.startswith(magic)), None)
 
 
 def _size(path: Path) -> int:
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError as error:
         raise unreadable(path, error) from None
-    if not stat.S_ISREG(found.st_mode):
-        kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe or a device"
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or a device"
         raise InputError(f"{path}: cannot be read ({kind}, not a file)")
-    return found.st_size
+    return status.st_size

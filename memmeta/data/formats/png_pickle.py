@@ -1,7 +1,7 @@
 """Pickled lists of PNG images, read one image at a time.
 
-tieredImageNet comes as a list of NumPy arrays, each the bytes of a PNG file, 13 GB in all. The
-pickle is parsed once with its images passed over, which leaves where each of them lies.
+tieredImageNet is published as a list of NumPy arrays, each with the bytes of a PNG file, 13 GB in
+total. The pickle is parsed once without reading the images, which gives the position of each.
 """
 
 import math
@@ -31,17 +31,17 @@ from memmeta.data.sources import Images
 from memmeta.errors import InputError
 
 MAX_PNG_BYTES = 2**20
-"""Larger images are refused: one of 84x84 pixels has 21 KB before compression."""
+"""Larger images are rejected. An image of 84x84 pixels has 21 KB before compression."""
 
-LONGEST_READ = 16
-"""Longer strings are passed over: those that describe arrays are shorter, those of images not."""
+MAX_STRING_BYTES = 16
+"""Longer strings are skipped. Strings that describe arrays are shorter; images are longer."""
 
 
 class PngList:
-    """The images of a file, without any of them in memory."""
+    """The images of a pickled list, read on demand."""
 
     def __init__(self, path: Path) -> None:
-        """Find the images.
+        """Locate the images.
 
         Raises:
             InputError: the file cannot be read, is damaged, or is not a pickled list of PNG images.
@@ -59,15 +59,15 @@ class PngList:
         return len(self._starts)
 
     def read(self, rows: NDArray[np.int64], size: int) -> Images:
-        """Some of the images, uint8 [n, size, size, 3].
+        """Read the images with the given indices, uint8 [n, size, size, 3].
 
-        The images are OpenCV's: it takes arrays to be blue, green, red and writes files as files
-        are, red first. So what Pillow decodes is red, green, blue.
+        The files were written by OpenCV, which stores arrays in the order blue, green, red but PNG
+        files in the usual order. Decoded by Pillow, the channels are red, green, blue.
 
         Raises:
-            InputError: one of them is no PNG image of that size.
+            InputError: an item is not a PNG image of that size.
         """
-        Budget.of(self.path).take(len(rows) * size * size * 3)
+        Budget.for_file(self.path).take(len(rows) * size * size * 3)
         images = np.empty((len(rows), size, size, 3), np.uint8)
         with open_file(self.path) as file:
             for image, row in zip(images, rows, strict=True):
@@ -80,36 +80,36 @@ class PngList:
         return formats.decode_image(f"{self.path}: image {row}", content, size)
 
 
-_PIECE = 250
-"""Bytes of memory of a `_Piece`."""
+_STRING_BYTES = 250
+"""Memory of a `_String`, in bytes."""
 
 
-class _Piece(bytes):
-    """A string in the file, and where it lies. One that was passed over is empty."""
+class _String(bytes):
+    """A string in the file, with its position and size. The content of skipped strings is empty."""
 
     start: int
     size: int
 
     def __setstate__(self, state: object) -> None:
-        raise pickle.UnpicklingError("a string with a state")
+        raise pickle.UnpicklingError("unsupported state of a string")
 
 
 class _Png:
-    """Stands in for an array that holds a PNG file."""
+    """Stand-in for an array that contains a PNG file."""
 
-    __slots__ = ("piece",)
+    __slots__ = ("content",)
 
     def __setstate__(self, state: Any) -> None:
         _, shape, dtype, _, raw = state
         self.set(raw, dtype, shape)
 
     def set(self, raw: Any, dtype: Any, shape: Any) -> None:
-        """Take note of the place of the bytes."""
-        if not isinstance(raw, _Piece) or not isinstance(dtype, Dtype) or dtype.code != "u1":
-            raise pickle.UnpicklingError("an array of something else than bytes")
+        """Store the bytes of the file, or rather their position."""
+        if not isinstance(raw, _String) or not isinstance(dtype, Dtype) or dtype.code != "u1":
+            raise pickle.UnpicklingError("an array does not contain bytes")
         if math.prod(shape) != raw.size or raw.size > MAX_PNG_BYTES:
-            raise pickle.UnpicklingError(f"an image of {raw.size} bytes")
-        self.piece = raw
+            raise pickle.UnpicklingError(f"unsupported image of {raw.size} bytes")
+        self.content = raw
 
 
 def _from_buffer(raw: object, dtype: object, shape: object, *_: object) -> _Png:
@@ -119,7 +119,7 @@ def _from_buffer(raw: object, dtype: object, shape: object, *_: object) -> _Png:
 
 
 class _Items:
-    """Stands in for the list: of each item it keeps the place."""
+    """Stand-in for the list, which stores only the position and size of each item."""
 
     __slots__ = ("sizes", "starts")
 
@@ -128,26 +128,26 @@ class _Items:
         self.sizes = array("q")
 
     def __setstate__(self, state: object) -> None:
-        raise pickle.UnpicklingError("a list with a state")
+        raise pickle.UnpicklingError("unsupported state of a list")
 
     def append(self, item: object) -> None:
-        """Take note of an item."""
+        """Store the position of an item."""
         if not isinstance(item, _Png):
-            raise pickle.UnpicklingError("an item that is no array of bytes")
-        self.starts.append(item.piece.start)
-        self.sizes.append(item.piece.size)
+            raise pickle.UnpicklingError("an item is not an array of bytes")
+        self.starts.append(item.content.start)
+        self.sizes.append(item.content.size)
 
     def extend(self, items: list[object]) -> None:
-        """Take note of many."""
+        """Store the positions of several items."""
         for item in items:
             self.append(item)
 
 
 class _Memo(dict[int, Any]):
-    """What later parts of a pickle may refer to, less what is there once for each image.
+    """The memo of an unpickler: objects that later parts of the pickle may refer to.
 
-    NumPy's types and names are referred to by every array; an array and what it is made of never
-    are. With them the memo would be many times the size of all else.
+    Every array refers to NumPy's types and names, but nothing refers to an array or its parts
+    again. The memo drops these, because they would need many times the memory of everything else.
     """
 
     def __init__(self) -> None:
@@ -155,33 +155,33 @@ class _Memo(dict[int, Any]):
         self.count = 0
 
     def __len__(self) -> int:
-        # Newer pickles number what they put here by this.
+        # Newer pickles use the length as the key of the next object.
         return self.count
 
     def __setitem__(self, key: int, value: object) -> None:
         self.count += 1
-        single = isinstance(value, _Png | tuple) or (isinstance(value, _Piece) and not value)
-        if not single:
+        per_image = isinstance(value, _Png | tuple) or (isinstance(value, _String) and not value)
+        if not per_image:
             super().__setitem__(key, value)
 
 
-def _string(length: str) -> Callable[["_Indexer"], None]:
-    """The handler of an opcode for a string.
+def _string_handler(length: str) -> Callable[["_Indexer"], None]:
+    """Create the handler of an opcode for a string.
 
     Args:
-        length: how its length is written, in the letters of struct.
+        length: the `struct` format of the length field.
     """
     width = struct.calcsize(length)
 
     def handle(indexer: "_Indexer") -> None:
         (size,) = struct.unpack(length, indexer.read(width))
-        indexer.append(indexer.piece(size))
+        indexer.append(indexer.string(size))
 
     return handle
 
 
 class _Indexer(Unpickler):
-    """Parses a pickle without its images."""
+    """Parses a pickle without reading its images."""
 
     admitted: ClassVar[Names] = array_names(_Png, _from_buffer)
 
@@ -190,35 +190,35 @@ class _Indexer(Unpickler):
         self.file = file
         self.memo = _Memo()
 
-    def piece(self, size: int) -> _Piece:
-        """The next `size` bytes, read if they are few."""
-        self.budget.take(_PIECE)
+    def string(self, size: int) -> _String:
+        """The next `size` bytes. Short strings are read, others are skipped."""
+        self.budget.take(_STRING_BYTES)
         if size < 0:
             raise pickle.UnpicklingError(f"a string of {size} bytes")
         start = self.file.skip(0)
-        if size <= LONGEST_READ:
-            piece = _Piece(self.file.read(size))
+        if size <= MAX_STRING_BYTES:
+            string = _String(self.file.read(size))
         else:
             self.file.skip(size)
-            piece = _Piece()
-        piece.start, piece.size = start, size
-        return piece
+            string = _String()
+        string.start, string.size = start, size
+        return string
 
     def _list(self) -> None:
         self.append(_Items())
 
     def _frame(self) -> None:
-        # Frames say how much to read at once, and that is what this class is not to do.
+        # Ignore the frame size: loading a frame would read its images.
         self.read(8)
 
     dispatch: ClassVar[Handlers] = Unpickler.dispatch | charged(
         {
-            pickle.SHORT_BINSTRING[0]: _string("<B"),
-            pickle.BINSTRING[0]: _string("<i"),
-            pickle.SHORT_BINBYTES[0]: _string("<B"),
-            pickle.BINBYTES[0]: _string("<I"),
-            pickle.BINBYTES8[0]: _string("<Q"),
-            pickle.BYTEARRAY8[0]: _string("<Q"),
+            pickle.SHORT_BINSTRING[0]: _string_handler("<B"),
+            pickle.BINSTRING[0]: _string_handler("<i"),
+            pickle.SHORT_BINBYTES[0]: _string_handler("<B"),
+            pickle.BINBYTES[0]: _string_handler("<I"),
+            pickle.BINBYTES8[0]: _string_handler("<Q"),
+            pickle.BYTEARRAY8[0]: _string_handler("<Q"),
             pickle.EMPTY_LIST[0]: _list,
             pickle.FRAME[0]: _frame,
         }

@@ -1,8 +1,8 @@
-"""An unpickler that runs nothing: plain containers and NumPy arrays, and no name besides.
+"""A safe unpickler for plain containers and NumPy arrays.
 
-NumPy's own unpickling trusts the file: a crafted dtype makes it read bytes as pointers. So arrays
-are rebuilt here, from raw bytes and a plain dtype, by stand-ins for the few functions of NumPy
-that a pickled array calls.
+NumPy's unpickling trusts the file: a crafted dtype makes it read bytes as pointers. This module
+therefore rebuilds arrays from raw bytes and a plain dtype, with stand-ins for the few NumPy
+functions that a pickled array calls. All other names are refused.
 """
 
 import pickle
@@ -20,7 +20,7 @@ from memmeta.errors import InputError, shortened
 
 
 class Dtype:
-    """Stands in for numpy.dtype: plain integers, booleans and floats."""
+    """Stand-in for numpy.dtype that supports integers, booleans and floats."""
 
     __slots__ = ("code", "order")
 
@@ -28,18 +28,18 @@ class Dtype:
         self.code = as_text(code)
         self.order = "="
         if self.code not in ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f4", "f8"):
-            raise pickle.UnpicklingError(f"an array of type {self.code[:20]!r}")
+            raise pickle.UnpicklingError(f"unsupported array type {self.code[:20]!r}")
 
     def __setstate__(self, state: Any) -> None:
         self.order = {"<": "<", ">": ">", "|": "|", "=": "="}[as_text(state[1])]
 
     def decode(self, raw: bytes) -> NDArray[Any]:
-        """The numbers that the bytes hold, in one row."""
+        """Convert raw bytes to a one-dimensional array."""
         return np.frombuffer(raw, np.dtype(self.order + self.code))
 
 
 class Array:
-    """Stands in for numpy.ndarray. `value` is the array, read-only."""
+    """Stand-in for numpy.ndarray. `value` is the array, read-only."""
 
     __slots__ = ("value",)
 
@@ -63,15 +63,15 @@ def _scalar(dtype: Dtype, raw: bytes) -> int | float:
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    # How Python 3 pickles bytes for Python 2.
+    # Python 3 pickles bytes as such calls in protocols for Python 2.
     if encoding != "latin1":
-        raise pickle.UnpicklingError(f"the encoding {encoding[:20]!r}")
+        raise pickle.UnpicklingError(f"unsupported encoding {encoding[:20]!r}")
     return text.encode("latin1")
 
 
 def _type(*_: object) -> None:
-    # A pickled defaultdict names the type of its values without calling it.
-    raise pickle.UnpicklingError("a call of a type")
+    # A pickled defaultdict refers to the type of its values without calling it.
+    raise pickle.UnpicklingError("unsupported call of a type")
 
 
 Names = dict[tuple[str, str], Callable[..., Any]]
@@ -79,11 +79,11 @@ Names = dict[tuple[str, str], Callable[..., Any]]
 
 
 def array_names(array: Callable[[], Any], from_buffer: Callable[..., Any]) -> Names:
-    """The names that a pickled array calls.
+    """Stand-ins for the names that a pickled array refers to.
 
     Args:
-        array: makes an empty stand-in for an array, whose `__setstate__` takes the state of one.
-        from_buffer: makes a complete one, from the arguments of NumPy's `_frombuffer`.
+        array: creates an empty stand-in for an array, with a `__setstate__` like that of an array.
+        from_buffer: creates a complete one, from the arguments of NumPy's `_frombuffer`.
     """
     return {
         ("numpy", "dtype"): Dtype,
@@ -100,7 +100,7 @@ def array_names(array: Callable[[], Any], from_buffer: Callable[..., Any]) -> Na
 
 
 class Global:
-    """What the pickle gets for a name: it can be called, and nothing of ours can be changed."""
+    """The object that a pickle gets for a name. A pickle can call it but not set attributes."""
 
     __slots__ = ("function",)
 
@@ -108,32 +108,32 @@ class Global:
         self.function = function
 
     def __call__(self, *args: object) -> Any:
-        """What the stand-in makes of the arguments."""
+        """Call the stand-in."""
         return self.function(*args)
 
 
 class _PlainKeys(dict[Any, Any]):
-    """A dict for keys that are quick to hash and to look up; nested tuples may take for ever."""
+    """A dict that accepts only keys that are fast to hash; hashing nested tuples may never end."""
 
     __slots__ = ()
 
     @classmethod
-    def of(cls, pairs: Any = ()) -> Self:
-        """Stands in for collections.OrderedDict; Python 2 pickles it with its items."""
+    def from_pairs(cls, pairs: Any = ()) -> Self:
+        """Stand-in for collections.OrderedDict, which Python 2 pickles with its items."""
         plain = cls()
         for key, value in pairs:
             plain[key] = value
         return plain
 
     def __setitem__(self, key: object, value: object) -> None:
-        # Large integers can be chosen to have one hash, text cannot.
+        # Large integers can be crafted to have equal hashes; text cannot.
         if not isinstance(key, str | bytes | int) or (isinstance(key, int) and key >> 32 > 0):
-            raise pickle.UnpicklingError(f"such a {type(key).__name__} as a key")
+            raise pickle.UnpicklingError(f"unsupported {type(key).__name__} as a key")
         super().__setitem__(key, value)
 
 
 class File:
-    """A file that refuses to read past its end, before any memory is set aside for that."""
+    """A file that rejects reads past its end before memory for them is allocated."""
 
     def __init__(self, file: BinaryIO, budget: Budget) -> None:
         self.file = file
@@ -141,7 +141,7 @@ class File:
         self.left = budget.size
 
     def skip(self, count: int) -> int:
-        """Pass over bytes without reading them; returns where they begin."""
+        """Skip bytes without reading them, and return their position."""
         if count > self.left:
             raise EOFError
         self.left -= count
@@ -150,32 +150,32 @@ class File:
         return start
 
     def read(self, count: int) -> bytes:
-        """That many bytes."""
+        """Read exactly `count` bytes."""
         if count > self.left:
             raise EOFError
         self.left -= count
         return self.file.read(count)
 
     def readline(self) -> bytes:
-        """All up to the end of the line, and that."""
+        """Read up to and including the end of the line."""
         line = self.file.readline()
         self.left -= len(line)
         return line
 
 
 Handlers = dict[int, Callable[[Any], None]]
-"""The function of an unpickler for each opcode."""
+"""The methods of an unpickler, by opcode."""
 
-_OPCODE = 48
-"""Bytes of memory that an opcode uses on average in lists of numbers, the densest pickles."""
+_OPCODE_BYTES = 48
+"""Average memory per opcode in lists of numbers, the densest pickles."""
 
 
 def charged(handlers: Handlers) -> Handlers:
-    """Handlers that first take from the unpickler's budget."""
+    """Make each handler first charge the unpickler's budget for its opcode."""
 
     def charging(handler: Callable[[Any], None]) -> Callable[[Any], None]:
         def handle(unpickler: Any) -> None:
-            unpickler.budget.take(_OPCODE)
+            unpickler.budget.take(_OPCODE_BYTES)
             handler(unpickler)
 
         return handle
@@ -184,9 +184,9 @@ def charged(handlers: Handlers) -> Handlers:
 
 
 class Unpickler(pickle._Unpickler):
-    """Plain containers and NumPy arrays, with text of Python 2 as bytes.
+    """Unpickles plain containers and NumPy arrays. Text from Python 2 becomes bytes.
 
-    The Unpickler in Python rather than the one in C: that one sets aside as much memory as a
+    Based on the Unpickler written in Python, because the one in C allocates as much memory as a
     damaged file asks for.
     """
 
@@ -195,7 +195,7 @@ class Unpickler(pickle._Unpickler):
         ("numpy.core.multiarray", "scalar"): _scalar,
         ("numpy._core.multiarray", "scalar"): _scalar,
         ("_codecs", "encode"): _encode,
-        ("collections", "OrderedDict"): _PlainKeys.of,
+        ("collections", "OrderedDict"): _PlainKeys.from_pairs,
         ("collections", "defaultdict"): lambda *_: _PlainKeys(),
         **{
             (module, name): _type
@@ -214,7 +214,11 @@ class Unpickler(pickle._Unpickler):
         self.budget = file.budget
 
     def find_class(self, module: str, name: str) -> Global:
-        """The stand-in for a name, if there is one."""
+        """Return the stand-in for a name.
+
+        Raises:
+            ForbiddenError: there is none.
+        """
         if (module, name) not in self.admitted:
             raise ForbiddenError(shortened(f"{module}.{name}"))
         return Global(self.admitted[module, name])
@@ -235,7 +239,7 @@ class Unpickler(pickle._Unpickler):
     def _reduce(self) -> None:
         reduce: Callable[[Any], None] = pickle._Unpickler.dispatch[pickle.REDUCE[0]]
         reduce(self)
-        # A pickle can have one text encoded many times.
+        # A pickle can encode the same text many times.
         self.budget.take(sys.getsizeof(self.stack[-1]))
 
     _handlers: ClassVar[Handlers] = {
@@ -245,7 +249,7 @@ class Unpickler(pickle._Unpickler):
         pickle.BYTEARRAY8[0]: _bytearray,
         pickle.REDUCE[0]: _reduce,
     }
-    # Sets hash what is in them; the others are not needed for plain containers and arrays.
+    # Sets hash their elements. The other opcodes are not needed for plain containers and arrays.
     for _opcode in (
         pickle.EMPTY_SET,
         pickle.FROZENSET,
@@ -267,30 +271,30 @@ class Unpickler(pickle._Unpickler):
 
 
 class ForbiddenError(Exception):
-    """The name of something that a pickle may not call."""
+    """A pickle refers to a name without a stand-in; the message is the name."""
 
 
 def load(path: Path, unpickler: type[Unpickler] = Unpickler) -> Any:
-    """What a pickle holds, its arrays as `Array` unless `unpickler` says otherwise.
+    """Read a pickle. The default unpickler returns arrays as `Array`.
 
     Raises:
-        InputError: the file cannot be read, is damaged, or asks for anything else.
+        InputError: the file cannot be read, is damaged, or contains other types.
     """
     try:
         with open_file(path) as file:
-            return unpickler(File(file, Budget.of(path))).load()
+            return unpickler(File(file, Budget.for_file(path))).load()
     except InputError:
         raise
     except ForbiddenError as error:
-        raise InputError(f"{path}: asks to run {error}; refused") from None
+        raise InputError(f"{path}: refused: the pickle would call {error}") from None
     except OSError as error:
         raise unreadable(path, error) from None
-    except Exception as error:  # a damaged pickle can raise whatever a method of a list can raise
+    except Exception as error:  # damaged pickles raise many types of errors
         problem = f" ({shortened(str(error))})" if isinstance(error, pickle.UnpicklingError) else ""
         expected = "a pickle of plain containers and NumPy arrays"
         raise unexpected(path, expected, problem) from None
 
 
 def as_text(value: Any) -> Any:
-    """Text that Python 2 may have written as bytes; anything else as it is."""
+    """Decode bytes, which may be text from Python 2; return other values unchanged."""
     return value.decode("latin1") if isinstance(value, bytes) else value

@@ -1,1 +1,1 @@
-"""Data sets, one module for each source."""
+"""Data sets, one module per source."""

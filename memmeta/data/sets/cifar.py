@@ -1,4 +1,4 @@
-"""CIFAR-FS and FC100: two ways of splitting the classes of CIFAR-100 for few-shot learning."""
+"""CIFAR-FS and FC100, two splits of the classes of CIFAR-100 for few-shot learning."""
 
 import functools
 import hashlib
@@ -20,20 +20,22 @@ STD = (68.209, 65.431, 70.459)
 
 
 def read_split(stem: str, pickle_stem: str, data_root: Path, split: str) -> Classes:
-    """The classes of a split.
+    """Read the classes of a split from the first complete form of the data.
+
+    The forms are class folders, then pickles, then torchvision's files.
 
     Args:
-        stem: the data set, as the lists of its classes have it.
-        pickle_stem: the same, as the pickles have it.
-        data_root: where to look, for class folders, then pickles, then torchvision's files.
+        stem: the data set, as in the file names of the class lists.
+        pickle_stem: the data set, as in the file names of the pickles.
+        data_root: the folder with the files.
         split: train, val or test.
 
     Raises:
-        InputError: nothing complete found, or what was found is damaged.
+        InputError: no form is complete, or its files are damaged.
     """
     names = split_classes(stem, split)
     folders = data_root / "cifar100" / "data"
-    pickles = {part: data_root / f"{pickle_stem}_{part}.pickle" for part in SPLITS}
+    pickles = {name: data_root / f"{pickle_stem}_{name}.pickle" for name in SPLITS}
     python = data_root / "cifar-100-python"
     layouts = (
         Layout(
@@ -51,7 +53,7 @@ def read_split(stem: str, pickle_stem: str, data_root: Path, split: str) -> Clas
         Layout(
             "cifar-100-python/{train,test,meta}",
             data_root,
-            tuple(python / part for part in ("train", "test", "meta")),
+            tuple(python / name for name in ("train", "test", "meta")),
             partial(_torchvision, python, names),
         ),
     )
@@ -60,10 +62,10 @@ def read_split(stem: str, pickle_stem: str, data_root: Path, split: str) -> Clas
 
 
 def download(data_root: Path) -> None:
-    """Fetch CIFAR-100 (161 MiB) from its authors' site into `data_root`/cifar-100-python.
+    """Download CIFAR-100 (161 MiB) from its authors' site into `data_root`/cifar-100-python.
 
     Raises:
-        InputError: the network or the disk refuses.
+        InputError: a network or disk error.
     """
     downloads.fetch("CIFAR100", data_root)
 
@@ -81,11 +83,9 @@ def _pickle(path: Path, names: list[str]) -> Classes:
     images = formats.as_images(path, "data", content["data"], SHAPE)
     groups = formats.by_label(path, images, content["labels"])
     if len(groups) != len(names):
-        raise InputError(f"{path}: expected {len(names)} labels, it has {len(groups)}")
+        raise InputError(f"{path}: expected {len(names)} labels, got {len(groups)}")
     known = _fingerprints()
-    by_content = {
-        known.get(fingerprint(images[where]), ""): label for label, where in groups.items()
-    }
+    by_content = {known.get(fingerprint(images[rows]), ""): label for label, rows in groups.items()}
     labels = name_labels(names, list(groups), by_content, sorted(known.values()))
     for name in sorted(labels):
         yield name, images[groups[labels[name]]]
@@ -100,45 +100,45 @@ def _torchvision(root: Path, names: list[str]) -> Classes:
         )
     }
     formats.check_names(root / "meta", labels, _fingerprints().values())
-    parts = []
+    files = []
     for path in (root / "train", root / "test"):
         content = formats.read_pickle(path, "data", "fine_labels")
         flat = formats.as_images(path, "data", content["data"], (3 * SIZE * SIZE,))
         images = flat.reshape(-1, 3, SIZE, SIZE).transpose(0, 2, 3, 1)
-        parts.append((images, formats.by_label(path, images, content["fine_labels"])))
+        files.append((images, formats.by_label(path, images, content["fine_labels"])))
     for name in sorted(names):
         label = labels[name]
-        found = [images[groups[label]] for images, groups in parts if label in groups]
-        if not found:
+        class_images = [images[groups[label]] for images, groups in files if label in groups]
+        if not class_images:
             raise InputError(f"{root}: expected images of class {name}, found none")
-        yield name, np.concatenate(found)
+        yield name, np.concatenate(class_images)
 
 
 def name_labels(
-    names: list[str], labels: list[int], by_content: dict[str, int], every: list[str]
+    names: list[str], labels: list[int], by_content: dict[str, int], all_classes: list[str]
 ) -> dict[str, int]:
     """The label of each class name.
 
-    Published pickles number the classes in their own ways. Complete classes are known by their
-    images. Otherwise labels that are CIFAR-100's own numbers are taken for these, and any others
-    for positions in the list of the split.
+    Published pickles number the classes differently. Complete classes are identified by their
+    images. Otherwise the labels are class numbers of CIFAR-100 if they match those of the split,
+    and else positions in the class list of the split.
 
     Args:
         names: the classes of the split, in the order of its list.
-        labels: as many, in rising order.
-        by_content: the labels of those classes whose images are known.
-        every: the classes of CIFAR-100, in the order of their numbers.
+        labels: the same number of labels, in ascending order.
+        by_content: the labels of the classes identified by their images.
+        all_classes: the classes of CIFAR-100, in the order of their numbers.
     """
     if by_content.keys() == set(names):
         return by_content
-    by_number = {name: every.index(name) for name in names}
+    by_number = {name: all_classes.index(name) for name in names}
     if set(by_number.values()) == set(labels):
         return by_number
     return dict(zip(names, labels, strict=True))
 
 
 def fingerprint(images: Images) -> str:
-    """16 hex digits that tell a set of images, in any order, from all others."""
+    """16 hex digits that identify a set of images, independent of their order."""
     digest = hashlib.sha256()
     for image in sorted(image.tobytes() for image in images):
         digest.update(image)
@@ -147,7 +147,7 @@ def fingerprint(images: Images) -> str:
 
 @functools.cache
 def _fingerprints() -> dict[str, str]:
-    """The class name for the fingerprint of each of the 100 classes, all their 600 images."""
+    """Class names by the fingerprint of the 600 images of each of the 100 classes."""
     path = resources.files("memmeta.data") / "splits" / "cifar100_fingerprints.tsv"
     lines = path.read_text(encoding="utf-8").splitlines()
     return {digits: name for name, digits in (line.split("\t") for line in lines)}

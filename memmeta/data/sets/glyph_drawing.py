@@ -1,4 +1,4 @@
-"""Draws the images of data set glyphs from the fonts that Matplotlib ships."""
+"""Drawing of the images of data set glyphs, with the fonts included in Matplotlib."""
 
 import functools
 import unicodedata
@@ -51,7 +51,7 @@ SCRIPTS = {
     ],
 }
 
-# The first font that has a character draws the shape by which classes are told apart.
+# The first font that contains a character draws the shape used to detect similar classes.
 FONTS = (
     "DejaVuSans",
     "DejaVuSerif",
@@ -66,32 +66,32 @@ FONTS = (
     "STIXGeneralBol",
 )
 
-# A glyph is first drawn in black and white at this size, its longer side filling INK of it.
+# A glyph is first drawn in black and white in MASTER x MASTER pixels. Its longer side has INK.
 MASTER = 48
 INK = 36
 FONT_SIZE = 40
-# Two shapes with a cosine similarity above this are one class.
+# Shapes with a larger cosine similarity are treated as one class.
 ALIKE = 0.93
-# How strongly drawings of a class differ.
-ROTATION = 0.22  # radians, standard deviation (likewise below)
+# Variation of the drawings of a class: standard deviations.
+ROTATION = 0.22  # radians
 SHEAR = 0.12
 LOG_SCALE = 0.12
 SHIFT = 0.05  # of the width of the image
 WARP = 0.045  # of the width of the image, at the corners of a grid of 3 x 3 cells
-NOISE = 25.0  # grey levels
+NOISE = 25.0  # grey levels; the largest standard deviation
 
 
 def draw_split(split: str) -> Classes:
-    """Draw the classes of a split: always the same images with the same Pillow and Matplotlib."""
+    """Draw the classes of a split. The same Pillow and Matplotlib give the same images."""
     for code in sorted(_alphabet()[split]):
         yield f"U+{code:05X}", draw(code)
 
 
 def draw(code: int) -> Images:
-    """All images of a character.
+    """Draw all images of a character.
 
     Args:
-        code: its Unicode code point, one that some font has.
+        code: its Unicode code point. At least one font must contain it.
 
     Returns:
         uint8 [IMAGES_PER_CLASS, SIZE, SIZE, 1], light on dark.
@@ -100,17 +100,18 @@ def draw(code: int) -> Images:
     masters = [_master(font, code) for font in _fonts() if code in font.codes]
     chosen = rng.integers(len(masters), size=IMAGES_PER_CLASS)
     ink = np.stack([_warp(masters[i], rng) for i in chosen]) / 255.0
-    each = (IMAGES_PER_CLASS, 1, 1)
-    # A soft threshold of the blurred outline: a low one thickens strokes, a high one thins them.
-    ink = 1 / (1 + np.exp((rng.uniform(0.25, 0.6, each) - ink) * rng.uniform(6, 20, each)))
-    ground = rng.uniform(0, 80, each)
-    grey = ground + (rng.uniform(110, 255, each) - ground) * ink
-    grey += rng.normal(0, 1, (IMAGES_PER_CLASS, SIZE, SIZE)) * rng.uniform(0, NOISE, each)
+    per_image = (IMAGES_PER_CLASS, 1, 1)
+    # A soft threshold of the blurred outline: low thresholds thicken strokes, high ones thin them.
+    threshold, steepness = rng.uniform(0.25, 0.6, per_image), rng.uniform(6, 20, per_image)
+    ink = 1 / (1 + np.exp((threshold - ink) * steepness))
+    ground = rng.uniform(0, 80, per_image)
+    grey = ground + (rng.uniform(110, 255, per_image) - ground) * ink
+    grey += rng.normal(0, 1, (IMAGES_PER_CLASS, SIZE, SIZE)) * rng.uniform(0, NOISE, per_image)
     return grey.clip(0, 255).astype(np.uint8)[..., None]
 
 
 class _Font:
-    """One of Matplotlib's font files."""
+    """A font file included in Matplotlib."""
 
     def __init__(self, name: str) -> None:
         path = str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{name}.ttf")
@@ -125,7 +126,7 @@ def _fonts() -> list[_Font]:
 
 @functools.cache
 def _alphabet() -> dict[str, list[int]]:
-    """The code points of each split, those left out that look like an earlier one."""
+    """The code points of each split, without those that look like an earlier one."""
     candidates = [
         (split, code)
         for split in SPLITS
@@ -146,20 +147,20 @@ def _alphabet() -> dict[str, list[int]]:
 
 
 def _is_character(code: int) -> bool:
-    """Is it a letter, digit, punctuation mark or symbol, and not a letter with an accent?"""
+    """Whether a code point is a letter, digit, punctuation mark or symbol without an accent."""
     character = chr(code)
     return unicodedata.category(character)[0] in "LNPS" and not unicodedata.decomposition(character)
 
 
 def _shape(master: Image.Image) -> NDArray[np.float32] | None:
-    """A unit vector that describes a drawing; None if it is blank."""
+    """A unit vector that describes the shape of a drawing; None if it is blank."""
     small = np.asarray(master.filter(ImageFilter.BoxBlur(2)).reduce(4), dtype=np.float32).ravel()
     norm = float(np.linalg.norm(small))
     return small / norm if norm > 0 else None
 
 
 def _master(font: _Font, code: int) -> Image.Image:
-    """The glyph without any variation, centred and blown up to a common size."""
+    """The glyph without variation, centred and scaled to a common size."""
     mask = font.face.getmask(chr(code), mode="L")
     width, height = mask.size
     image = Image.new("L", (MASTER, MASTER))
@@ -174,7 +175,7 @@ def _master(font: _Font, code: int) -> Image.Image:
 
 
 def _warp(master: Image.Image, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """A small affine map, and on top of it a local one, given by a grid of displaced points."""
+    """Apply a small random affine map, and a local deformation by a grid of displaced points."""
     cells = 3
     turn, shear = rng.normal(0, ROTATION), rng.normal(0, SHEAR)
     stretch = np.exp(rng.normal(0, LOG_SCALE, 2))

@@ -1,8 +1,8 @@
-"""Glyphs: characters drawn from Matplotlib's fonts, a data set that needs no download.
+"""Glyphs: characters drawn with Matplotlib's fonts, a data set that needs no download.
 
-A class is a character. An image is one drawing of it in 28x28 grey: in one of the fonts that have
-the character, warped, thicker or thinner, more or less faint, on a noisy ground. The three splits
-have different scripts. Characters that look alike, such as the Latin, Greek and Cyrillic A, are one
+A class is a character. An image is a 28x28 grey drawing of it in one of the fonts that contain the
+character, with random deformation, stroke width, contrast and noise. The three splits have
+different scripts. Characters that look alike, such as the Latin, Greek and Cyrillic A, are one
 class, so test classes differ from training classes in shape and not only in name.
 """
 

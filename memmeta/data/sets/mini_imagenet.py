@@ -18,18 +18,18 @@ STD = (70.682, 68.276, 72.545)
 FOLDERS = ("", "miniimagenet", "mini-imagenet")
 
 ADVICE = (
-    "ImageNet's licence forbids passing its images on: get one of these forms from someone who "
-    "has it, or from the papers' repositories, and put it there."
+    "ImageNet's licence does not allow redistribution: get one of these forms from someone who has "
+    "it, or from the papers' repositories, and put it there."
 )
 
 
 def read_split(data_root: Path, split: str) -> Classes:
-    """The classes of a split, from the first complete form found.
+    """Read the classes of a split from the first complete form of the data.
 
-    It is looked for in `data_root` and its folders miniimagenet and mini-imagenet.
+    Searches `data_root` and its folders miniimagenet and mini-imagenet.
 
     Raises:
-        InputError: nothing complete found, or what was found is damaged.
+        InputError: no form is complete, or its files are damaged.
     """
     layouts = itertools.chain.from_iterable(
         _layouts(data_root / folder, split, split_classes("mini_imagenet", split))
@@ -42,8 +42,8 @@ def _layouts(root: Path, split: str, names: list[str]) -> list[Layout]:
     layouts = []
     for val in ("val", "validation"):
         caches = {
-            part: root / f"mini-imagenet-cache-{val if part == 'val' else part}.pkl"
-            for part in SPLITS
+            name: root / f"mini-imagenet-cache-{val if name == 'val' else name}.pkl"
+            for name in SPLITS
         }
         layouts.append(
             Layout(
@@ -54,11 +54,11 @@ def _layouts(root: Path, split: str, names: list[str]) -> list[Layout]:
             )
         )
     pickles = {
-        part: root
-        / f"miniImageNet_category_split_{part.replace('train', 'train_phase_train')}.pickle"
-        for part in SPLITS
+        name: root
+        / f"miniImageNet_category_split_{name.replace('train', 'train_phase_train')}.pickle"
+        for name in SPLITS
     }
-    tables = {part: root / f"{part}.csv" for part in SPLITS}
+    tables = {name: root / f"{name}.csv" for name in SPLITS}
     return [
         *layouts,
         Layout(
@@ -71,7 +71,7 @@ def _layouts(root: Path, split: str, names: list[str]) -> list[Layout]:
             "{train,val,test}_data.hdf5 with {train,val,test}_labels.json",
             root,
             tuple(
-                root / f"{part}_{end}" for part in SPLITS for end in ("data.hdf5", "labels.json")
+                root / f"{name}_{end}" for name in SPLITS for end in ("data.hdf5", "labels.json")
             ),
             partial(_hdf5, root / f"{split}_data.hdf5", root / f"{split}_labels.json", names),
         ),
@@ -91,15 +91,15 @@ def _cache(path: Path, names: list[str]) -> Classes:
     formats.check_names(path, indices, names)
     listed, counts = np.unique(np.concatenate(list(indices.values())), return_counts=True)
     if (counts > 1).any():
-        twice = listed[counts > 1][0]
-        raise InputError(f"{path}: class_dict: image {twice} is listed twice")
+        duplicate = listed[counts > 1][0]
+        raise InputError(f"{path}: class_dict: image {duplicate} is listed twice")
     for name in sorted(names):
-        chosen = indices[name]
-        if len(chosen) == 0 or chosen.min() < 0 or chosen.max() >= len(images):
+        rows = indices[name]
+        if len(rows) == 0 or rows.min() < 0 or rows.max() >= len(images):
             raise InputError(
                 f"{path}: class_dict[{name}]: expected indices of the {len(images)} images"
             )
-        yield name, images[chosen]
+        yield name, images[rows]
 
 
 def _category_split(path: Path, names: list[str]) -> Classes:
@@ -107,15 +107,15 @@ def _category_split(path: Path, names: list[str]) -> Classes:
     images = formats.as_images(path, "data", content["data"], SHAPE)
     groups = formats.by_label(path, images, content["labels"])
     if len(groups) != len(names):
-        raise InputError(f"{path}: expected {len(names)} labels, it has {len(groups)}")
-    # Labels count the classes in the order of their names, from 0, 64 or 80 on, unless the file
-    # says otherwise.
+        raise InputError(f"{path}: expected {len(names)} labels, got {len(groups)}")
+    # Labels number the classes in the order of their names, starting from 0, 64 or 80, unless the
+    # file contains a mapping.
     labels = dict(zip(sorted(names), sorted(groups), strict=True))
-    stated = content.get("catname2label")
-    if isinstance(stated, dict):
-        said = {as_text(key): label for key, label in stated.items()}
-        if set(names) <= said.keys():
-            labels = {name: said[name] for name in labels}
+    mapping = content.get("catname2label")
+    if isinstance(mapping, dict):
+        by_name = {as_text(key): label for key, label in mapping.items()}
+        if set(names) <= by_name.keys():
+            labels = {name: by_name[name] for name in labels}
     for name, label in labels.items():
         if not isinstance(label, int) or label not in groups:
             raise InputError(f"{path}: expected images of class {name}, found none")

@@ -1,7 +1,7 @@
-"""Omniglot: 1623 characters of 50 alphabets, 20 drawings each, at 28x28 grey.
+"""Omniglot: 1623 characters of 50 alphabets, 20 drawings each, in 28x28 grey.
 
-Published images are 105x105, black ink on white. Here ink is light and paper is dark, as in glyphs:
-most of an image is then 0, and so is what a turned or padded one is filled with.
+Published images are 105x105 pixels, black on white. They are inverted here, as in glyphs, so that
+the background is 0, like the padding of augmented images.
 """
 
 import contextlib
@@ -22,17 +22,17 @@ PARTS = ("images_background", "images_evaluation")
 FOLDERS = ("omniglot-py", "", "omniglot")
 
 Files = Callable[[str], Iterator[tuple[str, bytes]]]
-"""The image files of a class: where each is, for messages, and its content."""
+"""Yields the image files of a class: (location for messages, content)."""
 
 
 def read_split(data_root: Path, split: str) -> Classes:
-    """The classes of a split, named part/alphabet/character, from the first complete form found.
+    """Read the classes of a split from the first complete form of the data.
 
-    The split is that of Vinyals et al. (2016) with validation classes, 1028/172/423. It is looked
-    for in `data_root` and its folders omniglot-py and omniglot.
+    Class names are part/alphabet/character. The split is that of Vinyals et al. (2016) with
+    validation classes, 1028/172/423. Searches `data_root` and its folders omniglot-py and omniglot.
 
     Raises:
-        InputError: nothing complete found, or what was found is damaged.
+        InputError: no form is complete, or its files are damaged.
     """
     names = split_classes("omniglot_vinyals", split)
     layouts = []
@@ -58,10 +58,10 @@ def read_split(data_root: Path, split: str) -> Classes:
 
 
 def download(data_root: Path) -> None:
-    """Fetch Omniglot (15 MiB) from its authors' site into `data_root`/omniglot-py.
+    """Download Omniglot (15 MiB) from its authors' site into `data_root`/omniglot-py.
 
     Raises:
-        InputError: the network or the disk refuses.
+        InputError: a network or disk error.
     """
     for background in (True, False):
         downloads.fetch("Omniglot", data_root, background=background)

@@ -1,6 +1,6 @@
-"""Sine waves: regression tasks without files, after the first experiment of the MAML paper.
+"""Sinusoid regression, as in the first experiment of the MAML paper. It needs no files.
 
-A task is one wave, y = amplitude * sin(x - phase), seen at a few points.
+A task is a wave y = amplitude * sin(x - phase), sampled at a few points.
 """
 
 import hashlib
@@ -23,9 +23,9 @@ X = (-5.0, 5.0)
 
 
 class Sinusoid:
-    """Amplitudes, phases and points drawn evenly from AMPLITUDE, PHASE and X, in every split.
+    """Amplitudes, phases and points are uniform in AMPLITUDE, PHASE and X in every split.
 
-    The splits differ in their random numbers alone: no two tasks are the same, in one or two.
+    The splits differ only in their random numbers. No task occurs twice, within or across splits.
     """
 
     name = "sinusoid"
@@ -38,21 +38,21 @@ class Sinusoid:
     def chance_level(self, ways: int) -> float:
         """The mean squared error of always predicting 0.
 
-        That is half of the mean squared amplitude, since phases are spread evenly over a whole
-        period of the squared sine.
+        It is half of the mean squared amplitude, because the phase is uniform over a full period of
+        the squared sine.
         """
         del ways
         low, high = AMPLITUDE
         return (low**2 + low * high + high**2) / 6
 
     def load(self, data_root: Path, cache: Path | None = None) -> "Sinusoid":
-        """Return itself: there is nothing to read."""
+        """Return the data set itself, since there are no files."""
         del data_root, cache
         return self
 
     @property
     def digest(self) -> str:
-        """Hex SHA-256 of the definition; version 1 is how `_task` draws."""
+        """Hex SHA-256 of the definition. Version 1 denotes the order of draws in `_task`."""
         definition = f"y = a sin(x - p), a {AMPLITUDE}, p {PHASE}, x {X}, version 1"
         return hashlib.sha256(definition.encode()).hexdigest()
 
@@ -64,9 +64,9 @@ class Sinusoid:
         seed: int,
         indices: Sequence[int],
     ) -> Episodes:
-        """As `Dataset.episodes`: float32 points [B, n, 1] and values [B, n].
+        """See `Dataset.episodes`. Examples are float32 points [B, n, 1] with values [B, n].
 
-        `shots` and `queries` count points.
+        `shots` and `queries` are numbers of points.
         """
         count = shape.shots + shape.queries
         stream = SPLITS.index(split)
@@ -74,17 +74,17 @@ class Sinusoid:
         points = torch.from_numpy(np.array(tasks, np.float32).reshape(len(tasks), 2, count))
         x, y = points[:, 0, :, None], points[:, 1]
         shots = shape.shots
-        parts = x[:, :shots], y[:, :shots], x[:, shots:], y[:, shots:]
-        # A layer would copy a view that is not contiguous.
-        return Episodes(*(part.contiguous() for part in parts))
+        tensors = x[:, :shots], y[:, :shots], x[:, shots:], y[:, shots:]
+        # Otherwise layers would copy these views in every pass.
+        return Episodes(*(tensor.contiguous() for tensor in tensors))
 
     def to_input(self, stored: Tensor) -> Tensor:
-        """As `Dataset.to_input`: points as they are."""
+        """See `Dataset.to_input`. Points are network input already."""
         return stored
 
 
 def _task(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """`count` points of one wave: x and y, float64 [count] each."""
+    """Sample `count` points of one wave: x and y, float64 [count] each."""
     amplitude, phase = rng.uniform(*AMPLITUDE), rng.uniform(*PHASE)
     x = rng.uniform(*X, count)
     return x, amplitude * np.sin(x - phase)

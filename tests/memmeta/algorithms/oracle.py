@@ -1,7 +1,7 @@
-"""The inner problem written out for one task at a time, sharing no code with memmeta.
+"""The inner problem for one task at a time, implemented independently of memmeta.
 
-A network is the list of its parameters in the order of the layers, `MetaModel.parameters()`; the
-inner loop adapts the last of them.
+A network is the list of its parameters in the order of the layers, `MetaModel.parameters()`. The
+inner loop adapts the last ones.
 """
 
 import torch
@@ -13,7 +13,7 @@ from memmeta.networks import models
 
 
 def make_model(config, ways, size=16, seed=0):
-    """In float64, with no parameter at 0, so that no derivative vanishes by chance."""
+    """A float64 model without zero parameters, so that no derivative vanishes by chance."""
     torch.manual_seed(seed)
     shape = (1,) if config.backbone == "mlp" else (1, size, size)
     model = models.build_model(config, shape, ways).double()
@@ -37,16 +37,16 @@ def make_episodes(tasks, ways, shots, queries, seed, size=16):
 
 def make_regression(tasks, shots, queries, seed):
     generator = torch.Generator().manual_seed(seed)
-    parts = []
+    tensors = []
     for n in (shots, queries):
         x = 4 * torch.rand(tasks, n, 1, generator=generator, dtype=torch.float64) - 2
         phase = torch.rand(tasks, 1, generator=generator, dtype=torch.float64)
-        parts += [x, torch.sin(x[..., 0] + phase)]
-    return Episodes(*parts)
+        tensors += [x, torch.sin(x[..., 0] + phase)]
+    return Episodes(*tensors)
 
 
 def split_tasks(batch):
-    return [Episodes(*(part[i : i + 1] for part in batch)) for i in range(len(batch.support))]
+    return [Episodes(*(tensor[i : i + 1] for tensor in batch)) for i in range(len(batch.support))]
 
 
 def parameters(model):
@@ -54,7 +54,7 @@ def parameters(model):
 
 
 def count_adapted(config):
-    """How many of the parameters, from the end, the inner loop adapts."""
+    """The number of parameters, from the end, that the inner loop adapts."""
     if config.algorithm == "maml":
         return {"conv4": 12, "mlp": 4}[config.backbone] + {"linear": 1, "mlp": 3}[config.head]
     return {"linear": 1, "mlp": 3, "last_block": 4}[config.head]
@@ -103,11 +103,11 @@ def _scaled(support, query, config, regression, outputs):
 
 
 def losses(weights, adapted, task, config):
-    """(g, f) of one task, where `adapted` replaces the last of `weights`."""
-    support, support_labels, query, query_labels = (part[0] for part in task)
+    """(g, f) of one task, where `adapted` replaces the last entries of `weights`."""
+    support, support_labels, query, query_labels = (tensor[0] for tensor in task)
     regression = support_labels.is_floating_point()
-    whole = [*weights[: len(weights) - len(adapted)], *adapted]
-    s, q = scores(whole, support, query, config, regression)
+    all_weights = [*weights[: len(weights) - len(adapted)], *adapted]
+    s, q = scores(all_weights, support, query, config, regression)
     norm = sum(p.square().sum() for p in adapted)
     if regression:
         fits = F.mse_loss(s[:, 0], support_labels), F.mse_loss(q[:, 0], query_labels)
@@ -167,7 +167,7 @@ def implicit(weights, batch, config):
             h = gauss_newton([*theta, *adapted], len(theta), task, config)
         else:
             h = hessian(g, argnums=1)(theta, phi)
-        assert torch.linalg.eigvalsh(h).min() > 1e-3  # or the formula has no meaning
+        assert torch.linalg.eigvalsh(h).min() > 1e-3  # otherwise the formula is undefined
         v = torch.linalg.solve(h, grad(f, argnums=1)(theta, phi))
         direct = grad(f)(theta, phi)
         mixed = grad(lambda t, phi=phi, v=v, g=g: grad(g, argnums=1)(t, phi) @ v)(theta)
@@ -177,20 +177,22 @@ def implicit(weights, batch, config):
 
 
 def gauss_newton(weights, count, task, config):
-    """J' L J + ridge of one task, with all but the first `count` weights as phi."""
-    support, labels, query, _ = (part[0] for part in task)
+    """J' L J + ridge * I of one task, where phi is the weights from index `count` on."""
+    support, labels, query, _ = (tensor[0] for tensor in task)
     regression = labels.is_floating_point()
 
-    def of_adapted(*adapted):
-        whole = [*weights[:count], *adapted]
-        return scores(whole, support, query, config, regression)[0]
+    def support_scores(*adapted):
+        all_weights = [*weights[:count], *adapted]
+        return scores(all_weights, support, query, config, regression)[0]
 
     def loss(s):
         return F.mse_loss(s[:, 0], labels) if regression else F.cross_entropy(s, labels)
 
     adapted = weights[count:]
-    at = of_adapted(*adapted)
-    parts = jacrev(of_adapted, argnums=tuple(range(len(adapted))))(*adapted)
-    jacobian = torch.cat([p.reshape(at.numel(), -1) for p in parts], 1)
-    of_loss = hessian(loss)(at).reshape(at.numel(), at.numel())
-    return jacobian.T @ of_loss @ jacobian + config.ridge * torch.eye(jacobian.shape[1]).double()
+    s = support_scores(*adapted)
+    blocks = jacrev(support_scores, argnums=tuple(range(len(adapted))))(*adapted)
+    jacobian = torch.cat([block.reshape(s.numel(), -1) for block in blocks], 1)
+    loss_hessian = hessian(loss)(s).reshape(s.numel(), s.numel())
+    return (
+        jacobian.T @ loss_hessian @ jacobian + config.ridge * torch.eye(jacobian.shape[1]).double()
+    )

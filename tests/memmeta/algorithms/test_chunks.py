@@ -1,4 +1,4 @@
-"""A chunked hypergradient is the hypergradient, with less in memory."""
+"""Chunks do not change hypergradients and predictions, and reduce memory."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_the_gradient_is_the_same_to_rounding(case):
+def test_the_gradient_is_equal_up_to_rounding(case):
     batch = make_episodes(5, WAYS, SHOTS, QUERIES, seed=1)
 
     def step(changes):
@@ -44,7 +44,7 @@ def test_the_gradient_is_the_same_to_rounding(case):
 
 
 def predictions(batch, changes):
-    """Scores of the query sets, and the peak of memory on the way."""
+    """Scores of the query sets, and the peak memory of computing them."""
     config = LearnerConfig(filters=16, inner_steps=3, inner_lr=0.1, **changes)
     model = make_model(config, WAYS)
     if config.norm == "frozen":
@@ -56,7 +56,7 @@ def predictions(batch, changes):
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("tasks", [1, 5])
-def test_predictions_are_the_same_to_rounding(case, tasks):
+def test_predictions_are_equal_up_to_rounding(case, tasks):
     batch = make_episodes(tasks, WAYS, SHOTS, 2 * QUERIES, seed=1)  # sets larger than a chunk
     whole, _ = predictions(batch, {name: v for name, v in case.items() if name != "chunk"})
     chunked, _ = predictions(batch, case)
@@ -64,7 +64,7 @@ def test_predictions_are_the_same_to_rounding(case, tasks):
 
 
 @pytest.mark.parametrize("norm", ["group", "frozen"])
-def test_a_chunk_bounds_the_memory_of_predictions(norm):
+def test_chunks_reduce_the_memory_of_predictions(norm):
     batch = make_episodes(1, WAYS, SHOTS, 20, seed=1)
     _, whole = predictions(batch, {"norm": norm})
     _, chunked = predictions(batch, {"norm": norm, "chunk": 6})
@@ -72,7 +72,7 @@ def test_a_chunk_bounds_the_memory_of_predictions(norm):
 
 
 def peak(tasks, shots, chunk, norm="group"):
-    """Of 32x32 images, the images as stored apart."""
+    """Peak memory for 32x32 images, without the stored images."""
     config = RunConfig(
         data=DataConfig(ways=5, shots=shots, queries=5),
         learner=LearnerConfig(filters=16, norm=norm, task_batch=tasks, chunk=chunk, inner_steps=2),
@@ -80,7 +80,7 @@ def peak(tasks, shots, chunk, norm="group"):
     return predict_peak_memory(config, (3, 32, 32)) - tasks * 5 * (shots + 5) * 3 * 32 * 32
 
 
-def test_maml_takes_a_task_at_a_time():
+def test_maml_processes_one_task_at_a_time():
     def maml(tasks):
         config = RunConfig(
             data=DataConfig(ways=3, shots=1, queries=1),
@@ -95,27 +95,27 @@ def test_maml_takes_a_task_at_a_time():
 
 @pytest.mark.thorough
 @pytest.mark.parametrize(("norm", "chunk"), [("batch", 25), ("group", 10)])
-def test_the_peak_hardly_grows_with_task_batch(norm, chunk):
-    # What is left to grow are the features and the head of each task.
+def test_with_chunks_the_peak_hardly_grows_with_task_batch(norm, chunk):
+    # Only the features and the head of each task grow.
     assert peak(4, 5, chunk, norm) < 1.1 * peak(1, 5, chunk, norm)
     assert peak(4, 5, None, norm) > 3 * peak(1, 5, None, norm)
 
 
 @pytest.mark.thorough
-def test_the_peak_hardly_grows_with_shots():
+def test_with_chunks_the_peak_hardly_grows_with_shots():
     assert peak(1, 20, 10) < 1.2 * peak(1, 1, 10)
     assert peak(1, 20, None) > 3 * peak(1, 1, None)
 
 
 @pytest.mark.thorough
-def test_the_peak_goes_with_the_chunk():
+def test_the_peak_falls_with_the_chunk_size():
     whole, half, tenth = (peak(2, 5, chunk) for chunk in (None, 25, 10))
     assert half < 0.5 * whole
     assert tenth < 0.5 * half
 
 
 @pytest.mark.parametrize(
-    ("learner", "said"),
+    ("learner", "message"),
     [
         ({"chunk": 10}, "whole support sets of 25 and whole query sets of 50 images"),
         ({"chunk": 25}, "whole support sets of 25 and whole query sets of 50 images"),
@@ -123,8 +123,8 @@ def test_the_peak_goes_with_the_chunk():
         ({"algorithm": "itd_bio", "norm": "group", "chunk": 10}, "itd_bio differentiates"),
     ],
 )
-def test_a_chunk_that_would_change_the_gradient_is_refused(learner, said):
-    with pytest.raises(ValueError, match=said):
+def test_a_chunk_that_would_change_the_gradient_is_refused(learner, message):
+    with pytest.raises(ValueError, match=message):
         RunConfig(data=DataConfig(shots=5, queries=10), learner=LearnerConfig(**learner))
     RunConfig(
         data=DataConfig(shots=5, queries=10), learner=LearnerConfig(**learner | {"chunk": 150})

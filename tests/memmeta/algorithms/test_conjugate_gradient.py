@@ -30,7 +30,7 @@ def solve(a, b, steps, x0=None, floor=0.0):
 
 def residuals(a, b, x):
     """||b - A x|| / ||b|| of each task."""
-    a, b, x = (part.double() for part in (a, b, x))
+    a, b, x = (tensor.double() for tensor in (a, b, x))
     return (b - (a @ x[..., None])[..., 0]).norm(dim=1) / b.norm(dim=1)
 
 
@@ -47,7 +47,7 @@ def test_equals_a_dense_solve(tasks, n, condition, seed, warm, known):
     a = spd(tasks, n, condition, generator)
     b = torch.randn(tasks, n, generator=generator, dtype=torch.float64)
     x0 = torch.randn(b.shape, generator=generator, dtype=torch.float64) if warm else None
-    # Three times n iterations: far past convergence, where rounding alone is left.
+    # 3 n iterations: far beyond convergence, where only rounding errors are left.
     solved = solve(a, b, 3 * n, x0, floor=1 / condition if known else 0.0)
     torch.testing.assert_close(solved.x, torch.linalg.solve(a, b), rtol=1e-6, atol=1e-6)
     assert solved.residual.max() < 1e-8
@@ -55,7 +55,7 @@ def test_equals_a_dense_solve(tasks, n, condition, seed, warm, known):
 
 
 @given(steps=st.integers(0, 10), condition=st.floats(2, 1e3), seed=seeds)
-def test_error_stays_under_the_textbook_bound(steps, condition, seed):
+def test_the_error_is_below_the_textbook_bound(steps, condition, seed):
     generator = torch.Generator().manual_seed(seed)
     a = spd(2, 12, condition, generator)
     b = torch.randn(2, 12, generator=generator, dtype=torch.float64)
@@ -69,8 +69,8 @@ def test_error_stays_under_the_textbook_bound(steps, condition, seed):
     assert (error <= 2 * rate**steps * a_norm(exact) * (1 + 1e-9)).all()
 
 
-def test_converged_task_keeps_its_last_iterate():
-    # The identity is solved by the first iteration; the other task still moves for 11 more.
+def test_a_converged_task_keeps_its_last_iterate():
+    # The first iteration solves the identity; the other task needs 11 more.
     generator = torch.Generator().manual_seed(0)
     a = torch.stack([torch.eye(12, dtype=torch.float64), spd(1, 12, 100.0, generator)[0]])
     b = torch.randn(2, 12, generator=generator, dtype=torch.float64)
@@ -80,7 +80,7 @@ def test_converged_task_keeps_its_last_iterate():
 
 
 @given(n=st.integers(2, 40), condition=st.floats(1, 1e3), steps=st.integers(1, 60), seed=seeds)
-def test_no_definite_task_stops_before_or_after_convergence(n, condition, steps, seed):
+def test_definite_tasks_never_stop(n, condition, steps, seed):
     generator = torch.Generator().manual_seed(seed)
     a = spd(3, n, condition, generator).float()
     b = torch.randn(3, n, generator=generator)
@@ -90,15 +90,15 @@ def test_no_definite_task_stops_before_or_after_convergence(n, condition, steps,
 
 @st.composite
 def hard_systems(draw, most=7):
-    """Singular and indefinite ones, with right-hand sides in their range or far from it."""
+    """Singular and indefinite systems, with right-hand sides inside or outside the range of A."""
     generator = torch.Generator().manual_seed(draw(seeds))
     rank, null = draw(st.integers(1, 25)), draw(st.integers(1, 25))
     eigenvalues = torch.logspace(0, -draw(st.floats(0, most)), rank, dtype=torch.float64)
     signs = torch.where(torch.rand(rank, generator=generator) < draw(shares), -1.0, 1.0)
-    lacking = torch.tensor([0.0] * null, dtype=torch.float64)
-    a = symmetric(torch.cat([signs * eigenvalues, lacking]), 3, generator)
-    within = torch.randn(3, rank + null, generator=generator, dtype=torch.float64)
-    b = (a @ within[..., None])[..., 0]
+    zeros = torch.tensor([0.0] * null, dtype=torch.float64)
+    a = symmetric(torch.cat([signs * eigenvalues, zeros]), 3, generator)
+    solution = torch.randn(3, rank + null, generator=generator, dtype=torch.float64)
+    b = (a @ solution[..., None])[..., 0]
     b = b + draw(amounts) * torch.randn(b.shape, generator=generator, dtype=torch.float64)
     return a, b
 
@@ -112,8 +112,8 @@ amounts = st.sampled_from([0.0, 1e-6, 1e-3, 1.0, 1e3])
     steps=st.integers(0, 120),
     dtype=st.sampled_from([torch.float32, torch.float64]),
 )
-def test_no_system_ends_farther_from_its_solution_than_it_began(system, steps, dtype):
-    a, b = (part.to(dtype) for part in system)
+def test_the_residual_never_exceeds_that_of_the_start(system, steps, dtype):
+    a, b = (tensor.to(dtype) for tensor in system)
     x, residual, _ = solve(a, b, steps)
     true = residuals(a, b, x)
     assert true.max() <= 1 + 1e-6
@@ -123,10 +123,10 @@ def test_no_system_ends_farther_from_its_solution_than_it_began(system, steps, d
 
 
 def textbook_iterates(a, b, steps):
-    """The iterates of one system, up to the first p without positive curvature, in NumPy."""
+    """The iterates of one system in NumPy, up to the first p without positive curvature."""
     x, r = np.zeros_like(b), b
     p = r
-    found = [x]
+    iterates = [x]
     for _ in range(steps):
         if p @ a @ p <= 1e-12 * np.linalg.norm(a, 2) * (p @ p):
             break
@@ -134,8 +134,8 @@ def textbook_iterates(a, b, steps):
         x, new = x + length * p, r - length * (a @ p)
         p = new + (new @ new) / (r @ r) * p
         r = new
-        found.append(x)
-    return found
+        iterates.append(x)
+    return iterates
 
 
 @given(system=hard_systems(most=3), steps=st.integers(0, 12))
@@ -149,7 +149,7 @@ def test_without_a_floor_it_is_the_iterate_of_least_residual(system, steps):
         assert solved.residual[task] <= least / np.linalg.norm(right) * 1.001 + 1e-5
 
 
-def test_a_floor_lost_in_rounding_is_none():
+def test_a_floor_below_rounding_errors_is_ignored():
     generator = torch.Generator().manual_seed(0)
     eigenvalues = torch.cat([torch.logspace(0, -3, 10), torch.zeros(10)]).double()
     a = symmetric(eigenvalues, 4, generator)
@@ -172,8 +172,8 @@ def test_a_singular_system_with_a_solution_is_solved_and_does_not_stop():
     assert not stopped.any()
 
 
-def test_no_curvature_stops_a_task_for_good():
-    # The second p lies in the null space of A.
+def test_zero_curvature_stops_a_task_for_good():
+    # The second p is in the null space of A.
     a = torch.diag(torch.tensor([2.0, 0.0, 0.0], dtype=torch.float64)).expand(1, 3, 3)
     b = torch.tensor([[3.0, 1.0, 0.0]], dtype=torch.float64)
     first = solve(a, b, 1)
@@ -186,10 +186,10 @@ def test_no_curvature_stops_a_task_for_good():
 
 
 def test_negative_curvature_stops_a_task_for_good():
-    # At the second direction p'Ap < 0. Going on from there, along r + p, would be no CG at all.
+    # p'Ap < 0 for the second direction. Further steps along r + p would not be CG.
     a = torch.diag(torch.tensor([1.0, 1.0, -2.0], dtype=torch.float64)).expand(1, 3, 3)
     b = torch.tensor([[1.0, 2.0, 1.0]], dtype=torch.float64)
-    # With a floor, if a wrong one, the iterate that it stops at.
+    # With a (wrong) floor the result is the iterate at which the task stops.
     first = solve(a, b, 1, floor=0.1)
     for steps in (2, 3, 10):
         again = solve(a, b, steps, floor=0.1)
@@ -199,7 +199,7 @@ def test_negative_curvature_stops_a_task_for_good():
     assert torch.equal(solve(a, along, 5).x, torch.zeros(1, 3, dtype=torch.float64))
 
 
-def test_a_task_that_stops_leaves_the_others_alone():
+def test_a_stopped_task_does_not_affect_the_others():
     generator = torch.Generator().manual_seed(0)
     definite = spd(1, 6, 10.0, generator)
     singular = symmetric(torch.tensor([1.0, 0.5, 0, 0, 0, 0]).double(), 1, generator)
@@ -210,10 +210,8 @@ def test_a_task_that_stops_leaves_the_others_alone():
 
 
 @given(exponent=st.integers(-100, 100), steps=st.integers(0, 8), warm=st.booleans(), seed=seeds)
-def test_the_size_of_the_right_hand_side_scales_the_solution_and_changes_nothing_else(
-    exponent, steps, warm, seed
-):
-    """To the last digit, although squares of such numbers under- and overflow in float32."""
+def test_scaling_the_right_hand_side_scales_the_solution_exactly(exponent, steps, warm, seed):
+    """The result is exact, although squares of such numbers under- and overflow in float32."""
     generator = torch.Generator().manual_seed(seed)
     a = spd(2, 6, 100, generator).float()
     b = torch.randn(2, 6, generator=generator)
@@ -226,17 +224,17 @@ def test_the_size_of_the_right_hand_side_scales_the_solution_and_changes_nothing
     assert scaled.stopped.tolist() == usual.stopped.tolist()
 
 
-@pytest.mark.parametrize("what", ["matrix", "right-hand side", "start"])
-def test_the_residual_of_a_task_of_nans_is_nan_and_its_alone(what):
+@pytest.mark.parametrize("argument", ["matrix", "right-hand side", "start"])
+def test_a_nan_makes_only_the_residual_of_its_task_nan(argument):
     a, b, x0 = torch.eye(3).repeat(2, 1, 1), torch.ones(2, 3), torch.zeros(2, 3)
-    {"matrix": a, "right-hand side": b, "start": x0}[what][0, 0] = math.nan
+    {"matrix": a, "right-hand side": b, "start": x0}[argument][0, 0] = math.nan
     for steps in (0, 1, 5):
         residual = solve(a, b, steps, x0).residual
         assert residual[0].isnan()
         assert residual[1] == (0 if steps else 1)
 
 
-def test_the_residual_of_no_right_hand_side_is_relative_to_the_start():
+def test_the_residual_for_b_zero_is_relative_to_the_start():
     zeros, x0 = torch.zeros(2, 3), torch.tensor([[0.0, 0.0, 0.0], [1.0, 2.0, 0.0]])
     a = torch.diag(torch.tensor([1.0, 2.0, 3.0])).expand(2, 3, 3)
     for steps in (0, 1, 2, 20):

@@ -1,4 +1,4 @@
-"""Peak memory against K: what each method's claims rest on."""
+"""Growth of the peak memory with K, for each method."""
 
 import pytest
 import torch
@@ -13,11 +13,11 @@ CPU = torch.device("cpu")
 
 
 def peak(inner_steps, tasks=1, **changes):
-    """Bytes held in one step, images included."""
+    """Peak memory of one step in bytes, including the images."""
     config = LearnerConfig(filters=4, head_width=16, inner_steps=inner_steps, **changes)
     model, batch = make_model(config, 3), make_episodes(tasks, 3, 3, 2, seed=0)
     backward = ALGORITHMS[config.algorithm].backward
-    backward(model, batch, config)  # so that gradients are held before
+    backward(model, batch, config)  # allocates the gradients
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     held = [*model.parameters(), *gradients, *batch]
     _, bytes_held = measure_peak(lambda: backward(model, batch, config), lambda: held, CPU)
@@ -26,21 +26,23 @@ def peak(inner_steps, tasks=1, **changes):
 
 @pytest.mark.parametrize("head", ["linear", "mlp", "last_block"])
 @pytest.mark.parametrize("norm", ["batch", "group", "frozen"])
-def test_algorithm_1_is_flat_in_k_and_n_with_every_head(head, norm):
+def test_algorithm_1_is_constant_in_k_and_n_for_every_head(head, norm):
     peaks = {peak(k, head=head, norm=norm, cg_steps=k) for k in (2, 5, 20)}
     assert len(peaks) == 1
 
 
 @pytest.mark.parametrize("algorithm", ["anil", "itd_bio"])
 @pytest.mark.parametrize("head", ["linear", "mlp", "last_block"])
-def test_naive_kinds_grow_by_the_features_graph_a_step_and_cached_ones_do_not(algorithm, head):
+def test_naive_variants_store_the_features_graph_of_each_step_and_cached_ones_do_not(
+    algorithm, head
+):
     naive = [peak(k, algorithm=algorithm, feature_reuse=False, head=head) for k in (1, 5, 9)]
     cached = [peak(k, algorithm=algorithm, head=head) for k in (1, 5, 9)]
     assert naive[0] == cached[0]
     step = (naive[2] - naive[1]) / 4
     assert step == pytest.approx((naive[1] - naive[0]) / 4, rel=0.1)
     images = 9 * 16 * 16 * 8
-    assert step > 4 * images  # four channels of the first convolution's output, to say the least
+    assert step > 4 * images  # at least the four channels of the first convolution's output
     assert cached[2] - cached[1] < 0.2 * (naive[2] - naive[1])
 
 
@@ -64,7 +66,7 @@ def test_maml_grows_faster_than_naive_anil(head):
 
 @pytest.mark.parametrize("algorithm", [*ALGORITHMS])
 @pytest.mark.parametrize("head", ["linear", "mlp"])
-def test_prediction_keeps_no_graph_and_is_flat_in_k(algorithm, head):
+def test_prediction_stores_no_graph_and_is_constant_in_k(algorithm, head):
     def prediction_peak(inner_steps):
         config = LearnerConfig(algorithm=algorithm, head=head, filters=4, inner_steps=inner_steps)
         model, batch = make_model(config, 3), make_episodes(2, 3, 3, 2, seed=0)

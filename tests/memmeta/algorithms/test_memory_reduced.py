@@ -1,4 +1,4 @@
-"""The hypergradient against oracles that share no code with it, in float64."""
+"""The hypergradient compared with independent implementations in float64."""
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ from tests.memmeta.algorithms.oracle import (
 
 
 def small_model(seed, outputs, config):
-    """A smooth backbone, so that Hessians are clean, under the head of `config`."""
+    """A smooth backbone, so that Hessians are smooth too, with the head of `config`."""
     torch.manual_seed(seed)
     backbone = nn.Sequential(nn.Flatten(), nn.Linear(16, 5), nn.Tanh(), nn.Linear(5, 3))
     top = mlp_top(4, outputs, 3) if config.head == "mlp" else linear_top(4, outputs)
@@ -46,8 +46,8 @@ def hypergradient(model, batch, config):
 
 
 def losses(backbone, config, ways, task):
-    """(support loss, query loss) of one task as functions of (theta, flat phi), from scratch."""
-    support, support_labels, query, query_labels = (part[0] for part in task)
+    """(support loss, query loss) of one task as functions of (theta, flat phi)."""
+    support, support_labels, query, query_labels = (tensor[0] for tensor in task)
 
     def inputs(theta):
         s, q = (functional_call(backbone, theta, (x,)) for x in (support, query))
@@ -117,7 +117,7 @@ def test_equals_the_dense_implicit_formula(
 @given(**cases | {"ridge": st.sampled_from([0.3, 1.0])})
 def test_equals_full_unrolling_when_k_is_large(ways, shots, queries, tasks, seed, ridge, scaling):
     batch = episodes(tasks, ways, shots, queries, seed)
-    # The slowest direction shrinks by 1 - 0.2 * 0.3 a step: 1e-8 is left after 300.
+    # The slowest direction shrinks by 1 - 0.2 * 0.3 per step, to 1e-8 after 300 steps.
     config = LearnerConfig(
         inner_steps=300, inner_lr=0.2, cg_steps=60, ridge=ridge, feature_scaling=scaling
     )
@@ -160,7 +160,7 @@ def test_conv4_equals_the_dense_implicit_formula(head, norm, curvature, ridge):
 
 
 @pytest.mark.parametrize("norm", ["batch", "group"])
-def test_an_indefinite_hessian_gives_finite_numbers(norm):
+def test_an_indefinite_hessian_gives_a_finite_hypergradient(norm):
     config = LearnerConfig(filters=2, norm=norm, head="last_block", ridge=0.0, inner_lr=0.1)
     model, batch = make_model(config, 3), make_episodes(2, 3, 2, 2, seed=0)
     assert all(g.isfinite().all() for g in hypergradient(model, batch, config))
@@ -171,7 +171,7 @@ def _distance(some, others):
 
 
 @pytest.mark.parametrize("head", ["mlp", "last_block"])
-def test_by_default_more_iterations_come_nearer_to_the_dense_solve(head):
+def test_by_default_more_iterations_are_closer_to_the_dense_solve(head):
     def config(cg_steps, **changes):
         return LearnerConfig(
             filters=2, norm="group", head=head, head_width=3, inner_steps=3, inner_lr=0.1,
@@ -184,7 +184,7 @@ def test_by_default_more_iterations_come_nearer_to_the_dense_solve(head):
     distances = [_distance(gradient, dense) for gradient in gradients]
     assert distances[0] > 3 * distances[1]
     assert distances[1] > 1e6 * distances[2]
-    # With the Hessian all tasks stop, and from there on N has no effect.
+    # With the Hessian all tasks stop, after which N has no effect.
     few, many = (hypergradient(model, batch, config(n, curvature="hessian")) for n in (10, 100))
     assert _distance(few, many) == 0
     stopped = memory_reduced.backward(model, batch, config(10, curvature="hessian")).diagnostics
@@ -219,7 +219,7 @@ def test_regression_equals_the_dense_implicit_formula(head, curvature, ridge):
         torch.testing.assert_close(a, e, rtol=1e-6, atol=1e-8)
 
 
-def test_a_batch_of_tasks_is_the_mean_of_its_tasks():
+def test_the_hypergradient_of_a_batch_is_the_mean_over_its_tasks():
     config = LearnerConfig(inner_steps=5, inner_lr=0.1, cg_steps=5)
     model, batch = small_model(0, 3, config), episodes(3, 3, 2, 2, seed=1)
     together = hypergradient(model, batch, config)
@@ -228,7 +228,7 @@ def test_a_batch_of_tasks_is_the_mean_of_its_tasks():
         torch.testing.assert_close(t, torch.stack(parts).mean(0))
 
 
-def test_no_cg_steps_is_the_first_order_hypergradient():
+def test_zero_cg_steps_give_the_first_order_hypergradient():
     config = LearnerConfig(inner_steps=5, inner_lr=0.1, cg_steps=0)
     model, batch = small_model(0, 3, config), episodes(1, 3, 2, 2, seed=1)
     actual = hypergradient(model, batch, config)
@@ -242,7 +242,7 @@ def test_no_cg_steps_is_the_first_order_hypergradient():
 
 
 @pytest.mark.parametrize("head", ["linear", "mlp"])
-def test_a_warm_start_goes_on_where_the_last_visit_ended(head):
+def test_a_warm_start_continues_from_the_last_visit(head):
     config = LearnerConfig(head=head, inner_steps=9, inner_lr=0.1, cg_steps=4, ridge=1.5)
     model, batch = small_model(0, 3, config), episodes(2, 3, 2, 2, seed=1)
     start = Solution(model.initial_phi(2), torch.zeros_like(model.initial_phi(2)))
@@ -254,13 +254,13 @@ def test_a_warm_start_goes_on_where_the_last_visit_ended(head):
     long = config.model_copy(update={"inner_steps": 18})
     at_once = memory_reduced.backward(model, batch, long, start)
     torch.testing.assert_close(twice.solution.phi, at_once.solution.phi)
-    # v too: at the same phi, where the linear system is the same, its residual falls.
+    # The same for v: at the same phi the linear system is the same, and its residual falls.
     still = config.model_copy(update={"inner_steps": 0})
     again = memory_reduced.backward(model, batch, still, once.solution)
     assert again.diagnostics.cg_residual < 0.5 * once.diagnostics.cg_residual
 
 
-def test_diagnostics_are_those_of_the_definitions():
+def test_diagnostics_match_their_definitions():
     config = LearnerConfig(inner_steps=4, inner_lr=0.1, cg_steps=2)
     model, batch = small_model(0, 3, config), episodes(2, 3, 2, 4, seed=1)
     diagnostics = memory_reduced.backward(model, batch, config).diagnostics

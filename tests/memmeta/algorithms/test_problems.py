@@ -17,7 +17,7 @@ from memmeta.networks.models import MetaModel
 def problem(
     top, outputs, regression, seed, trunk=None, scaling="sqrt_dim", curvature="hessian", ridge=0.1
 ):
-    """Of two tasks on random features [2, 6, 4]."""
+    """The inner problem of two tasks with random features [2, 6, 4]."""
     torch.manual_seed(seed)
     model = MetaModel(nn.Identity(), Head(trunk, top, outputs)).double()
     support, query = torch.randn(2, 6, 4).double(), torch.randn(2, 5, 4).double()
@@ -35,7 +35,7 @@ def problem(
 def test_the_general_path_with_a_linear_head_equals_the_closed_form(regression, seed, scaling):
     outputs = 1 if regression else 3
     closed = problem(linear_top(5, outputs), outputs, regression, seed, None, scaling)
-    # Neither differs from the linear head in what it computes.
+    # Both compute the same function as the linear head.
     wrapped = problem(
         nn.Sequential(linear_top(5, outputs)), outputs, regression, seed, None, scaling
     )
@@ -58,7 +58,7 @@ def test_the_general_path_with_a_linear_head_equals_the_closed_form(regression, 
 
 
 def deep_head(outputs):
-    """A convolution, which is not linear in phi with what follows, and a top: flat phi."""
+    """A trunk with a convolution, so that the scores are not linear in phi, and a linear top."""
     trunk = nn.Sequential(
         nn.Unflatten(1, (1, 2, 2)), nn.Conv2d(1, 2, 2, padding=1), nn.Tanh(), nn.Flatten()
     )
@@ -69,26 +69,26 @@ def heads(outputs):
     return {"mlp": (None, mlp_top(5, outputs, 2)), "block": deep_head(outputs)}
 
 
-def dense_gauss_newton(of, phi, task, ridge):
+def dense_gauss_newton(inner, phi, task, ridge):
     """J' L J + ridge for one task: J by central differences, L by differentiating the loss."""
     step = 1e-6
 
-    def scores(at):
-        return of._scores(at[None], of.support[task : task + 1])[0]
+    def scores(phi):
+        return inner._scores(phi[None], inner.support[task : task + 1])[0]
 
     columns = [(scores(phi + step * e) - scores(phi - step * e)) / (2 * step)
                for e in torch.eye(len(phi), dtype=phi.dtype)]  # fmt: skip
     jacobian = torch.stack(columns, -1).flatten(0, 1)
-    labels = of.support_labels[task]
+    labels = inner.support_labels[task]
 
     def loss(s):
         if labels.is_floating_point():
             return nn.functional.mse_loss(s[:, 0], labels)
         return nn.functional.cross_entropy(s, labels)
 
-    at = scores(phi)
-    of_loss = hessian(loss)(at).reshape(at.numel(), at.numel())
-    return jacobian.T @ of_loss @ jacobian + ridge * torch.eye(len(phi), dtype=phi.dtype)
+    s = scores(phi)
+    loss_hessian = hessian(loss)(s).reshape(s.numel(), s.numel())
+    return jacobian.T @ loss_hessian @ jacobian + ridge * torch.eye(len(phi), dtype=phi.dtype)
 
 
 @pytest.mark.parametrize("regression", [False, True])
@@ -100,15 +100,15 @@ def test_gauss_newton_equals_the_dense_matrix_and_has_no_negative_eigenvalue(
 ):
     outputs = 1 if regression else 3
     trunk, top = heads(outputs)[head]
-    of = problem(top, outputs, regression, seed, trunk, "sqrt_dim", "gauss_newton", ridge)
-    size = sum(p.numel() for p in of.head.parameters())
+    inner = problem(top, outputs, regression, seed, trunk, "sqrt_dim", "gauss_newton", ridge)
+    size = sum(p.numel() for p in inner.head.parameters())
     phi, v = torch.randn(2, 2, size).double()
-    product = of.support_curvature(phi)(v)
+    product = inner.support_curvature(phi)(v)
     for task in range(2):
-        dense = dense_gauss_newton(of, phi[task], task, ridge)
+        dense = dense_gauss_newton(inner, phi[task], task, ridge)
         torch.testing.assert_close(product[task], dense @ v[task], rtol=1e-6, atol=1e-7)
-        assert torch.linalg.eigvalsh(dense).min() >= of.curvature_floor - 1e-8
-    # The Hessian has some, so that the two are told apart.
+        assert torch.linalg.eigvalsh(dense).min() >= inner.curvature_floor - 1e-8
+    # The Hessian has negative eigenvalues, so the test distinguishes the two.
     indefinite = problem(top, outputs, regression, seed, trunk, "sqrt_dim", "hessian", ridge)
     assert indefinite.curvature_floor == 0
     assert not torch.allclose(indefinite.support_curvature(phi)(v), product)
@@ -121,22 +121,22 @@ def test_one_product_serves_all_tasks(regression):
     size = 5 * 2 + 3 * outputs
     phi, v = torch.randn(2, 2, size).double()
     dense = hessian(both._support_loss)(phi)
-    assert dense[0, :, 1].abs().max() == 0  # blocks
+    assert dense[0, :, 1].abs().max() == 0  # block-diagonal
     expected = torch.einsum("tisj,sj->ti", dense, v)
     torch.testing.assert_close(both.support_curvature(phi)(v), expected)
 
 
 @pytest.mark.parametrize("top", [linear_top(5, 3), mlp_top(5, 3, 2)])
 @pytest.mark.parametrize("curvature", ["hessian", "gauss_newton"])
-def test_without_gradients_enabled_nothing_keeps_a_graph(top, curvature):
-    some = problem(top, 3, regression=False, seed=0, curvature=curvature)
+def test_without_gradients_enabled_no_result_has_a_graph(top, curvature):
+    inner = problem(top, 3, regression=False, seed=0, curvature=curvature)
     phi = torch.randn(2, 3, 5) if isinstance(top, nn.Linear) else torch.randn(2, 19)
     phi = phi.double()
     with torch.no_grad():
-        given_back = [
-            some.support_gradient(phi),
-            some.query_gradient(phi),
-            some.support_curvature(phi)(phi),
-            some.query_scores(phi),
+        results = [
+            inner.support_gradient(phi),
+            inner.query_gradient(phi),
+            inner.support_curvature(phi)(phi),
+            inner.query_scores(phi),
         ]
-    assert not any(tensor.requires_grad for tensor in given_back)
+    assert not any(tensor.requires_grad for tensor in results)

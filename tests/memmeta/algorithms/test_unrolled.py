@@ -1,4 +1,4 @@
-"""ITD-BiO, ANIL and MAML against oracles that share no code with them, in float64."""
+"""ITD-BiO, ANIL and MAML compared with independent implementations in float64."""
 
 import pytest
 import torch
@@ -61,7 +61,7 @@ def test_regression_equals_finite_differences(algorithm, reuse, head):
 
 
 def check_finite_differences(model, batch, config):
-    """Along random directions of what is learned, which is phi^0 too unless for ITD-BiO."""
+    """Compare along random directions of the learned parameters (for ITD-BiO without phi^0)."""
     gradient, _ = hypergradient(model, batch, config)
     fixed = [g is None for g in gradient[-count_adapted(config) :]]
     assert all(fixed) if config.algorithm == "itd_bio" else not any(fixed)
@@ -77,7 +77,7 @@ def check_finite_differences(model, batch, config):
 
         pairs = zip(gradient, direction, strict=True)
         actual = sum((g * d).sum() for g, d in pairs if g is not None).item()
-        # A step may jump over a kink of a ReLU or a max-pool; no kink is near enough for all.
+        # A step may cross a kink of a ReLU or a max-pool, but hardly both steps do.
         expected = [(loss(h) - loss(-h)) / (2 * h) for h in (1e-6, 1e-7)]
         assert any(actual == pytest.approx(e, rel=1e-5, abs=1e-7) for e in expected)
 
@@ -91,25 +91,23 @@ def check_finite_differences(model, batch, config):
     norm=st.sampled_from(["batch", "group"]),
     scaling=st.sampled_from(["none", "sqrt_dim", "standardize"]),
 )
-def test_equals_the_loop_written_out(
-    algorithm, reuse, head, seed, tasks, inner_steps, norm, scaling
-):
+def test_equals_an_explicit_loop(algorithm, reuse, head, seed, tasks, inner_steps, norm, scaling):
     config = configure(
         algorithm, reuse, head, inner_steps=inner_steps, norm=norm, feature_scaling=scaling
     )
     model, batch = make_model(config, 3, seed=seed), make_episodes(tasks, 3, 2, 2, seed)
-    check_written_out(model, batch, config)
+    check_explicit_loop(model, batch, config)
 
 
 @pytest.mark.parametrize(
     ("algorithm", "reuse", "head"), [v for v in VARIANTS if "block" not in v[2]]
 )
-def test_regression_equals_the_loop_written_out(algorithm, reuse, head):
+def test_regression_equals_an_explicit_loop(algorithm, reuse, head):
     config = configure(algorithm, reuse, head, backbone="mlp", inner_lr=0.1)
-    check_written_out(make_model(config, 1), make_regression(3, 5, 7, seed=0), config)
+    check_explicit_loop(make_model(config, 1), make_regression(3, 5, 7, seed=0), config)
 
 
-def check_written_out(model, batch, config):
+def check_explicit_loop(model, batch, config):
     actual, diagnostics = hypergradient(model, batch, config)
     weights = parameters(model)
     loss = query_loss(weights, batch, config, create_graph=True)
@@ -121,7 +119,7 @@ def check_written_out(model, batch, config):
 
 
 def check_first_order(actual, weights, batch, config):
-    """The gradient of f at phi_K, for theta and as that of phi^0."""
+    """Compare with the gradient of f at phi_K, in theta and (for phi^0) in phi_K."""
     expected = [torch.zeros_like(p) for p in weights]
     for task in split_tasks(batch):
         adapted = inner_loop(weights, task, config, create_graph=False)
@@ -135,7 +133,7 @@ def check_first_order(actual, weights, batch, config):
 
 
 @pytest.mark.parametrize(("algorithm", "reuse", "head"), VARIANTS)
-def test_first_order_counts_the_inner_gradients_as_constants(algorithm, reuse, head):
+def test_first_order_treats_the_inner_gradients_as_constants(algorithm, reuse, head):
     config = configure(algorithm, reuse, head, first_order=True)
     model, batch = make_model(config, 3), make_episodes(2, 3, 2, 2, seed=0)
     check_first_order(hypergradient(model, batch, config)[0], parameters(model), batch, config)
@@ -160,7 +158,9 @@ def test_naive_equals_cached(algorithm, head, norm):
     + [(algorithm, reuse) for algorithm in ("itd_bio", "anil") for reuse in (True, False)],
 )
 @pytest.mark.parametrize(("head", "ridge"), [("linear", 0.2), ("mlp", 0.3)])
-def test_with_a_long_inner_loop_all_give_the_implicit_hypergradient(algorithm, reuse, head, ridge):
+def test_with_a_long_inner_loop_all_algorithms_give_the_implicit_hypergradient(
+    algorithm, reuse, head, ridge
+):
     config = configure(
         algorithm, reuse, head, inner_steps=300, inner_lr=0.4, cg_steps=60, ridge=ridge
     )
@@ -172,13 +172,13 @@ def test_with_a_long_inner_loop_all_give_the_implicit_hypergradient(algorithm, r
     assert max(e.abs().max() for e in expected) > 1e-2
     for a, e in zip(actual, expected, strict=False):
         torch.testing.assert_close(a, e, rtol=1e-4, atol=1e-5)
-    if algorithm == "anil":  # the starting point matters no more
+    if algorithm == "anil":  # the starting point no longer matters
         for a in actual[len(expected) :]:
             assert a.abs().max() < 1e-5
 
 
 @pytest.mark.parametrize(("algorithm", "reuse", "head"), VARIANTS)
-def test_diagnostics_are_those_of_prediction(algorithm, reuse, head):
+def test_diagnostics_equal_those_of_prediction(algorithm, reuse, head):
     config = configure(algorithm, reuse, head)
     model, batch = make_model(config, 3), make_episodes(2, 3, 2, 2, seed=3)
     _, diagnostics = hypergradient(model, batch, config)

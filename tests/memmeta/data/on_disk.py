@@ -1,4 +1,4 @@
-"""Small data sets, and writers that put them on disk as their users have them."""
+"""Small data sets, and writers for the published formats."""
 
 import io
 import json
@@ -20,11 +20,11 @@ import re
 from pathlib import Path
 
 def peak():
-    """Bytes: the largest resident set of this process. getrusage's includes its parent's."""
+    """Peak resident set of this process in bytes. getrusage would include its parent's."""
     status = Path("/proc/self/status").read_text()
     return 1024 * int(re.search(r"VmHWM:\\s+(\\d+) kB", status)[1])
 '''
-"""The start of programs that measure their own memory."""
+"""Source code for programs that measure their own memory."""
 
 
 def some_images(stem: str, size: int, least: int = 2, most: int = 4) -> dict[str, ByClass]:
@@ -60,7 +60,7 @@ def dump(content: object, path: Path, protocol: int = 4) -> None:
 
 
 def dump_python2(content: object) -> bytes:
-    """What Python 2 and its NumPy write for uint8 arrays, lists, dicts, texts and integers."""
+    """Pickle uint8 arrays, lists, dicts, texts and integers as Python 2 and its NumPy do."""
 
     def text(value: bytes) -> bytes:
         if len(value) < 256:
@@ -117,7 +117,7 @@ def cifar_pickles(splits: dict[str, ByClass], root: Path, stem: str, numbering: 
 
 
 def cifar_torchvision(splits: dict[str, ByClass], root: Path) -> None:
-    """As the authors' archive has them: Python 2 keys, images as rows of three planes."""
+    """Write the files of the authors' archive: Python 2 keys, images as rows of three planes."""
     every = {name: images for classes in splits.values() for name, images in classes.items()}
     known = sorted(every)
     folder = root / "cifar-100-python"
@@ -144,7 +144,7 @@ def mini_cache(splits: dict[str, ByClass], root: Path, python2: bool, val: str =
 
 
 def mini_category_split(splits: dict[str, ByClass], root: Path, stated: bool) -> None:
-    """Labels count on from split to split, as published, or as catname2label states."""
+    """Labels continue from split to split, as published, or follow catname2label if `stated`."""
     first = 0
     for split, classes in splits.items():
         images, names = stacked(classes)
@@ -191,8 +191,8 @@ def tiered_labels(names: list[str], stated: dict[str, str] | None, key: str) -> 
 
     Args:
         names: the class of each image.
-        stated: what the file calls each class; None: the classes count on in the published order.
-        key: of the labels.
+        stated: the name of each class in the file; None: labels follow the published order.
+        key: the key of the labels.
     """
     order = list(dict.fromkeys(names)) if stated is None else sorted(set(names), reverse=True)
     content: dict[str, object] = {key: [order.index(name) for name in names]}
@@ -204,7 +204,7 @@ def tiered_labels(names: list[str], stated: dict[str, str] | None, key: str) -> 
 def tiered_png(
     splits: dict[str, ByClass], root: Path, words: dict[str, str], protocol: int | None
 ) -> None:
-    """As published, images in no order; by Python 2 if there is no protocol."""
+    """Write the published form, with shuffled images; as Python 2 if `protocol` is None."""
     root.mkdir(parents=True, exist_ok=True)
     for split, classes in splits.items():
         images, names = stacked(classes)
@@ -218,7 +218,7 @@ def tiered_png(
 
 
 def tiered_npz(splits: dict[str, ByClass], root: Path) -> None:
-    """As others made it from that: OpenCV's colours, classes in the published order, no names."""
+    """Write the derived form: blue first, classes in the published order, without names."""
     root.mkdir(parents=True, exist_ok=True)
     for split, classes in splits.items():
         names = [name for name, some in classes.items() for _ in some]
@@ -228,7 +228,7 @@ def tiered_npz(splits: dict[str, ByClass], root: Path) -> None:
 
 
 def some_drawings() -> dict[str, bytes]:
-    """PNG files of black lines on white, as Omniglot's: one or two for each of its characters."""
+    """PNG files like those of Omniglot, black lines on white: one or two per character."""
     rng = np.random.default_rng(0)
     drawings = {}
     for split in SPLITS:

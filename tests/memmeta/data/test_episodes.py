@@ -14,14 +14,14 @@ from memmeta.errors import InputError
 
 
 def split_of(sizes: list[int]) -> Split:
-    """Every pixel of an image holds the image's own number, every class its own block of them."""
+    """A split with classes of these sizes. The bytes of each image encode its index."""
     offsets = np.cumsum([0, *sizes])
     images = np.arange(offsets[-1], dtype=np.uint32).view(np.uint8).reshape(-1, 2, 2, 1)
     return Split(images, offsets, tuple(f"class{i}" for i in range(len(sizes))))
 
 
 def numbers(images: torch.Tensor) -> np.ndarray:
-    """The numbers of images [B, n, 2, 2, 1]."""
+    """The indices encoded in images [B, n, 2, 2, 1]."""
     return images.numpy().reshape(*images.shape[:2], 4).view(np.uint32)[..., 0]
 
 
@@ -55,11 +55,11 @@ def test_tasks_have_the_right_images(shape, seed, indices):
         support = numbers(episodes.support)[task]
         query = numbers(episodes.query)[task]
         both = np.concatenate([support, query])
-        assert len(set(both.tolist())) == ways * (shots + queries)  # none twice, none in both
+        assert len(set(both.tolist())) == ways * (shots + queries)  # no duplicates
         classes = np.searchsorted(split.offsets, both, side="right") - 1
         labels = torch.cat([episodes.support_labels[task], episodes.query_labels[task]]).numpy()
         pairs = set(zip(classes.tolist(), labels.tolist(), strict=True))
-        assert len(pairs) == ways  # a label is a class, in support and query alike
+        assert len(pairs) == ways  # labels mean the same class in support and query
         assert len({name for name, _ in pairs}) == ways
 
 
@@ -89,16 +89,16 @@ def test_seeds_and_indices_give_different_tasks():
     assert len(seen) == 100
 
 
-def test_classes_and_images_are_drawn_evenly():
+def test_classes_and_images_are_sampled_uniformly():
     split = split_of([6] * 8)
     episodes = sample_episodes(split, ways=4, shots=1, queries=2, seed=0, indices=range(2000))
     drawn = np.bincount(numbers(episodes.query).ravel(), minlength=48)
     expected = 2000 * 8 / 48
-    # Five standard deviations; the counts are a little less spread than Poisson's.
+    # Five standard deviations of a Poisson distribution, which is slightly wider.
     assert abs(drawn - expected).max() < 5 * expected**0.5
 
 
-def test_turned_classes_are_classes_of_their_own():
+def test_rotated_classes_are_separate_classes():
     split = split_of([4] * 3)
     episodes = sample_episodes(
         split, ways=12, shots=1, queries=3, seed=0, indices=range(20), rotations=True
@@ -113,15 +113,15 @@ def test_turned_classes_are_classes_of_their_own():
                 upright = np.ascontiguousarray(np.rot90(images, -turn, axes=(1, 2)))
                 codes = upright.reshape(4, 4).view(np.uint32)[:, 0]
                 if codes.max() < 12:
-                    # All images of the class, turned alike.
+                    # All images of the class, with the same rotation.
                     assert sorted(codes % 4) == [0, 1, 2, 3]
                     assert len(set(codes // 4)) == 1
                     seen.add((codes[0] // 4, turn))
         assert len(seen) == 12
 
 
-def test_without_turns_tasks_are_as_they_were():
-    """The images of a task are fixed by its seed and index; results rest on it."""
+def test_sampling_does_not_change_between_versions():
+    """Published results depend on the images that a seed and an index give."""
     episodes = sample_episodes(
         split_of([9] * 12), ways=3, shots=2, queries=1, seed=7, indices=[5, 6]
     )
@@ -145,7 +145,7 @@ def test_too_few_classes_or_images(ways, shots, message):
 
 @st.composite
 def classes_with_copies(draw: st.DrawFn) -> tuple[list[list[int]], int, int, int]:
-    """How often each image of each class is there, and the shape of a task that suits them."""
+    """The number of copies of each image of each class, and the shape of a possible task."""
     ways, shots, queries = draw(st.integers(1, 4)), draw(st.integers(1, 4)), draw(st.integers(1, 4))
     each = shots + queries
     copies = st.lists(st.integers(1, 3), min_size=2 * each, max_size=2 * each + 3)
@@ -153,7 +153,7 @@ def classes_with_copies(draw: st.DrawFn) -> tuple[list[list[int]], int, int, int
 
 
 def split_with_copies(classes: list[list[int]]) -> tuple[Split, np.ndarray]:
-    """The split, and of each row the number that says which image it is."""
+    """The split, and a number for each row that is equal for equal images."""
     sizes = [sum(copies) for copies in classes]
     plain = split_of(sizes)
     numbers_of_rows = np.concatenate(
@@ -164,7 +164,7 @@ def split_with_copies(classes: list[list[int]]) -> tuple[Split, np.ndarray]:
 
 
 @given(classes_with_copies(), st.integers(0, 2**40), st.integers(0, 2**40))
-def test_no_image_is_on_both_sides_and_other_tasks_are_as_without_copies(case, seed, first):
+def test_support_and_query_share_no_image_and_valid_first_draws_are_kept(case, seed, first):
     classes, ways, shots, queries = case
     split, number_of = split_with_copies(classes)
     indices = range(first, first + 20)
@@ -176,10 +176,10 @@ def test_no_image_is_on_both_sides_and_other_tasks_are_as_without_copies(case, s
 
     supports, queries_ = rows(split, indices)
     plain = zip(*rows(dataclasses.replace(split, originals=None), indices), strict=True)
-    for place, (support, query) in enumerate(plain):
+    for task, (support, query) in enumerate(plain):
         for way in range(ways):
             sets = [slice(way * n, way * n + n) for n in (shots, queries)]
-            ours = supports[place][sets[0]], queries_[place][sets[1]]
+            ours = supports[task][sets[0]], queries_[task][sets[1]]
             before = support[sets[0]], query[sets[1]]
             assert not set(number_of[ours[0]]) & set(number_of[ours[1]])
             assert len({*ours[0], *ours[1]}) == shots + queries
@@ -190,19 +190,19 @@ def test_no_image_is_on_both_sides_and_other_tasks_are_as_without_copies(case, s
                     split.offsets, [ours[0][0], before[0][0]], side="right"
                 )
                 assert same_class[0] == same_class[1]
-        alone = rows(split, [indices[place]])
-        assert np.array_equal(alone[0][0], supports[place])
-        assert np.array_equal(alone[1][0], queries_[place])
+        alone = rows(split, [indices[task]])
+        assert np.array_equal(alone[0][0], supports[task])
+        assert np.array_equal(alone[1][0], queries_[task])
 
 
-def test_what_is_drawn_again_is_drawn_evenly():
+def test_resampling_makes_all_valid_draws_equally_likely():
     split, number_of = split_with_copies([[3, 3, 1, 1, 1, 1]])
     episodes = sample_episodes(split, ways=1, shots=2, queries=2, seed=0, indices=range(6000))
     support, query = number_of[numbers(episodes.support)], number_of[numbers(episodes.query)]
     drawn = Counter(
         (tuple(a), tuple(b)) for a, b in zip(support.tolist(), query.tolist(), strict=True)
     )
-    # All ways to draw four of ten rows, less those that have an image on both sides.
+    # All ways to draw four of ten rows, without those with an image in both sets.
     possible = Counter(
         ((a, b), (c, d))
         for a, b, c, d in itertools.permutations(number_of.tolist(), 4)
@@ -252,7 +252,7 @@ def test_to_float_of_floats(white, dtype):
         (torch.zeros(2, 4, 4, 1, dtype=torch.uint8), 255.0),
     ],
 )
-def test_to_float_takes_no_other_images(images, white):
+def test_to_float_rejects_other_images(images, white):
     with pytest.raises(InputError, match=r"^images of torch\."):
         to_float(images, [100.0], [60.0], white)
 

@@ -1,4 +1,4 @@
-"""Caps and reservations, in processes of their own: a limit of this one would hold all tests."""
+"""Limits and reservations, tested in separate processes: a limit would affect all other tests."""
 
 import json
 import subprocess
@@ -49,8 +49,8 @@ def high_water_mark():
 """
 
 
-def in_a_process(script, *arguments):
-    """What the script prints last, read as JSON."""
+def run_in_process(script, *arguments):
+    """Run a script in a new process and parse the last line of its output as JSON."""
     finished = subprocess.run(
         [sys.executable, "-c", PRELUDE + script, *map(str, arguments)],
         capture_output=True,
@@ -62,8 +62,8 @@ def in_a_process(script, *arguments):
 
 
 @linux_only
-def test_a_cap_is_felt_and_the_next_one_replaces_it():
-    found = in_a_process("""
+def test_a_cap_limits_memory_and_the_next_one_replaces_it():
+    result = run_in_process("""
 def one_gibibyte():
     torch.ones(2**28)
 
@@ -76,12 +76,12 @@ soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
 answers.append(hard == resource.RLIM_INFINITY)
 print(json.dumps(answers))
 """)
-    assert found == ["out of memory", "enough", "out of memory", "out of memory", True]
+    assert result == ["out of memory", "enough", "out of memory", "out of memory", True]
 
 
 @linux_only
-def test_training_beyond_its_reservation_is_recognised(data_root):
-    found = in_a_process(
+def test_training_beyond_its_reservation_is_out_of_memory(data_root):
+    result = run_in_process(
         """
 run = RunConfig.model_validate({
     "learner": {"algorithm": "anil", "feature_reuse": False, "task_batch": 8, "inner_steps": 8},
@@ -92,13 +92,13 @@ print(json.dumps([predict_peak_memory(run), attempt(lambda: train(run))]))
 """,
         data_root,
     )
-    assert found[0] > 600 * MIB
-    assert found[1] == "out of memory"
+    assert result[0] > 600 * MIB
+    assert result[1] == "out of memory"
 
 
 @linux_only
-def test_a_kernel_that_finds_no_room_for_its_code_is_recognised():
-    found = in_a_process("""
+def test_a_kernel_without_memory_for_its_code_is_out_of_memory():
+    result = run_in_process("""
 images, weights = torch.ones(4, 8, 24, 24), torch.ones(9, 8, 3, 3)
 data_now = int(Path("/proc/self/status").read_text().split("VmData:")[1].split()[0]) * 1024
 resource.setrlimit(resource.RLIMIT_DATA, (data_now, resource.RLIM_INFINITY))
@@ -107,10 +107,10 @@ try:
 except RuntimeError as error:
     print(json.dumps([str(error), limits.is_out_of_memory(error)]))
 """)
-    assert found == ["could not create a primitive", True]
+    assert result == ["could not create a primitive", True]
 
 
-HONEST = [
+TRIALS = [
     {"filters": 16, "task_batch": 4},
     {"algorithm": "maml", "filters": 8, "task_batch": 2, "inner_steps": 3, "inner_lr": 0.01},
     {"norm": "group", "chunk": 25, "filters": 8, "task_batch": 4},
@@ -120,8 +120,8 @@ HONEST = [
 
 @pytest.mark.thorough
 @linux_only
-def test_honest_trials_stay_within_their_reservations_one_after_the_other(data_root):
-    found = in_a_process(
+def test_consecutive_trials_stay_within_their_reservations(data_root):
+    result = run_in_process(
         """
 taken = []
 for learner in json.loads(sys.argv[2]):
@@ -130,23 +130,23 @@ for learner in json.loads(sys.argv[2]):
     })
     reserved = limits.reservation(CPU, predict_trial_memory(run).whole, overhead)
     limits.cap(CPU, reserved, overhead)
-    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
+    Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark
     train(run)
     taken.append([reserved, high_water_mark()])
 print(json.dumps(taken))
 """,
         data_root,
-        json.dumps([*HONEST, HONEST[0]]),
+        json.dumps([*TRIALS, TRIALS[0]]),
     )
-    assert all(taken <= reserved for reserved, taken in found)
+    assert all(taken <= reserved for reserved, taken in result)
 
 
 @linux_only
-def test_overhead_is_what_a_process_holds_before_it_trains():
-    overhead, most = in_a_process("""
+def test_overhead_is_the_memory_of_a_process_before_training():
+    overhead, peak = run_in_process("""
 print(json.dumps([overhead, high_water_mark()]))
 """)
-    assert 100 * MIB < overhead <= most < overhead + 64 * MIB
+    assert 100 * MIB < overhead <= peak < overhead + 64 * MIB
 
 
 @given(
@@ -155,7 +155,9 @@ print(json.dumps([overhead, high_water_mark()]))
     st.integers(0, 2**40),
     st.integers(0, 2**32),
 )
-def test_more_is_reserved_for_more_and_never_less_than_predicted(device, predicted, more, overhead):
+def test_reservations_grow_with_the_prediction_and_are_never_below_it(
+    device, predicted, more, overhead
+):
     reserved = limits.reservation(device, predicted, overhead)
     assert reserved % MIB == 0
     assert reserved >= predicted + overhead
@@ -163,12 +165,12 @@ def test_more_is_reserved_for_more_and_never_less_than_predicted(device, predict
 
 
 @pytest.mark.parametrize("error", [RuntimeError("shapes differ"), ValueError(), KeyError("memory")])
-def test_other_errors_are_not_taken_for_lack_of_memory(error):
+def test_other_errors_are_not_out_of_memory(error):
     assert not limits.is_out_of_memory(error)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_cap_is_felt_on_cuda():
+def test_a_cap_limits_memory_on_cuda():
     device = torch.device("cuda")
     overhead = limits.process_overhead(device)
     assert overhead > 100 * MIB

@@ -1,4 +1,4 @@
-"""Prediction on fake tensors against measurement on real ones: equal to the byte."""
+"""Predictions with fake tensors equal measurements with real tensors to the byte."""
 
 from contextlib import suppress
 
@@ -92,7 +92,7 @@ def test_equals_the_measurement_in_regression():
 
 
 def step_peak(run, shape):
-    """All of a warm step, every task and every inner step, counted."""
+    """Measure a complete step after a first one, without shortcuts."""
     trainer = MetaTrainer(run, ShapeDataset(shape), "cpu")
     trainer.accumulate()
     trainer.optimizer.step()
@@ -105,14 +105,14 @@ def step_peak(run, shape):
     return measure_peak(step, trainer.held_tensors, torch.device("cpu"))[1]
 
 
-def walked(run, shape):
-    """The prediction without shortcuts."""
+def predicted_without_shortcuts(run, shape):
+    """The prediction without shortcuts, on fake tensors."""
     with fake_tensors():
         return step_peak(run, shape)
 
 
 LEARNER_OPTIONS = {
-    "kind": ["cached", "naive"],
+    "feature_reuse": [True, False],
     "first_order": [False, True],
     "filters": [1, 4, 8],
     "norm": ["batch", "frozen", "group"],
@@ -125,7 +125,7 @@ LEARNER_OPTIONS = {
     "schedule": ["constant", "cosine"],
     "weight_decay": [0.0, 0.1],
     "augment": [False, True],
-    # More of these than the shortcuts walk.
+    # Also more than the shortcuts simulate.
     "inner_steps": range(7),
     "cg_steps": range(6),
     "task_batch": range(1, 4),
@@ -137,19 +137,19 @@ LEARNER_OPTIONS = {
 
 @st.composite
 def runs(draw, algorithm, backbone):
-    """Any run of an algorithm; an option that cannot be combined with those before is left out."""
+    """Random runs of an algorithm. Options that conflict with earlier ones are skipped."""
     few = st.integers(1, 3)
     shape = {"shots": draw(few), "queries": draw(few)}
     if backbone == "mlp":
         episode = DataConfig(name="sinusoid", ways=1, **shape)
     else:
-        # Photographs, which alone can be augmented; in training with more ways or without.
+        # Only photographs can be augmented. Training may use more ways.
         ways = {"ways": draw(st.integers(2, 4)), "train_ways": draw(st.sampled_from([None, 5]))}
         episode = DataConfig(name="fc100", **ways, **shape)
     learner = {"algorithm": algorithm, "backbone": backbone}
     options = dict(LEARNER_OPTIONS)
     if backbone == "resnet12":
-        options["filters"] = [2, 4]  # of a single one the prediction is not exact
+        options["filters"] = [2, 4]  # with a single filter the prediction is not exact
         learner["filters"] = 4
     try:
         run = RunConfig(data=episode, learner=LearnerConfig(**learner))
@@ -173,7 +173,7 @@ def check_against_the_real_step(algorithm, backbone, examples):
     shape = (1,) if backbone == "mlp" else (channels, side, side)
     predicted, measured = predict_peak_memory(run, shape), step_peak(run, shape)
     if backbone == "resnet12" and channels == 1:
-        assert predicted == pytest.approx(measured, rel=0.005)  # not exact, as it says
+        assert predicted == pytest.approx(measured, rel=0.005)  # documented as not exact
     else:
         assert predicted == measured
 
@@ -181,7 +181,7 @@ def check_against_the_real_step(algorithm, backbone, examples):
 @pytest.mark.parametrize("backbone", ["conv4", "resnet12", "mlp"])
 @settings(max_examples=4)
 @given(algorithm=st.sampled_from(ALGORITHMS), examples=st.data())
-def test_equals_the_real_step_whatever_the_fields(backbone, algorithm, examples):
+def test_equals_the_real_step_for_random_fields(backbone, algorithm, examples):
     check_against_the_real_step(algorithm, backbone, examples)
 
 
@@ -190,11 +190,11 @@ def test_equals_the_real_step_whatever_the_fields(backbone, algorithm, examples)
 @pytest.mark.parametrize("algorithm", [*ALGORITHMS])
 @settings(max_examples=10)
 @given(examples=st.data())
-def test_equals_the_real_step_whatever_the_fields_in_many_draws(algorithm, backbone, examples):
+def test_equals_the_real_step_for_many_random_fields(algorithm, backbone, examples):
     check_against_the_real_step(algorithm, backbone, examples)
 
 
-# Where PyTorch's fake kernels differ from those of the CPU.
+# Cases where PyTorch's fake kernels differ from the CPU kernels.
 @pytest.mark.parametrize("norm", ["batch", "group", "frozen"])
 @pytest.mark.parametrize(
     "learner", [{"precision": "bfloat16"}, {"head": "last_block"}], ids=["bfloat16", "last block"]
@@ -209,10 +209,10 @@ def test_equals_the_real_step_of_resnet12(norm, learner):
 @pytest.mark.parametrize("algorithm", [*ALGORITHMS])
 @settings(max_examples=2)
 @given(examples=st.data())
-def test_shortcuts_change_no_byte(algorithm, backbone, examples):
+def test_shortcuts_are_exact(algorithm, backbone, examples):
     run = examples.draw(runs(algorithm, backbone))
     shape = (1,) if backbone == "mlp" else (1, 16, 16)
-    assert predict_peak_memory(run, shape) == walked(run, shape)
+    assert predict_peak_memory(run, shape) == predicted_without_shortcuts(run, shape)
 
 
 @pytest.mark.thorough
@@ -227,9 +227,9 @@ def test_shortcuts_change_no_byte(algorithm, backbone, examples):
         ({"head": "mlp"}, 2, 8),
     ],
 )
-def test_shortcuts_change_no_byte_where_they_save_most(learner, tasks, steps):
+def test_shortcuts_are_exact_where_they_save_most(learner, tasks, steps):
     run = make_run(tasks, steps, **learner)
-    assert predict_peak_memory(run, (1, 16, 16)) == walked(run, (1, 16, 16))
+    assert predict_peak_memory(run, (1, 16, 16)) == predicted_without_shortcuts(run, (1, 16, 16))
 
 
 @pytest.mark.thorough
@@ -245,14 +245,14 @@ def test_shortcuts_change_no_byte_where_they_save_most(learner, tasks, steps):
         {"task_pool": 5, "warm_start": True, "head": "mlp"},
     ],
 )
-def test_a_trial_holds_at_most_what_is_predicted_for_it(dataset, learner):
+def test_the_peak_of_a_trial_is_predicted(dataset, learner):
     run = make_run(3, 4, **learner)
     training = TrainingConfig(iterations=3, evaluations=1, val_tasks=6)
     run = run.model_copy(update={"training": training})
     with LiveBytes() as live:
         trainer = MetaTrainer(run, dataset, "cpu")
         trainer.train_to_evaluation()
-    others = 8 * run.training.val_tasks  # the scores of the validation tasks before
+    others = 8 * run.training.val_tasks  # scores of earlier validation tasks
     predicted = predict_trial_memory(run, dataset.input_shape).whole
     assert live.peak - others <= predicted <= live.peak + others
 
@@ -261,7 +261,7 @@ def test_a_trial_holds_at_most_what_is_predicted_for_it(dataset, learner):
 @pytest.mark.parametrize(
     "learner", [{}, {"norm": "group"}, {"algorithm": "anil"}, {"algorithm": "maml"}], ids=str
 )
-def test_the_estimate_from_few_tasks_is_near_what_many_hold(learner):
+def test_the_estimate_from_few_tasks_is_close_for_many(learner):
     learner = LearnerConfig(filters=8, task_batch=16, inner_steps=2, cg_steps=2, **learner)
     run = RunConfig(data=DataConfig(ways=3, shots=2, queries=3, eval_queries=1), learner=learner)
     estimate = predict_trial_memory(run, (1, 28, 28)).step
@@ -270,30 +270,30 @@ def test_the_estimate_from_few_tasks_is_near_what_many_hold(learner):
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("norm", ["batch", "frozen"])
-def test_a_validation_of_many_tasks_is_told_from_few(norm):
+def test_a_validation_of_many_tasks_is_extrapolated_from_few(norm):
     learner = LearnerConfig(filters=2, task_batch=50, inner_steps=2, norm=norm)
     run = RunConfig(data=DataConfig(ways=3, shots=2, queries=2, eval_queries=2), learner=learner)
 
     def peak(run):
-        walks.append(run.learner.task_batch)
+        simulated.append(run.learner.task_batch)
         return prediction._validation_peak(run, (1, 16, 16))
 
-    walks: list[int] = []
+    simulated: list[int] = []
     assert prediction._by_tasks(peak, run) == prediction._validation_peak(run, (1, 16, 16))
-    assert max(walks) < 50
+    assert max(simulated) < 50
 
 
-def test_real_numbers_and_zeros_hold_the_same(dataset):
+def test_zeros_need_the_same_memory_as_data(dataset):
     run = make_run(2, 3)
     assert measured(run, ShapeDataset(dataset.input_shape)) == measured(run, dataset)
 
 
-def test_leaves_the_random_generator_as_it_was(dataset):
+def test_does_not_change_the_random_generator(dataset):
     before = torch.get_rng_state()
     predict_peak_memory(make_run(1, 1), dataset.input_shape)
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_input_shapes_are_those_of_the_data(data_root):
+def test_input_shapes_match_the_data(data_root):
     for name in ("glyphs", "sinusoid"):
         assert data.load(name, data_root).input_shape == data.DATA_SETS[name].input_shape

@@ -21,7 +21,7 @@ def parameter_count(network):
         (LearnerConfig(backbone="mlp"), (1,), 40, 80 + 1640),
     ],
 )
-def test_sizes_are_those_of_the_literature(config, shape, features, parameters):
+def test_sizes_match_the_literature(config, shape, features, parameters):
     network = models.build_backbone(config, shape)
     assert network(torch.zeros(2, *shape)).shape == (2, features)
     assert parameter_count(network) == parameters
@@ -29,7 +29,7 @@ def test_sizes_are_those_of_the_literature(config, shape, features, parameters):
 
 @pytest.mark.parametrize("backbone", ["conv4", "resnet12"])
 @pytest.mark.parametrize("norm", ["batch", "group", "frozen"])
-def test_batch_norm_keeps_tasks_apart_and_other_norms_keep_images_apart(backbone, norm):
+def test_batch_norm_mixes_images_of_a_task_only_and_other_norms_mix_no_images(backbone, norm):
     images = torch.randn(2, 6, 1, 16, 16)
     network = models.build_backbone(
         LearnerConfig(backbone=backbone, filters=4, norm=norm), (1, 16, 16)
@@ -48,7 +48,7 @@ def calibrated(size, images):
     return network
 
 
-def test_calibrated_norms_are_batch_norms_of_the_calibration_images():
+def test_calibrated_norms_equal_batch_norm_on_the_calibration_images():
     torch.manual_seed(0)
     images = 3 * torch.randn(40, 1, 16, 16) + 1
     frozen = calibrated(4, images)
@@ -56,11 +56,11 @@ def test_calibrated_norms_are_batch_norms_of_the_calibration_images():
     batch.load_state_dict(
         {name: tensor for name, tensor in frozen.state_dict().items() if name in batch.state_dict()}
     )
-    # The running variance is the unbiased one: over 40 numbers in the last layer, 1 part in 40.
+    # The running variance is unbiased, which differs by 1 in 40 in the last layer.
     torch.testing.assert_close(frozen(images), batch(images), rtol=0.1, atol=0.05)
 
 
-def test_frozen_norms_stay_frozen_and_give_their_statistics_no_gradient():
+def test_frozen_norms_keep_their_statistics_and_give_them_no_gradient():
     images = torch.randn(10, 1, 16, 16)
     network = calibrated(4, images)
     before = [buffer.clone() for buffer in network.buffers()]
@@ -72,7 +72,7 @@ def test_frozen_norms_stay_frozen_and_give_their_statistics_no_gradient():
     assert all(p.grad is not None for p in network.parameters())
 
 
-def test_calibration_leaves_other_networks_alone():
+def test_calibration_does_not_change_other_networks():
     network = nn.Sequential(nn.BatchNorm2d(3))
     before = network.state_dict()["0.running_mean"].clone()
     norms.calibrate(network, torch.randn(4, 3, 2, 2))

@@ -1,4 +1,4 @@
-"""Conv4's blocks in their memory-saving form, beside PyTorch's own layers."""
+"""The memory-saving form of Conv4's blocks, compared with PyTorch's layers."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 
 
 def make_network(norm, filters, channels, size, seed=0):
-    """With weights of the norms of both signs, and statistics where they are constant."""
+    """A network whose norms have weights of both signs, and calibrated statistics if frozen."""
     torch.manual_seed(seed)
     config = LearnerConfig(filters=filters, norm=norm)
     network = models.build_backbone(config, (channels, size, size)).double()
@@ -45,23 +45,23 @@ def gradients(network, features, cotangent):
     at_once=st.integers(1, 30),
     seed=st.integers(0, 10**6),
 )
-def test_features_and_gradients_are_those_of_the_layers(
+def test_features_and_gradients_equal_those_of_the_layers(
     norm, filters, channels, size, sets, n, at_once, seed
 ):
     network = make_network(norm, filters, channels, size, seed)
     images = torch.randn(sets, n, channels, size, size, dtype=torch.float64)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(fused._AT_ONCE, "cpu", at_once * filters * size * size * 8)
-        found = backbone_features(network, images)
+        fused_features = backbone_features(network, images)
         expected = by_layers(network, images)
-        torch.testing.assert_close(found, expected)
+        torch.testing.assert_close(fused_features, expected)
         cotangent = torch.randn_like(expected)
-        ours, theirs = (gradients(network, each, cotangent) for each in (found, expected))
+        ours, theirs = (gradients(network, x, cotangent) for x in (fused_features, expected))
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-7, atol=1e-9)
 
 
-def test_single_precision_is_as_near_to_double_as_the_layers_are():
+def test_single_precision_is_as_accurate_as_the_layers():
     exact = make_network("batch", 16, 3, 32)
     images = torch.randn(2, 10, 3, 32, 32, dtype=torch.float64) + 1
     expected = by_layers(exact, images)
@@ -75,7 +75,7 @@ def test_single_precision_is_as_near_to_double_as_the_layers_are():
 
 
 @pytest.mark.parametrize("norm", ["batch", "frozen", "group"])
-def test_half_precision_is_as_near_as_the_layers_under_autocast(norm):
+def test_half_precision_is_as_accurate_as_the_layers_under_autocast(norm):
     exact = make_network(norm, 16, 3, 32)
     single = make_network(norm, 16, 3, 32).float()
     images = torch.randn(2, 10, 3, 32, 32, dtype=torch.float64)
@@ -85,26 +85,26 @@ def test_half_precision_is_as_near_as_the_layers_under_autocast(norm):
 
     def errors(features):
         with torch.autocast("cpu", torch.bfloat16):
-            found = features(single, images.float())
-        rounded = gradients(single, found, cotangent.to(found.dtype))
-        pairs = [(found, expected), *zip(rounded, true, strict=True)]
+            half = features(single, images.float())
+        rounded = gradients(single, half, cotangent.to(half.dtype))
+        pairs = [(half, expected), *zip(rounded, true, strict=True)]
         return torch.stack([(a.double() - b).norm() / b.norm() for a, b in pairs])
 
     ours, theirs = errors(backbone_features), errors(by_layers)
-    assert (ours > 1e-4).any(), "nothing was in half precision"
+    assert (ours > 1e-4).any(), "no operation ran in half precision"
     assert ours.mean() < 1.1 * theirs.mean() < 0.2
 
 
-def test_images_wider_than_a_byte():
+def test_images_too_wide_for_one_byte_positions():
     network = make_network("batch", 2, 1, 16)
     images = torch.randn(1, 2, 1, 16, 300, dtype=torch.float64)
-    found, expected = (f(network, images) for f in (backbone_features, by_layers))
+    fused_features, expected = (f(network, images) for f in (backbone_features, by_layers))
     cotangent = torch.randn_like(expected)
-    ours, theirs = (gradients(network, each, cotangent) for each in (found, expected))
+    ours, theirs = (gradients(network, x, cotangent) for x in (fused_features, expected))
     torch.testing.assert_close(ours, theirs)
 
 
-def test_a_part_of_the_network_gives_maps():
+def test_the_first_blocks_give_maps():
     network = make_network("batch", 4, 1, 16)
     images = torch.randn(2, 3, 1, 16, 16, dtype=torch.float64)
     torch.testing.assert_close(
@@ -112,7 +112,7 @@ def test_a_part_of_the_network_gives_maps():
     )
 
 
-def test_a_constant_channel_has_no_gradient_that_is_not_a_number():
+def test_a_constant_channel_has_finite_gradients():
     network = make_network("batch", 4, 1, 16)
     with torch.no_grad():
         network[0][0].weight[0] = 0
@@ -123,8 +123,8 @@ def test_a_constant_channel_has_no_gradient_that_is_not_a_number():
 
 
 @pytest.mark.parametrize("norm", ["batch", "frozen", "group"])
-def test_holds_about_half_of_what_the_layers_hold(norm, monkeypatch):
-    # Beside what is kept, temporaries of the images in work at once are small.
+def test_stores_about_half_as_much_as_the_layers(norm, monkeypatch):
+    # Small pieces, so that temporaries do not matter.
     monkeypatch.setitem(fused._AT_ONCE, "cpu", 10**6)
     network = make_network(norm, 16, 3, 32).float()
     images = torch.randn(4, 50, 32, 32, 3).movedim(-1, 2)
@@ -140,7 +140,7 @@ def test_holds_about_half_of_what_the_layers_hold(norm, monkeypatch):
     assert peak(backbone_features) < 0.62 * peak(by_layers)
 
 
-def test_without_gradients_hardly_more_than_images_and_maxima_are_held():
+def test_without_gradients_little_more_than_images_and_maxima_is_stored():
     network = make_network("batch", 16, 3, 64).float()
     images = torch.randn(4, 50, 64, 64, 3).movedim(-1, 2)
     maxima = 4 * 50 * 16 * 32 * 32 * 4

@@ -26,7 +26,7 @@ def regression(shape, seed):
 
 
 def loss(phi, x, labels, ridge=0.0):
-    """Summed over tasks."""
+    """Sum of the losses of all tasks."""
     scores = (x @ phi.mT).flatten(0, 1)
     if labels.is_floating_point():
         fit = F.mse_loss(scores, labels.reshape(-1, 1), reduction="sum")
@@ -57,7 +57,7 @@ def test_hessian_vector_product_equals_the_dense_hessian(shape, ridge, seed):
 
 
 @pytest.mark.parametrize("scaling", ["none", "sqrt_dim", "standardize"])
-def test_head_inputs_append_the_bias_and_scale_both_sets_alike(scaling):
+def test_head_inputs_append_the_bias_and_scale_both_sets_equally(scaling):
     support = torch.rand(2, 10, 6, dtype=torch.float64) * 7 + 3
     x, same = heads.head_inputs(support, support, scaling, 10.0)
     assert torch.equal(x[..., -1], torch.ones(2, 10, dtype=torch.float64))
@@ -88,7 +88,7 @@ def test_standardized_hessian_at_zero_is_at_most_two_for_any_backbone(shape, siz
             assert largest <= 2 + 1e-9
 
 
-def test_standardize_leaves_a_task_unscaled_whose_features_coincide():
+def test_standardize_does_not_scale_a_task_with_equal_features():
     generator = torch.Generator().manual_seed(0)
     support = torch.randn(2, 4, 3, generator=generator)
     support[0] = torch.tensor([1.0, 0.0, 2.0])
@@ -105,7 +105,7 @@ def test_standardize_leaves_a_task_unscaled_whose_features_coincide():
         assert gradient[1].any()
 
 
-def test_the_mlp_begins_with_a_hidden_layer_that_keeps_norms_and_an_output_of_zero():
+def test_the_initial_mlp_head_preserves_norms_in_the_hidden_layer_and_outputs_zero():
     torch.manual_seed(0)
     x = 0.01 * torch.randn(1000, 50)
     for width in (20, 2000):

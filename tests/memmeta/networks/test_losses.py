@@ -19,7 +19,7 @@ def problem(shape, regression, seed):
 
 
 @given(shapes, st.booleans(), st.integers(0, 10_000))
-def test_loss_is_each_tasks_mean(shape, regression, seed):
+def test_loss_is_the_mean_of_each_task(shape, regression, seed):
     scores, labels = problem(shape, regression, seed)
     each = [
         F.mse_loss(s[:, 0], y) if regression else F.cross_entropy(s, y)

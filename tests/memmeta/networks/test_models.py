@@ -25,7 +25,7 @@ def test_every_layer_is_in_the_backbone_or_in_the_head(backbone, head):
 
 
 @pytest.mark.parametrize("algorithm", ["memory_reduced", "itd_bio", "anil", "maml"])
-def test_what_is_learned_and_what_is_adapted(algorithm):
+def test_learned_and_adapted_parameters(algorithm):
     model = models.build_model(LearnerConfig(algorithm=algorithm, filters=4), (1, 16, 16), 3)
     learned, head = set(model.learned()), set(model.head.parameters())
     everything = set(model.parameters())
@@ -34,7 +34,7 @@ def test_what_is_learned_and_what_is_adapted(algorithm):
 
 
 @pytest.mark.parametrize("head", ["linear", "mlp", "last_block"])
-def test_phi_is_the_heads_parameters_for_each_task(head):
+def test_initial_phi_repeats_the_parameters_of_the_head(head):
     model = models.build_model(LearnerConfig(head=head, filters=4), (1, 16, 16), 3)
     phi = model.initial_phi(2)
     expected = torch.cat([p.flatten() for p in model.head.parameters()])
@@ -42,7 +42,7 @@ def test_phi_is_the_heads_parameters_for_each_task(head):
         assert torch.equal(task, expected)
 
 
-def test_the_backbone_is_drawn_alike_whatever_the_head():
+def test_the_initial_backbone_does_not_depend_on_the_head():
     backbones = []
     for head in ("linear", "mlp"):
         torch.manual_seed(0)
@@ -53,7 +53,7 @@ def test_the_backbone_is_drawn_alike_whatever_the_head():
 
 
 @pytest.mark.parametrize("backbone", ["conv4", "resnet12"])
-def test_half_precision_is_the_backbones_alone(backbone):
+def test_half_precision_applies_to_the_backbone_only(backbone):
     images = torch.randn(2, 5, 3, 16, 16)
 
     def features(precision):

@@ -1,4 +1,4 @@
-"""What all readers of other people's files have in common: kinds, and memory."""
+"""Checks shared by all readers of untrusted files: recognition of formats, and memory limits."""
 
 import collections
 import gzip
@@ -60,7 +60,7 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("reader", READERS)
-def test_a_file_of_another_kind_is_named(tmp_path, reader, kind):
+def test_the_actual_format_of_a_file_is_named(tmp_path, reader, kind):
     path = tmp_path / "x"
     path.write_bytes(KINDS[kind])
     with pytest.raises(InputError) as caught:
@@ -72,11 +72,11 @@ def test_a_file_of_another_kind_is_named(tmp_path, reader, kind):
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_pipes_folders_and_nothing_are_refused_at_once(tmp_path, reader):
+def test_pipes_folders_and_missing_files_are_refused_at_once(tmp_path, reader):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
-    for name, said in (("pipe", "a pipe"), ("folder", "a folder"), ("missing", "No such file")):
-        with pytest.raises(InputError, match=rf"{name}: cannot be read \({said}"):
+    for name, reason in (("pipe", "a pipe"), ("folder", "a folder"), ("missing", "No such file")):
+        with pytest.raises(InputError, match=rf"{name}: cannot be read \({reason}"):
             READERS[reader](tmp_path / name)
 
 
@@ -84,10 +84,10 @@ def test_pipes_folders_and_nothing_are_refused_at_once(tmp_path, reader):
 
 
 @given(st.integers(0, 2**40), st.lists(st.integers(0, 2**40), max_size=6))
-def test_a_budget_is_for_all_that_is_taken(size, parts):
+def test_a_budget_limits_the_sum(size, parts):
     budget, total = Budget("x", size), 2**26 + 16 * size
-    for place, part in enumerate(parts):
-        if sum(parts[: place + 1]) > total:
+    for index, part in enumerate(parts):
+        if sum(parts[: index + 1]) > total:
             with pytest.raises(InputError, match=f"^x: refused: .* a file of {size} bytes"):
                 budget.take(part)
             return
@@ -95,38 +95,38 @@ def test_a_budget_is_for_all_that_is_taken(size, parts):
 
 
 def amplified() -> bytes:
-    """One text, encoded again and again, as NumPy's old pickles encode theirs."""
+    """One text that is encoded many times, by the call that old NumPy pickles use."""
     text = "x" * 2**20
     calls = [Calls(__import__("_codecs").encode, text, "latin1") for _ in range(3000)]
     return pickle.dumps({"data": calls, "labels": []}, protocol=2)
 
 
 def pairs_again() -> bytes:
-    """One list of pairs, made an OrderedDict again and again."""
+    """One list of pairs that is converted to an OrderedDict many times."""
     pairs = [[i, i] for i in range(20_000)]
     calls = [Calls(collections.OrderedDict, pairs) for _ in range(3000)]
     return pickle.dumps({"data": calls, "labels": []}, protocol=2)
 
 
 def listed_again() -> bytes:
-    """One array of small numbers, the indices of many classes: each would get a copy of 8 MB."""
+    """One array as the indices of many classes. Each class would get a copy of 8 MB."""
     classes = dict.fromkeys((f"c{i}" for i in range(3000)), np.zeros(2**20, np.uint8))
     return pickle.dumps({"image_data": 0, "class_dict": classes}, protocol=4)
 
 
 def named_again() -> bytes:
-    """One long name, in Python 2's bytes, that is every class's."""
+    """One long name, as bytes from Python 2, for every class."""
     name = b"x" * 2**20
     return pickle.dumps({"fine_label_names": [name] * 3000}, protocol=2)
 
 
 def opcodes(one: bytes) -> bytes:
-    """A MB of opcodes that leave more than they are."""
+    """1 MB of opcodes that create larger objects."""
     return b"\x80\x04" + one * (2**20 // len(one)) + b"."
 
 
 def empty_chunks() -> bytes:
-    """A dataset of 1 GB, of which nothing was written."""
+    """A dataset of 1 GB without stored chunks."""
     out = io.BytesIO()
     with h5py.File(out, "w") as file:
         group = file.create_group("datasets")
@@ -156,12 +156,12 @@ def inflating_chunk() -> bytes:
 
 
 def large_members() -> bytes:
-    """A folder of 3,000 files that have a MB each when they are read."""
+    """A folder of 3,000 files of 1 MB each, which share their compressed bytes."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         archive.writestr("a/0.png", bytes(2**20))
         info = archive.infolist()[0]
-        # All of them have the content of the first.
+        # All members point to the content of the first.
         for i in range(1, 3000):
             other = zipfile.ZipInfo(f"a/{i}.png")
             for field in ("header_offset", "CRC", "compress_size", "file_size", "compress_type"):
@@ -172,7 +172,7 @@ def large_members() -> bytes:
 
 
 def large_picture() -> bytes:
-    """A PNG of 60 megapixels in colour, all alike."""
+    """A PNG of 60 megapixels with a single colour."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         checked = kind + content
@@ -204,14 +204,14 @@ BOMBS = [
 
 
 def test_memory_is_bounded_by_the_size_of_the_file(tmp_path):
-    """Every bomb is refused, in one process, whose memory stays in the bound of the largest."""
+    """One process refuses all bombs, and its memory stays within the largest budget."""
     attempts, allowed = [], 0
     for code, make in BOMBS:
         content = make()
         path = tmp_path / f"{len(attempts)}"
         path.write_bytes(content)
         attempts.append((code, str(path)))
-        # Lists are refused by their size alone.
+        # Lists are refused because of their size alone.
         size = 0 if code.startswith(("read_names", "read_table")) else len(content)
         allowed = max(allowed, 2**26 + 16 * size)
     program = f"""{on_disk.PEAK}
@@ -231,19 +231,19 @@ print(peak() - before)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.strip().isdigit(), done.stdout + done.stderr
     assert allowed < 2**27
-    # Opcodes are charged with what they leave on average in lists of numbers.
+    # Factor 2: opcodes are charged with their average memory in lists of numbers.
     assert int(done.stdout) < 2 * allowed
 
 
-def test_pickles_as_they_are_found_are_within_the_budget(tmp_path):
-    """Among them the most wasteful: every label an array scalar."""
+def test_common_pickles_are_within_the_budget(tmp_path):
+    """Includes the least efficient form, where every label is an array scalar."""
     labels = np.arange(20_000) % 300
     path = tmp_path / "x.pkl"
     for content in (labels, labels.tolist(), list(labels), list(labels.astype(np.int32))):
         for protocol in (2, 4):
             path.write_bytes(pickle.dumps({"labels": content}, protocol=protocol))
-            found = formats.as_integers(path, "", formats.read_pickle(path)["labels"])
-            assert np.array_equal(found, labels)
+            integers = formats.as_integers(path, "", formats.read_pickle(path)["labels"])
+            assert np.array_equal(integers, labels)
     pixels = np.random.default_rng(0).integers(0, 256, (2000, 32, 32, 3), dtype=np.uint8)
     path.write_bytes(pickle.dumps({"data": pixels}, protocol=2))
     assert np.array_equal(formats.read_pickle(path)["data"], pixels)

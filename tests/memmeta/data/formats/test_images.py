@@ -48,14 +48,14 @@ GOOD = {
     + b"ee\x85R.",
     "default": pickle.dumps(collections.defaultdict(list, CONTENT)),
 }
-# A file is written anew for each example, so the folder may be shared by them.
+# Each example writes its own file, so all examples can share the folder.
 fuzz = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300, deadline=2000
 )
 
 
 def read(path: Path) -> dict[int, np.ndarray]:
-    """All that is done with a pickle of images and labels."""
+    """Read a pickle of images and labels, as a data set does."""
     content = formats.read_pickle(path, "data", "labels")
     images = formats.as_images(path, "data", content["data"], SHAPE)
     groups = formats.by_label(path, images, content["labels"])
@@ -63,7 +63,7 @@ def read(path: Path) -> dict[int, np.ndarray]:
 
 
 def attempt(reader: Callable[[Path], Any], path: Path) -> Any:
-    """What `reader` returns, or None if it refuses the file in the right way."""
+    """The result of `reader`, or None if it raises a proper InputError."""
     try:
         return reader(path)
     except InputError as error:
@@ -73,7 +73,7 @@ def attempt(reader: Callable[[Path], Any], path: Path) -> Any:
 
 
 def refused(reader: Callable[[Path], Any], path: Path, data: bytes) -> str:
-    """The message for `data`, which is nothing that `reader` reads."""
+    """The message of the error that `reader` raises for `data`."""
     path.write_bytes(data)
     with pytest.raises(InputError) as caught:
         reader(path)
@@ -94,7 +94,7 @@ def test_good_pickles(form, tmp_path):
 
 
 @pytest.mark.parametrize("form", GOOD)
-def test_pickles_cut_short_anywhere(form, tmp_path):
+def test_truncated_pickles(form, tmp_path):
     for length in range(len(GOOD[form])):
         refused(read, tmp_path / "x.pickle", GOOD[form][:length])
 
@@ -102,7 +102,7 @@ def test_pickles_cut_short_anywhere(form, tmp_path):
 @fuzz
 @given(st.sampled_from(sorted(GOOD)), st.data())
 def test_damaged_pickles(tmp_path, form, data):
-    """They are refused, or what is read has the right types and shapes."""
+    """They are refused, or the result has the right types and shapes."""
     damaged = bytearray(GOOD[form])
     for _ in range(data.draw(st.integers(1, 4))):
         damaged[data.draw(st.integers(0, len(damaged) - 1))] ^= 1 << data.draw(st.integers(0, 7))
@@ -118,12 +118,12 @@ def test_damaged_pickles(tmp_path, form, data):
 @given(st.binary(max_size=60))
 @example(b"")
 @example(b"\x80\x04.")
-def test_anything_else_is_refused(tmp_path, data):
+def test_random_bytes_are_refused(tmp_path, data):
     refused(read, tmp_path / "x.pickle", data)
 
 
 class Calls:
-    """Pickles as a call of `function` with `args`."""
+    """An object that is pickled as a call of `function` with `args`."""
 
     def __init__(self, function: object, *args: object) -> None:
         self.call = function, args
@@ -148,11 +148,12 @@ class Calls:
     ],
 )
 @pytest.mark.parametrize("protocol", [0, 2, 5])
-def test_nothing_is_run(tmp_path, wrap, function, named, protocol):
+def test_no_code_is_run(tmp_path, wrap, function, named, protocol):
     canary = tmp_path / "canary"
     call = Calls(function, f"touch {canary}")
     message = refused(read, tmp_path / "x.pickle", pickle.dumps(wrap(call), protocol=protocol))
-    assert f"asks to run {named}; refused" in message.replace("__builtin__", "builtins")
+    assert "refused" in message
+    assert named in message.replace("__builtin__", "builtins")
     assert not canary.exists()
 
 
@@ -162,16 +163,16 @@ def test_nothing_is_run(tmp_path, wrap, function, named, protocol):
     lambda call: {call: 1},
     lambda call: np.array([call, call], dtype=object),
 ])  # fmt: skip
-def test_nothing_is_run_inside_what_is_admitted(tmp_path, hide):
+def test_no_code_is_run_inside_admitted_types(tmp_path, hide):
     canary = tmp_path / "canary"
     content = {"data": hide(Calls(os.system, f"touch {canary}")), "labels": [0]}
     message = refused(read, tmp_path / "x.pickle", pickle.dumps(content))
-    assert "asks to run posix.system; refused" in message or "an array of type 'O8'" in message
+    assert "posix.system" in message or "array type 'O8'" in message
     assert not canary.exists()
 
 
-def test_the_canary_sings(tmp_path):
-    """The test above would notice."""
+def test_the_canary_detects_a_call(tmp_path):
+    """The tests above would notice if code were run."""
     canary = tmp_path / "canary"
     pickle.loads(pickle.dumps(Calls(os.system, f"touch {canary}")))
     assert canary.exists()
@@ -180,13 +181,13 @@ def test_the_canary_sings(tmp_path):
 @pytest.mark.parametrize(
     "dtype", ["O", "V8", "S4", "U4", "M8[s]", [("x", "O")], [("x", "u1")], "c16"]
 )
-def test_only_arrays_of_numbers(tmp_path, dtype):
+def test_only_arrays_of_numbers_are_read(tmp_path, dtype):
     content = {"data": np.zeros(4, dtype=dtype), "labels": [0]}
-    assert "an array of type" in refused(read, tmp_path / "x.pickle", pickle.dumps(content))
+    assert "array type" in refused(read, tmp_path / "x.pickle", pickle.dumps(content))
 
 
-def test_what_is_admitted_cannot_be_changed(tmp_path):
-    """BUILD sets attributes; those of the stand-ins must be out of reach."""
+def test_stand_ins_cannot_be_modified(tmp_path):
+    """Opcode BUILD sets attributes, which must not work on stand-ins."""
     for name in (b"numpy\ndtype", b"numpy\nndarray", b"numpy._core.multiarray\n_reconstruct"):
         for state in (b"N}X\x04\x00\x00\x00codeK\x01s\x86", b"}X\x04\x00\x00\x00codeK\x01s"):
             refused(read, tmp_path / "x.pickle", b"\x80\x02c" + name + b"\n" + state + b"b.")
@@ -194,12 +195,12 @@ def test_what_is_admitted_cannot_be_changed(tmp_path):
 
 
 def nested_tuples(depth: int) -> bytes:
-    """A tuple of twice a tuple of twice a tuple: small in memory, but its hash takes 2^depth."""
+    """A tuple that contains the same tuple twice, and so on: its hash takes 2^depth steps."""
     return b")" + b"".join(b"q%c0h%ch%c\x86" % (i, i, i) for i in range(depth))
 
 
 def colliding_keys() -> bytes:
-    """A dict of 100,000 integers that all have the hash 0, written without making it."""
+    """The pickle of a dict of 100,000 integers that all have the hash 0."""
     keys = ((i * (2**61 - 1)).to_bytes(10, "little") for i in range(100_000))
     return b"\x80\x02}(" + b"".join(b"\x8a\x0a" + key + b"K\x00" for key in keys) + b"u."
 
@@ -221,7 +222,7 @@ BOMBS = [
 
 
 def test_bombs(tmp_path):
-    """Small files that ask for all the time or memory there is, in a process with 4 GiB of it."""
+    """Small files that need unlimited time or memory, in a process limited to 4 GiB."""
     for i, data in enumerate(BOMBS):
         (tmp_path / f"{i:02d}.pickle").write_bytes(data)
     code = f"""
@@ -243,7 +244,7 @@ for path in sorted(Path({str(tmp_path)!r}).iterdir()):
     assert result.stdout == expected, result.stderr
 
 
-def test_pickles_that_cannot_be_read(tmp_path):
+def test_missing_pickles(tmp_path):
     with pytest.raises(InputError, match=r"missing: cannot be read \("):
         formats.read_pickle(tmp_path / "missing")
     with pytest.raises(InputError, match=r"cannot be read \("):
@@ -286,7 +287,7 @@ def test_damaged_images(tmp_path, kind, data):
     assert image is None or image.shape == (16, 16, 3)
 
 
-def test_an_image_of_absurd_size(tmp_path):
+def test_an_oversized_image(tmp_path):
     header = b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
     chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
     path = tmp_path / "x.png"
@@ -345,8 +346,8 @@ def group_linked_to_another_file(file: h5py.File, other: Path) -> None:
 
 
 def stored_elsewhere(file: h5py.File, other: Path) -> None:
-    place = [(str(other), 0, STACK.nbytes)]
-    file.create_group("datasets").create_dataset("cat", STACK.shape, "u1", external=place)
+    external = [(str(other), 0, STACK.nbytes)]
+    file.create_group("datasets").create_dataset("cat", STACK.shape, "u1", external=external)
 
 
 def virtual(file: h5py.File, other: Path) -> None:
@@ -416,7 +417,7 @@ BOMS = {"utf-8": b"", "utf-8-sig": codecs.BOM_UTF8, "utf-16-le": codecs.BOM_UTF1
 @pytest.mark.parametrize("encoding", BOMS)
 @pytest.mark.parametrize("header", ["filename,label", "Filename, Label ", "label,FILENAME,size"])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_tables_as_programs_write_them(tmp_path, encoding, header, end):
+def test_tables_in_common_encodings(tmp_path, encoding, header, end):
     path = tmp_path / "x.csv"
     rows = [("a 1.png", "kätt"), ("b.png", "dog"), ("c.png", "kätt")]
     order = -1 if header.startswith("label") else 1
@@ -427,7 +428,7 @@ def test_tables_as_programs_write_them(tmp_path, encoding, header, end):
 
 
 @pytest.mark.parametrize("encoding", BOMS)
-def test_lists_as_programs_write_them(tmp_path, encoding):
+def test_lists_in_common_encodings(tmp_path, encoding):
     path = tmp_path / "x.json"
     text = '["kätt", "dog"]\r\n'.encode(encoding.removesuffix("-sig"))
     path.write_bytes(BOMS[encoding] + text)
@@ -436,7 +437,7 @@ def test_lists_as_programs_write_them(tmp_path, encoding):
 
 @given(st.lists(st.sampled_from("abcdefgh"), min_size=1), st.data())
 @fuzz
-def test_what_is_listed_twice_is_an_error(tmp_path, names, data):
+def test_duplicate_names_are_an_error(tmp_path, names, data):
     path = tmp_path / "x"
     labels = [data.draw(st.sampled_from("xyz")) for _ in names]
     readers = {
@@ -448,9 +449,11 @@ def test_what_is_listed_twice_is_an_error(tmp_path, names, data):
     for reader, text in readers.items():
         path.write_text(text)
         if len(set(names)) == len(names):
-            found = reader(path)
+            result = reader(path)
             files = (
-                found if isinstance(found, list) else [f for some in found.values() for f in some]
+                result
+                if isinstance(result, list)
+                else [f for some in result.values() for f in some]
             )
             assert sorted(files) == sorted(names)
         else:
@@ -468,7 +471,7 @@ def test_tables_without_their_columns(tmp_path, header):
 
 @fuzz
 @given(st.data())
-def test_hdf5_cut_short(tmp_path, data):
+def test_truncated_hdf5(tmp_path, data):
     whole, path = tmp_path / "whole.hdf5", tmp_path / "x.hdf5"
     if not whole.exists():
         with h5py.File(whole, "w") as file:
@@ -486,7 +489,7 @@ def test_hdf5_cut_short(tmp_path, data):
 @example(b'"text"')
 @example(b"filename,label\n" + b"x" * 200_000 + b",y")
 @example(b"filename,label\nx\x00,y")
-def test_any_text_as_json_or_csv(tmp_path, data):
+def test_random_text_as_json_or_csv(tmp_path, data):
     path = tmp_path / "x"
     path.write_bytes(data)
     for reader in (formats.read_names, formats.read_table):

@@ -31,7 +31,7 @@ def test_class_lists():
         assert len({name for names in lists for name in names}) == 100
 
 
-def test_every_layout_gives_the_same_data(name, images, tmp_path):
+def test_all_layouts_give_the_same_data(name, images, tmp_path):
     on_disk.cifar_folders(images, tmp_path / "folders")
     on_disk.cifar_torchvision(images, tmp_path / "torchvision")
     on_disk.cifar_pickles(images, tmp_path / "listed", STEMS[name], "listed")
@@ -59,10 +59,10 @@ def test_every_layout_gives_the_same_data(name, images, tmp_path):
         ([0, 1, 2], {"": 2}, [0, 1, 2]),
     ],
 )
-def test_labels_of_pickles(labels, by_content, expected):
-    """By the images, by CIFAR-100's numbers, or in the order of the list."""
-    every = sorted(cifar._fingerprints().values())
-    named = cifar.name_labels(["rose", "bee", "can"], labels, by_content, every)
+def test_label_names_of_pickles(labels, by_content, expected):
+    """Labels are identified by images, by CIFAR-100's numbers, or by the order of the list."""
+    all_classes = sorted(cifar._fingerprints().values())
+    named = cifar.name_labels(["rose", "bee", "can"], labels, by_content, all_classes)
     assert [named[name] for name in ("rose", "bee", "can")] == expected
 
 
@@ -73,13 +73,13 @@ def test_fingerprints_do_not_depend_on_the_order_of_images():
     assert cifar.fingerprint(images[1:]) != digits
 
 
-def test_fingerprints_are_of_all_classes():
+def test_all_classes_have_a_fingerprint():
     known = cifar._fingerprints()
     assert len(known) == 100
     assert set(known.values()) == {n for s in SPLITS for n in split_classes("fc100", s)}
 
 
-def test_missing_data_says_what_was_looked_for_and_how_to_get_it(name, tmp_path):
+def test_the_error_for_missing_data_lists_the_expected_files_and_the_download(name, tmp_path):
     with pytest.raises(InputError) as caught:
         load(name, tmp_path)
     message = str(caught.value)
@@ -90,7 +90,7 @@ def test_missing_data_says_what_was_looked_for_and_how_to_get_it(name, tmp_path)
     assert "\n" not in message
 
 
-def test_incomplete_data_says_what_is_missing(tmp_path):
+def test_the_error_for_incomplete_data_names_a_missing_file(tmp_path):
     on_disk.cifar_pickles(on_disk.some_images("fc100", 32), tmp_path, "FC100", "listed")
     (tmp_path / "FC100_val.pickle").unlink()
     with pytest.raises(
@@ -99,7 +99,7 @@ def test_incomplete_data_says_what_is_missing(tmp_path):
         load("fc100", tmp_path)
 
 
-def test_hidden_files_are_no_images_and_capitals_do_not_matter(tmp_path):
+def test_hidden_files_are_ignored_and_the_extension_may_be_in_capitals(tmp_path):
     images = on_disk.some_images("fc100", 32)
     for root in ("plain", "copied"):
         on_disk.cifar_folders(images, tmp_path / root)
@@ -114,7 +114,7 @@ def test_damaged_folders(tmp_path):
     on_disk.cifar_folders(on_disk.some_images("fc100", 32), tmp_path)
     apples = sorted((tmp_path / "cifar100" / "data" / "apple").iterdir())
     Image.new("RGB", (31, 32)).save(apples[0])
-    with pytest.raises(InputError, match=r"apple_000.png: expected 32x32 pixels, it has 31x32"):
+    with pytest.raises(InputError, match=r"apple_000.png: expected 32x32 pixels, .* 31x32"):
         load("fc100", tmp_path)
     apples[0].write_bytes(apples[1].read_bytes()[:100])
     with pytest.raises(InputError, match=r"apple_000.png: not a PNG"):
@@ -135,7 +135,7 @@ def test_damaged_folders(tmp_path):
         (lambda c: c["labels"].pop(), r"labels for \d+ images"),
         (lambda c: c.update(labels=["a"] * len(c["labels"])), "expected a list of integers"),
         (lambda c: c.update(labels=[2**80] * len(c["labels"])), "expected a list of integers"),
-        (lambda c: c.update(labels=[0] * len(c["labels"])), "expected 60 labels, it has 1"),
+        (lambda c: c.update(labels=[0] * len(c["labels"])), "expected 60 labels, .* 1$"),
     ],
 )
 def test_wrong_pickles(tmp_path, change, message):
@@ -150,13 +150,13 @@ def test_wrong_pickles(tmp_path, change, message):
 
 
 @pytest.mark.usefixtures("no_network")
-def test_a_download_that_fails_says_so(tmp_path):
+def test_a_failed_download_is_reported(tmp_path):
     with pytest.raises(InputError, match=r"CIFAR100 could not be downloaded from https://"):
         download("cifar_fs", tmp_path)
 
 
-def test_nothing_else_is_downloaded(tmp_path):
-    with pytest.raises(InputError, match="glyphs: not a data set that can be downloaded"):
+def test_other_data_sets_cannot_be_downloaded(tmp_path):
+    with pytest.raises(InputError, match="glyphs: cannot be downloaded"):
         download("glyphs", tmp_path)
     with pytest.raises(InputError, match="choose from glyphs, cifar_fs"):
         load("cifar", tmp_path)

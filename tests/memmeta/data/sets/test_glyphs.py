@@ -54,12 +54,12 @@ def test_no_two_classes_look_alike():
     )
     assert len(np.unique(drawn.reshape(len(drawn), -1), axis=0)) == len(codes)
     assert (drawn.reshape(len(drawn), -1).max(axis=1) > 128).all()
-    # Of letters that share a drawing, one is there.
+    # At most one of several letters with the same drawing is included.
     for alike in ("AΑАᎪ", "OΟОՕ", "HΗН", "oоοօ"):
         assert sum(ord(letter) in codes for letter in alike) <= 1
 
 
-def test_images_of_a_class_differ_and_show_something(dataset):
+def test_images_differ_and_have_contrast(dataset):
     images = np.asarray(dataset.test.images)
     assert len(np.unique(images.reshape(len(images), -1), axis=0)) == len(images)
     contrast = np.percentile(images, 97, axis=(1, 2, 3)) - np.median(images, axis=(1, 2, 3))
@@ -84,8 +84,8 @@ def test_drawing_does_not_depend_on_the_process():
 
 
 @pytest.mark.parametrize("split", ["val", "test"])
-def test_raw_pixels_are_neither_useless_nor_enough(dataset, split):
-    """The nearest class mean, which no learning goes into, is well above chance and far from 1."""
+def test_raw_pixels_are_informative_but_not_sufficient(dataset, split):
+    """The nearest class mean, without any learning, is well above chance and far below 1."""
     tasks = sample_episodes(
         getattr(dataset, split), ways=5, shots=5, queries=15, seed=0, indices=range(200)
     )

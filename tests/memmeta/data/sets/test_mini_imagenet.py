@@ -45,13 +45,13 @@ def digest(images, tmp_path_factory) -> str:
 
 
 @pytest.mark.parametrize("form", WRITERS)
-def test_every_form_gives_the_same_data(form, images, digest, tmp_path):
+def test_all_forms_give_the_same_data(form, images, digest, tmp_path):
     WRITERS[form](images, tmp_path)
     assert load("miniimagenet", tmp_path).digest == digest
 
 
 @pytest.mark.parametrize("folder", ["miniimagenet", "mini-imagenet"])
-def test_its_folders(folder, images, digest, tmp_path):
+def test_the_folders_that_are_searched(folder, images, digest, tmp_path):
     on_disk.mini_cache(images, tmp_path / folder, python2=False)
     assert load("miniimagenet", tmp_path).digest == digest
 
@@ -65,7 +65,7 @@ def test_image_files_of_other_sizes_are_resized(images, tmp_path):
     assert (np.asarray(dataset.val.images) == (200, 100, 50)).all()
 
 
-def test_missing_data_says_what_was_looked_for(tmp_path):
+def test_the_error_for_missing_data_lists_the_expected_files(tmp_path):
     with pytest.raises(InputError) as caught:
         load("miniimagenet", tmp_path)
     for part in ("mini-imagenet-cache", "category_split", "hdf5", "csv", str(tmp_path)):
@@ -101,7 +101,7 @@ def test_wrong_caches(images, tmp_path, change, message):
     "labels",
     [{}, ["n01532829"], ["n01532829"] * 2, {"n01532829": 1}, [1, 2], "n01532829", [["n01532829"]]],
 )
-def test_wrong_names_beside_hdf5(images, tmp_path, labels):
+def test_wrong_names_for_hdf5(images, tmp_path, labels):
     on_disk.mini_hdf5(images, tmp_path)
     path = tmp_path / "train_labels.json"
     path.write_text(json.dumps(labels))
@@ -140,8 +140,8 @@ def test_wrong_hdf5(images, tmp_path, options, message):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("../../secret.png,n01532829", "line 2: a filename may not name a folder"),
-        ("n0153282900000000.png,n01532829", "line 3: .* is listed twice, on line 2 before"),
+        ("../../secret.png,n01532829", "line 2: a filename .* folder"),
+        ("n0153282900000000.png,n01532829", "line 3: .* is listed twice, .* line 2"),
         ("n01532829.png", "line 2: expected a filename and a label"),
         ("nowhere.png,n01532829", r"nowhere.png: cannot be read \(No such file"),
     ],

@@ -21,16 +21,16 @@ def dataset(tmp_path: Path) -> Dataset:
     return load("sinusoid", tmp_path)
 
 
-def test_it_needs_no_files(dataset, tmp_path):
+def test_sinusoid_needs_no_files(dataset, tmp_path):
     assert dataset.input_shape == (1,)
     assert len(dataset.digest) == 64
     assert not list(tmp_path.iterdir())
-    with pytest.raises(InputError, match="sinusoid: drawn from its definition"):
+    with pytest.raises(InputError, match="sinusoid: has no files"):
         prepare("sinusoid", tmp_path)
 
 
 def test_every_task_is_one_wave(dataset):
-    """Three numbers explain all its points: a sine, a cosine, and no constant."""
+    """A sine and a cosine without a constant fit all points of a task."""
     drawn = dataset.episodes("train", SHAPE._replace(queries=20), seed=0, indices=range(500))
     assert drawn.support.shape == (500, 10, 1)
     assert drawn.query.shape == (500, 20, 1)
@@ -46,7 +46,7 @@ def test_every_task_is_one_wave(dataset):
         np.testing.assert_allclose(basis @ (a, b), values, atol=1e-5)
         amplitudes.append(math.hypot(a, b))
         phases.append(math.atan2(-b, a) % (2 * math.pi))
-    # The ends of the ranges are nearly met, never passed, and the mean is half-way.
+    # Values cover the ranges almost to their ends, never exceed them, and the mean is the centre.
     for values, low, high in ((amplitudes, 0.1, 5), (phases, 0, math.pi), (x.ravel(), -5, 5)):
         assert low - 1e-5 <= min(values) < low + 0.02 * (high - low)
         assert high - 0.02 * (high - low) < max(values) <= high + 1e-5
@@ -77,6 +77,6 @@ def test_splits_seeds_and_indices_give_different_tasks(dataset):
     assert len(seen) == 75
 
 
-def test_input_is_what_was_drawn(dataset):
+def test_points_are_network_input(dataset):
     drawn = dataset.episodes("test", SHAPE, seed=0, indices=[0])
     assert torch.equal(dataset.to_input(drawn.query), drawn.query)

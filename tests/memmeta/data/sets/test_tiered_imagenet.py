@@ -21,14 +21,14 @@ from tests.memmeta.data import on_disk
 from tests.memmeta.data.formats.test_images import Calls, attempt, refused
 
 CLASSES = {split: tiered_imagenet._classes(split) for split in SPLITS}
-WORDS = {number: words for words, number in tiered_imagenet._numbers().items()}
-NUMBERS = {number: number for number in WORDS}
+WORDS = {wordnet_id: words for words, wordnet_id in tiered_imagenet._wordnet_ids().items()}
+IDS = {wordnet_id: wordnet_id for wordnet_id in WORDS}
 SHAPE = (84, 84, 3)
 
 FORMS: dict[str, Callable[[dict[str, on_disk.ByClass], Path], None]] = {
     "PNG, Python 2": lambda images, root: on_disk.tiered_png(images, root, WORDS, None),
     "PNG, protocol 3": lambda images, root: on_disk.tiered_png(images, root, WORDS, 3),
-    "PNG, protocol 4": lambda images, root: on_disk.tiered_png(images, root, NUMBERS, 4),
+    "PNG, protocol 4": lambda images, root: on_disk.tiered_png(images, root, IDS, 4),
     "PNG, protocol 5": lambda images, root: on_disk.tiered_png(images, root, WORDS, 5),
     "npz": on_disk.tiered_npz,
 }
@@ -49,12 +49,12 @@ def test_class_lists():
 
 @pytest.fixture(scope="module")
 def digests(images, tmp_path_factory) -> dict[str, str]:
-    found = {}
+    digests = {}
     for form, write in FORMS.items():
         root = tmp_path_factory.mktemp("tiered")
         write(images, root / "tiered-imagenet")
         dataset = load("tieredimagenet", root)
-        found[form] = dataset.digest
+        digests[form] = dataset.digest
         assert dataset.input_shape == (3, 84, 84)
         for split in SPLITS:
             part = getattr(dataset, split)
@@ -62,14 +62,14 @@ def digests(images, tmp_path_factory) -> dict[str, str]:
             for i, name in enumerate(part.class_names):
                 stored = part.images[part.offsets[i] : part.offsets[i + 1]]
                 assert {x.tobytes() for x in stored} == {x.tobytes() for x in images[split][name]}
-    return found
+    return digests
 
 
-def test_every_form_gives_the_same_data(digests):
+def test_all_forms_give_the_same_data(digests):
     assert len(set(digests.values())) == 1
 
 
-def test_missing_data_says_what_was_looked_for(tmp_path):
+def test_the_error_for_missing_data_lists_the_expected_files(tmp_path):
     with pytest.raises(InputError) as caught:
         load("tieredimagenet", tmp_path)
     for part in ("images_png.pkl", "images.npz", "labels.pkl", str(tmp_path / "tiered-imagenet")):
@@ -81,7 +81,7 @@ def test_missing_data_says_what_was_looked_for(tmp_path):
     [
         (lambda c: c.pop("labels"), "expected a dict with label_specific or labels"),
         (lambda c: c["labels"].pop(), r"\d+ labels for \d+ images"),
-        (lambda c: c.update(labels=[0] * len(c["labels"])), "expected 97 labels, it has 1"),
+        (lambda c: c.update(labels=[0] * len(c["labels"])), "expected 97 labels, .* 1$"),
         (lambda c: c.update(labels=["x"] * len(c["labels"])), "expected a list of integers"),
     ],
 )
@@ -99,7 +99,7 @@ def test_wrong_labels(images, tmp_path, change, message):
 @pytest.mark.parametrize(
     "names", [None, [], ["x"], [1] * 97, ["x"] * 97, [[]] * 97, CLASSES["test"][:97]]
 )
-def test_names_of_classes_that_say_nothing(images, tmp_path, names):
+def test_useless_class_names_are_ignored(images, tmp_path, names):
     on_disk.tiered_npz(images, tmp_path)
     expected = [name for name, _ in tiered_imagenet.read_split(tmp_path, "val")]
     content = pickle.loads((tmp_path / "val_labels.pkl").read_bytes())
@@ -119,8 +119,8 @@ GOOD = {
 
 
 def read_pngs(path: Path) -> np.ndarray:
-    found = PngList(path)
-    return found.read(np.arange(len(found)), 84)
+    images = PngList(path)
+    return images.read(np.arange(len(images)), 84)
 
 
 @pytest.mark.parametrize("form", GOOD)
@@ -132,7 +132,7 @@ def test_good_lists(form, tmp_path):
 
 
 @pytest.mark.parametrize("form", GOOD)
-def test_lists_cut_short(form, tmp_path):
+def test_truncated_lists(form, tmp_path):
     for length in [*range(200), *range(200, len(GOOD[form]), 997), len(GOOD[form]) - 1]:
         refused(read_pngs, tmp_path / "x.pkl", GOOD[form][:length])
 
@@ -142,13 +142,13 @@ def test_lists_cut_short(form, tmp_path):
 def test_damaged_lists(tmp_path, form, data):
     damaged = bytearray(GOOD[form])
     for _ in range(data.draw(st.integers(1, 4))):
-        # Most of the file is pixels; what is around them lies at the ends.
-        place = data.draw(st.integers(0, 400) | st.integers(-40, -1))
-        damaged[place] ^= 1 << data.draw(st.integers(0, 7))
+        # Most of the file is pixels; the rest is at both ends.
+        position = data.draw(st.integers(0, 400) | st.integers(-40, -1))
+        damaged[position] ^= 1 << data.draw(st.integers(0, 7))
     path = tmp_path / "x.pkl"
     path.write_bytes(bytes(damaged))
-    found = attempt(read_pngs, path)
-    assert found is None or found.shape[1:] == SHAPE
+    images = attempt(read_pngs, path)
+    assert images is None or images.shape[1:] == SHAPE
 
 
 @pytest.mark.parametrize(
@@ -156,13 +156,13 @@ def test_damaged_lists(tmp_path, form, data):
     [
         ({"images": PNGS}, "not a pickle of|expected a list"),
         (PNGS[0], "expected a list"),
-        ([b"text"], "an item that is no array"),
-        ([PNGS], "an item that is no array"),
-        ([1], "an item that is no array"),
-        ([PNGS[0].astype(np.int16)], "an array of something else than bytes"),
+        ([b"text"], "an item is not an array"),
+        ([PNGS], "an item is not an array"),
+        ([1], "an item is not an array"),
+        ([PNGS[0].astype(np.int16)], "an array does not contain bytes"),
         ([PICTURES[0]], "image 0: not a PNG"),
-        ([on_disk.png(PICTURES[0][:50])], "image 0: expected 84x84 pixels, it has 84x50"),
-        ([np.zeros(2**21, np.uint8)], "an image of 2097152 bytes"),
+        ([on_disk.png(PICTURES[0][:50])], "image 0: expected 84x84 pixels, .* 84x50"),
+        ([np.zeros(2**21, np.uint8)], "image of 2097152 bytes"),
     ],
 )
 def test_other_lists(tmp_path, content, message):
@@ -171,21 +171,22 @@ def test_other_lists(tmp_path, content, message):
 
 @pytest.mark.parametrize("protocol", [2, 4, 5])
 @pytest.mark.parametrize("wrap", [lambda x: x, lambda x: [x], lambda x: [*PNGS, x]])
-def test_nothing_is_run(tmp_path, wrap, protocol):
+def test_no_code_is_run(tmp_path, wrap, protocol):
     canary = tmp_path / "canary"
     content = wrap(Calls(os.system, f"touch {canary}"))
     if protocol == 2:
         content = Calls(os.system, f"touch {canary}")
     message = refused(read_pngs, tmp_path / "x.pkl", pickle.dumps(content, protocol=protocol))
-    assert "asks to run posix.system; refused" in message
+    assert "refused" in message
+    assert "posix.system" in message
     assert not canary.exists()
 
 
-PLACE = b"}(X\x05\x00\x00\x00startK\x05X\x04\x00\x00\x00sizeK\xffu"
-EVIL = [
+STATE = b"}(X\x05\x00\x00\x00startK\x05X\x04\x00\x00\x00sizeK\xffu"
+MALICIOUS = [
     on_disk.dump_python2(PNGS).replace(b"e.", b"2e."),
-    b"\x80\x02](U\x03abc" + PLACE + b"be.",
-    b"\x80\x02](U\x03abcN" + PLACE + b"\x86be.",
+    b"\x80\x02](U\x03abc" + STATE + b"be.",
+    b"\x80\x02](U\x03abcN" + STATE + b"\x86be.",
     b"\x80\x02]N}(X\x06\x00\x00\x00starts](K\x01eu\x86b.",
     b"\x80\x02]](ee.",
     b"\x80\x02](T\xff\xff\xff\xffe.",
@@ -196,8 +197,8 @@ EVIL = [
 ]
 
 
-@pytest.mark.parametrize("data", EVIL)
-def test_evil_opcodes(tmp_path, data):
+@pytest.mark.parametrize("data", MALICIOUS)
+def test_malicious_opcodes(tmp_path, data):
     refused(read_pngs, tmp_path / "x.pkl", data)
 
 
@@ -205,8 +206,8 @@ def test_evil_opcodes(tmp_path, data):
 
 
 def read_npz(path: Path) -> np.ndarray:
-    found = NpzRows(path, "images", SHAPE)
-    return found.read(np.arange(len(found)))
+    images = NpzRows(path, "images", SHAPE)
+    return images.read(np.arange(len(images)))
 
 
 def npz(path: Path, save: Callable[..., None] = np.savez, **arrays: object) -> bytes:
@@ -240,13 +241,13 @@ def test_other_arrays(tmp_path, save, arrays, message):
         read_npz(path)
 
 
-def test_arrays_that_claim_more_than_there_is(tmp_path):
+def test_arrays_whose_shape_exceeds_the_file(tmp_path):
     path = tmp_path / "x.npz"
     data = npz(path, images=PICTURES)
     refused(read_npz, path, data.replace(b"(5, 84", b"(9, 84"))
 
 
-def test_arrays_cut_short(tmp_path):
+def test_truncated_arrays(tmp_path):
     path = tmp_path / "x.npz"
     data = npz(path, images=PICTURES)
     for length in [*range(300), *range(300, len(data), 4999), *range(len(data) - 120, len(data))]:
@@ -259,17 +260,17 @@ def test_damaged_arrays(tmp_path, data):
     whole = tmp_path / "whole.npz"
     damaged = bytearray(whole.read_bytes() if whole.exists() else npz(whole, images=PICTURES))
     for _ in range(data.draw(st.integers(1, 4))):
-        place = data.draw(st.integers(0, 200) | st.integers(-120, -1))
-        damaged[place] ^= 1 << data.draw(st.integers(0, 7))
+        position = data.draw(st.integers(0, 200) | st.integers(-120, -1))
+        damaged[position] ^= 1 << data.draw(st.integers(0, 7))
     path = tmp_path / "x.npz"
     path.write_bytes(bytes(damaged))
-    found = attempt(read_npz, path)
-    assert found is None or found.shape[1:] == SHAPE
+    images = attempt(read_npz, path)
+    assert images is None or images.shape[1:] == SHAPE
 
 
 @pytest.mark.parametrize("form", ["png", "npz"])
 def test_memory_does_not_grow_with_the_file(tmp_path, form):
-    """Reading all of a file a hundredth at a time takes much less memory than it is large."""
+    """Reading a file in hundredths takes much less memory than the size of the file."""
     noise = np.random.default_rng(0).integers(0, 256, SHAPE, dtype=np.uint8)
     if form == "png":
         path = tmp_path / "x.pkl"
