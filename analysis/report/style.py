@@ -10,14 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
+from memmeta.system.palette import BLUE, GREEN, ORANGE, PURPLE, RED, SKY
 from sweeps.engine.study.dimension import described
 from sweeps.engine.study.outcome import Stage
 
-# The palette of Okabe and Ito, distinguishable for colour-blind readers.
-BLUE, SKY, GREEN, ORANGE, RED, PURPLE = (
-    "#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7",
-)  # fmt: skip
-GREY = "#6E7781"
 STAGES: Mapping[Stage, str] = {"explore": BLUE, "search": ORANGE}
 """Colours of the stages that figures distinguish."""
 SERIES = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY)

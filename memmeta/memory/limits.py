@@ -8,8 +8,6 @@ from pathlib import Path
 import torch
 from torch import nn
 
-_MIB = 2**20
-
 # A process needs more memory than its live tensors: the heap is fragmented, and oneDNN's kernels
 # allocate their buffers directly. The CPU values cover 35 configs, measured in fresh processes on
 # two x86 cores (Conv4, and two with ResNet-12; 16 to 64 filters, 28 to 84 pixels, 1 to 16 tasks,
@@ -18,19 +16,19 @@ _MIB = 2**20
 # at 84 pixels, and 1.6 to 1.98 times if the peak was a validation with large images. For
 # predictions below 150 MiB it was up to 61 MiB above the prediction.
 _FACTOR = {"cpu": 2.0, "cuda": 1.25}
-_CONSTANT = {"cpu": 64 * _MIB, "cuda": 256 * _MIB}
+_CONSTANT = {"cpu": 64 * MIB, "cuda": 256 * MIB}
 # The CUDA values are estimates that no run has confirmed yet. They cover the block sizes of
 # PyTorch's allocator and the workspaces of cuBLAS and cuDNN, which it also allocates.
 
 # Upper bound of the size of a CUDA context with the libraries' kernels on any card. Memory in use
 # beyond it belongs to other processes.
-_MAX_CONTEXT = 1024 * _MIB
+_MAX_CONTEXT = 1024 * MIB
 
 # Process data besides tensors: the heap's growth beyond a request (64 MiB, see
 # `memmeta.system.runtime`), for each thread of PyTorch an arena of the same size and a stack of
 # 8 MiB, and a dozen threads that Ray may add.
-_SLACK = 256 * _MIB
-_THREAD_SLACK = 72 * _MIB
+_SLACK = 256 * MIB
+_THREAD_SLACK = 72 * MIB
 
 
 def process_overhead(device: torch.device) -> int:
@@ -64,7 +62,7 @@ def reservation(device: torch.device, predicted: int, overhead: int) -> int:
         564.0
     """
     tensors = _FACTOR[device.type] * predicted + _CONSTANT[device.type]
-    return math.ceil((tensors + overhead) / _MIB) * _MIB
+    return math.ceil((tensors + overhead) / MIB) * MIB
 
 
 def cap(device: torch.device, reserved: int, overhead: int) -> None:

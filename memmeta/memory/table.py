@@ -12,6 +12,8 @@ from memmeta.algorithms import ALGORITHMS
 from memmeta.config import DataConfig, LearnerConfig, RunConfig, TrainingConfig
 from memmeta.errors import InputError
 from memmeta.memory.prediction import ShapeDataset, predict_peak_memory
+from memmeta.system import palette
+from memmeta.system.units import MIB
 from memmeta.training import MetaTrainer
 
 METHODS: tuple[tuple[str, bool], ...] = (
@@ -24,12 +26,11 @@ METHODS: tuple[tuple[str, bool], ...] = (
 )
 """Algorithm and `feature_reuse`, from the least to the most memory."""
 
-# Colours by Okabe and Ito, which colour-blind readers can tell apart.
 _COLOURS = {
-    "memory_reduced": "#0072B2",
-    "anil": "#009E73",
-    "itd_bio": "#E69F00",
-    "maml": "#D55E00",
+    "memory_reduced": palette.BLUE,
+    "anil": palette.GREEN,
+    "itd_bio": palette.ORANGE,
+    "maml": palette.RED,
 }
 
 
@@ -100,7 +101,7 @@ def table(rows: Sequence[Row]) -> Table:
         result.add_column(f"K = {k}", justify="right", no_wrap=True)
     for method in dict.fromkeys(row.method for row in rows):
         peaks = {row.inner_steps: row.peak_bytes for row in rows if row.method == method}
-        result.add_row(method, *(f"{peaks[k] / 2**20:.1f}" if k in peaks else "" for k in steps))
+        result.add_row(method, *(f"{peaks[k] / MIB:.1f}" if k in peaks else "" for k in steps))
     return result
 
 
@@ -116,9 +117,7 @@ def plot(rows: Sequence[Row], path: Path, title: str) -> None:
     figure, axes = plt.subplots(figsize=(8, 4.2), layout="constrained")
     for same_curve in _same_curves(rows):
         first = same_curve[0]
-        steps, peaks = zip(
-            *((row.inner_steps, row.peak_bytes / 2**20) for row in first), strict=True
-        )
+        steps, peaks = zip(*((row.inner_steps, row.peak_bytes / MIB) for row in first), strict=True)
         axes.plot(
             steps,
             peaks,

@@ -135,7 +135,7 @@ def _drawing(
         axes.step(*zip(*best, strict=True), where="post", color=style.ORANGE, label="this sweep")
         explored = len(random)
         if 0 < explored < len(steps):
-            axes.axvline(at(steps[explored - 1]), color=style.GREY, linestyle=":")
+            axes.axvline(at(steps[explored - 1]), color=GREY, linestyle=":")
         style.linear_axis(axes, "x", whole=label == "trials")
         axes.set(xlabel=label, ylabel=f"best {quality(sweep.metric).label}")
         axes.legend(loc="lower right" if sweep.metric.direction == "maximize" else "upper right")
