@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from memmeta.system.units import MIB
+
 # A process needs more memory than its live tensors: the heap is fragmented, and oneDNN's kernels
 # allocate their buffers directly. The CPU values cover 35 configs, measured in fresh processes on
 # two x86 cores (Conv4, and two with ResNet-12; 16 to 64 filters, 28 to 84 pixels, 1 to 16 tasks,

@@ -18,6 +18,7 @@ from analysis.statistics.confirmed import (
 )
 from analysis.statistics.responses import quality
 from memmeta.metric import Metric
+from memmeta.system import palette
 
 TITLE = "Confirmed results"
 
@@ -159,8 +160,8 @@ def _draw_fresh_seeds(
     """Draw means, intervals and values of the fresh seeds; returns the plotted values."""
     data = []
     for split, mean, values, offset, colour in (
-        ("val", config.val, [t.value for t in config.trials], -_OFFSET, style.GREEN),
-        ("test", config.test, [t.test_value for t in config.trials], _OFFSET, style.PURPLE),
+        ("val", config.val, [t.value for t in config.trials], -_OFFSET, palette.GREEN),
+        ("test", config.test, [t.test_value for t in config.trials], _OFFSET, palette.PURPLE),
     ):
         axes.errorbar(
             metric.scale * mean.value,
@@ -194,7 +195,7 @@ def _draw_single_seed(
         row - _OFFSET,
         marker="D",
         facecolor="none",
-        edgecolor=style.BLUE,
+        edgecolor=palette.BLUE,
         label="validation, single seed" if with_label else None,
     )
     seed = config.candidate.config.seed

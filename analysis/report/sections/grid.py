@@ -11,6 +11,7 @@ from analysis.report.sections import k_by_n
 from analysis.statistics.factorial import Effect, difference, main_effects, varying
 from analysis.statistics.responses import Response, quality, responses
 from memmeta.config import TrainingConfig
+from memmeta.system import palette
 
 TITLE = "Grid"
 
@@ -106,7 +107,7 @@ def _figure(response: Response, effects: Sequence[Effect]) -> Figure:
             [effect.mean or 0.0 for effect in effects],
             yerr=[effect.interval or 0.0 for effect in effects],
             fmt="o-" if ordered else "o",
-            color=style.PURPLE,
+            color=palette.PURPLE,
             capsize=3,
         )
         axes.set_xticks(range(len(effects)), [short(effect.level) for effect in effects])

@@ -20,6 +20,7 @@ from analysis.statistics.search_curves import (
     expected_best,
     explore_values,
 )
+from memmeta.system import palette
 from sweeps.engine.study.outcome import FINAL
 
 TITLE = "Search"
@@ -132,10 +133,10 @@ def _drawing(
         if random:
             _band(axes, random, at_random, scale)
         best = [(at(step), scale * step.best) for step in steps if step.best is not None]
-        axes.step(*zip(*best, strict=True), where="post", color=style.ORANGE, label="this sweep")
+        axes.step(*zip(*best, strict=True), where="post", color=palette.ORANGE, label="this sweep")
         explored = len(random)
         if 0 < explored < len(steps):
-            axes.axvline(at(steps[explored - 1]), color=GREY, linestyle=":")
+            axes.axvline(at(steps[explored - 1]), color=palette.GREY, linestyle=":")
         style.linear_axis(axes, "x", whole=label == "trials")
         axes.set(xlabel=label, ylabel=f"best {quality(sweep.metric).label}")
         axes.legend(loc="lower right" if sweep.metric.direction == "maximize" else "upper right")
@@ -151,7 +152,7 @@ def _band(
     half = len(random) // 2
     low = [scale * expected.unlucky for expected in random[:half]]
     high = [scale * expected.lucky for expected in random[:half]]
-    axes.fill_between(x[:half], low, high, color=style.BLUE, alpha=0.15, linewidth=0)
+    axes.fill_between(x[:half], low, high, color=palette.BLUE, alpha=0.15, linewidth=0)
     axes.plot(
-        x, [scale * e.mean for e in random], color=style.BLUE, label="random search, expected"
+        x, [scale * e.mean for e in random], color=palette.BLUE, label="random search, expected"
     )

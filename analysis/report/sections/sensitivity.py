@@ -19,6 +19,7 @@ from analysis.statistics.region import Region, narrow, trials_inside
 from analysis.statistics.responses import Response, responses
 from analysis.statistics.sensitivity import THRESHOLD, Sensitivity, analyse
 from analysis.statistics.sobol import Estimate
+from memmeta.system import palette
 
 TITLE = "Sensitivity"
 
@@ -189,7 +190,7 @@ def _importance(importance: Importance, name: str) -> str:
 def _bars(result: Sensitivity) -> Figure:
     positions = np.arange(len(result.indices))
     with style.panel() as (drawing, axes):
-        for order, offset, colour in (("total", -0.19, style.BLUE), ("first", 0.19, style.SKY)):
+        for order, offset, colour in (("total", -0.19, palette.BLUE), ("first", 0.19, palette.SKY)):
             estimates: list[Estimate] = [getattr(index, order) for index in result.indices]
             values = np.array([estimate.value for estimate in estimates])
             errors = [
@@ -203,7 +204,7 @@ def _bars(result: Sensitivity) -> Figure:
                 xerr=errors,
                 color=colour,
                 label=f"{order} order",
-                error_kw={"ecolor": style.GREY, "capsize": 2, "linewidth": 1},
+                error_kw={"ecolor": palette.GREY, "capsize": 2, "linewidth": 1},
             )
         axes.set_yticks(positions, [index.name for index in result.indices])
         axes.invert_yaxis()
@@ -237,14 +238,14 @@ def _effect(
             [coordinate(x) for x, _ in points],
             [v for _, v in points],
             s=12,
-            color=style.BLUE,
+            color=palette.BLUE,
             alpha=0.5,
         )
         if curve:
             x_line = [coordinate(x) for x in curve.x]
-            axes.plot(x_line, curve.mean, color=style.RED)
+            axes.plot(x_line, curve.mean, color=palette.RED)
             axes.fill_between(
-                x_line, curve.low, curve.high, color=style.RED, alpha=0.15, linewidth=0
+                x_line, curve.low, curve.high, color=palette.RED, alpha=0.15, linewidth=0
             )
             data += [
                 {"of": "average", name: x, response.name: mean, "low": low, "high": high}

