@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
-from memmeta.system.palette import BLUE, GREEN, ORANGE, PURPLE, RED, SKY
+from memmeta.system.palette import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY
 from sweeps.engine.study.dimension import described
 from sweeps.engine.study.outcome import Stage
 

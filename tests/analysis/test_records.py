@@ -56,8 +56,21 @@ def test_an_old_store_is_read_with_former_defaults(tmp_path: Path) -> None:
 def test_an_old_exported_file_is_read(rank: int) -> None:
     written = yaml.safe_load((V1 / "best.yaml").read_text())["runs"][rank - 1]
     run = read_run(V1 / "best.yaml", rank)
+    config = written["config"]
+    assert config["learner"].pop("kind") == "cached"
+    assert run.config.learner.feature_reuse
     assert contains(run.model_dump(), written)
     assert read_claim(V1 / "best.yaml", rank).config == run.config
+
+
+def test_old_names_of_settings_are_read_from_tables() -> None:
+    path = ROOT / "docs" / "results" / "inner_loop_cost.csv"
+    trials = read_trials(path).trials
+    with path.open(newline="", encoding="utf-8") as file:
+        kinds = {line["key"]: line["kind"] for line in csv.DictReader(file)}
+    assert {*kinds.values()} == {"cached", "naive"}
+    for trial in trials:
+        assert trial.config.learner.feature_reuse == (kinds[trial.key] == "cached")
 
 
 def contains(whole: object, part: object) -> bool:
