@@ -47,7 +47,7 @@ def conjugate_gradient(
     Returns:
         The solutions, their relative residuals, and the tasks that stopped early.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from memmeta.algorithms.conjugate_gradient import conjugate_gradient
         >>> a = torch.tensor([[[4.0, 1.0], [1.0, 3.0]]])  # one task

@@ -1,6 +1,6 @@
 """Few-shot tasks, sampled from a split of a data set.
 
-Example:
+Examples:
     >>> import numpy as np
     >>> from memmeta.data.episodes import Split, sample_episodes
     >>> images = np.zeros((60, 28, 28, 1), np.uint8)  # 6 classes of 10 images

@@ -57,7 +57,7 @@ def reservation(device: torch.device, predicted: int, overhead: int) -> int:
         predicted: `TrialMemory.whole` of `memmeta.memory.prediction.predict_trial_memory`.
         overhead: result of `process_overhead`.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from memmeta.memory.limits import reservation
         >>> reservation(torch.device("cpu"), predicted=100 * 2**20, overhead=300 * 2**20) / 2**20

@@ -4,7 +4,7 @@ The trainer runs its real step on PyTorch's fake tensors, which have shapes but 
 same counter as in a measurement counts their bytes, so prediction and measurement on the CPU agree
 to the byte.
 
-Example:
+Examples:
     How the memory of a step grows with K, in MiB. ANIL without feature reuse stores the graph of
     every inner step; the memory-reduced algorithm does not.
 

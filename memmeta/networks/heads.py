@@ -9,7 +9,7 @@ inputs x [tasks, n, d] (features prepared by `head_inputs`, so d includes the bi
 which is strongly convex for ridge > 0, because the bias is regularised as well. The query loss f is
 the same with ridge = 0.
 
-Example:
+Examples:
     One gradient step of the linear head, for two tasks of 3 classes:
 
     >>> import torch

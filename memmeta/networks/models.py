@@ -91,7 +91,7 @@ def build_model(
     Raises:
         InputError: the images are too small for the backbone.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from memmeta.config import LearnerConfig
         >>> from memmeta.networks.models import build_model
