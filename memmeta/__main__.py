@@ -1,4 +1,4 @@
-"""Command line: train one config, evaluate a checkpoint, download data."""
+"""Command line: train one config, evaluate a checkpoint, predict memory, download data."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The rooms of the house: each can be imported without those to its right."""
+"""The layers: memmeta is imported without the others, and analysis without Ray."""
 
 import pkgutil
 import subprocess
@@ -20,7 +20,7 @@ def modules(package):
     ("package", "forbidden"),
     [(memmeta, {"ray", "optuna", "mlflow", "sweeps", "analysis"}), (analysis, {"ray"})],
 )
-def test_imports_nothing_of_other_rooms(package, forbidden):
+def test_imports_nothing_forbidden(package, forbidden):
     code = f"import importlib, sys\nfor m in {modules(package)!r}: importlib.import_module(m)\n"
     code += f"print(*({forbidden!r} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -29,6 +29,6 @@ def test_imports_nothing_of_other_rooms(package, forbidden):
 
 def test_every_folder_with_code_is_a_package():
     """Others are not installed."""
-    for room in (memmeta, sweeps, analysis):
-        for path in Path(room.__file__).parent.rglob("*.py"):
+    for package in (memmeta, sweeps, analysis):
+        for path in Path(package.__file__).parent.rglob("*.py"):
             assert (path.parent / "__init__.py").exists()

@@ -66,8 +66,9 @@ def growth(trials: Iterable[Trial], tuned: Collection[str] = ()) -> tuple[Growth
     step. The model is fitted by least squares on logarithms. Intervals are those of the model
     linearised at the estimate of g.
 
-    Algorithms are also separated by kind, first order and head. Trials that differ only in the
-    seed are averaged to one observation, since repeated measurements of memory add no evidence.
+    Trials of one algorithm are also separated by feature reuse, first order and head. Trials that
+    differ only in the seed are averaged to one observation, since repeated measurements of memory
+    add no evidence.
     The other settings are controlled for: in stage grid by one constant per combination,
     elsewhere by linear and quadratic terms of each number (or of its logarithm, see `LOG_RATIO`)
     and one constant per choice.

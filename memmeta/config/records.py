@@ -32,7 +32,7 @@ class Renamed:
     """Marks a field that had another name in version 0.1.0. The old name is still read.
 
     Examples:
-        `reuse: Annotated[bool, Renamed("kind", {"cached": True, "naive": False})] = True`
+        `feature_reuse: Annotated[bool, Renamed("kind", {"cached": True, "naive": False})] = True`
     """
 
     old: str

@@ -13,7 +13,8 @@ Stage = Literal["explore", "search", "confirm", "tune", "grid"]
 - `tune`: one of the values tried in a cell of a factorial design. The cell uses the best of them.
 - `grid`: a cell of a factorial design.
 
-No statistic mixes trials of different stages.
+Stages are analysed separately, except that `explore` and `search` are ranked together, since their
+trials share one training seed.
 """
 
 Status = Literal[
