@@ -55,8 +55,8 @@ clean:  ## delete the environment and the caches, but no results
 	$(INSTALL) -e '.[dev,docs]'
 	touch .venv/.installed .venv/.installed-dev $@
 
-# The extra packages of a host. In a folder of their own, because they make every start of Ray slower.
-# Compiled, because several hosts start at once.
+# Additional packages of the simulated hosts, in a separate folder, because they slow down every start
+# of Ray. Compiled, because several hosts start at once.
 .venv/.installed-hosts: .venv/.installed-dev
 	$(INSTALL) --compile --prefix .venv/hosts 'ray[default]'
 	touch $@
