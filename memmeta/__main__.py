@@ -71,11 +71,11 @@ def train(
     config = _override(exported.config, iterations, tasks, seed)
     recorded = exported.provenance.threads if exported.provenance else None
     configure_process(threads or recorded)
-    dataset, place = data.load(config.data.name, data_root, cache), chosen_device(device)
+    dataset, torch_device = data.load(config.data.name, data_root, cache), chosen_device(device)
     path = out or Path("runs/train") / f"{config.key}.pt"
     console = Console(highlight=False)
     with _failure_in_one_line():
-        trainer = MetaTrainer(config, dataset, place)
+        trainer = MetaTrainer(config, dataset, torch_device)
         if path.exists():
             trainer = _resumed(trainer, path, console, may_set_aside=out is None)
         if not trainer.done:
@@ -108,9 +108,9 @@ def evaluate(
     saved = checkpoint.load(checkpoint_file)
     config = saved.config
     configure_process(threads)
-    dataset, place = data.load(config.data.name, data_root, cache), chosen_device(device)
+    dataset, torch_device = data.load(config.data.name, data_root, cache), chosen_device(device)
     with _failure_in_one_line():
-        trainer = MetaTrainer(config, dataset, place)
+        trainer = MetaTrainer(config, dataset, torch_device)
         checkpoint.restore(trainer, saved, checkpoint_file)
         if split == "val":
             result = trainer.evaluate("val", tasks or config.training.val_tasks)
@@ -173,7 +173,7 @@ def memory(
     **learner: object,
 ) -> None:
     """Peak memory of a step against the inner steps K, for all algorithms."""
-    found = []
+    computed = []
     episode = {"ways": ways, "shots": shots, "queries": queries}
     rows = memory_table.rows(
         parse(DataConfig, episode, "command line"),
@@ -186,14 +186,14 @@ def memory(
     errors = Console(stderr=True)
     with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
         for row in progress.track(rows, description="methods and K", total=None):
-            found.append(row)
+            computed.append(row)
     if as_json:
-        click.echo(json.dumps([row._asdict() for row in found], indent=1))
+        click.echo(json.dumps([row._asdict() for row in computed], indent=1))
     else:
-        Console(highlight=False).print(memory_table.table(found))
+        Console(highlight=False).print(memory_table.table(computed))
     if plot:
         title = f"{learner['backbone']}, {image_size}×{image_size}, {ways}-way {shots}-shot"
-        memory_table.plot(found, plot, title)
+        memory_table.plot(computed, plot, title)
 
 
 @main.command()

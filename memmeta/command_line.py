@@ -35,7 +35,7 @@ device_option = click.option(
 threads_option = click.option(
     "--threads",
     type=click.IntRange(min=1),
-    help="CPU threads; default: as many as an exported run states it had, else all.",
+    help="CPU threads; default: the number that an exported run states, else all.",
 )
 
 

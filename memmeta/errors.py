@@ -15,8 +15,8 @@ LONGEST_REASON = 1000
 class InputError(click.ClickException):
     """Bad input: a file, a config value, a folder.
 
-    The message names the problem, the place and the accepted values. Command lines print it as one
-    line and exit with code 2.
+    The message names the problem, where it is, and the accepted values. Command lines print it as
+    one line and exit with code 2.
     """
 
     exit_code = 2

@@ -88,7 +88,7 @@ class ExportedRun(Config):
     """A config with its results and their provenance."""
 
     config: RunConfig
-    """Everything that decides its numbers."""
+    """Everything that determines its numbers."""
     results: Results | None = None
     """None for a config written by hand."""
     provenance: Provenance | None = None

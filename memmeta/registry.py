@@ -8,7 +8,12 @@ T = TypeVar("T")
 
 
 def imported(place: str) -> Any:
-    """The object at `package.module:object`."""
+    """Import the object at `package.module:object`.
+
+    Raises:
+        ImportError: there is no such module.
+        AttributeError: the module has no such object.
+    """
     module, _, name = place.partition(":")
     return getattr(import_module(module), name)
 
@@ -16,8 +21,8 @@ def imported(place: str) -> Any:
 class Registry(Generic[T]):
     """Named objects of one kind.
 
-    An object may be registered as the place where it is defined. It is then imported when it is
-    first asked for, so that commands which do not need PyTorch start quickly.
+    Instead of an object, its `Place` may be registered. The object is then imported on first use,
+    so that commands that do not need PyTorch start quickly.
 
     Examples:
         >>> colours = Registry[str]("colour", {"red": "#ff0000"})
@@ -32,7 +37,7 @@ class Registry(Generic[T]):
         """Create a registry.
 
         Args:
-            kind: what its objects are, in messages.
+            kind: name of this kind of objects, for messages.
             objects: the built-in objects, or their places, by name.
         """
         self._kind = kind
@@ -45,10 +50,10 @@ class Registry(Generic[T]):
             ValueError: there is none.
         """
         self.check(name)
-        found = self._objects[name]
-        if isinstance(found, Place):
-            found = self._objects[name] = imported(found)
-        return found
+        value = self._objects[name]
+        if isinstance(value, Place):
+            value = self._objects[name] = imported(value)
+        return value
 
     def __iter__(self) -> Iterator[str]:
         """The names, in the order of registration."""
@@ -65,7 +70,7 @@ class Registry(Generic[T]):
         return name
 
     def register(self, name: str, what: "T | Place") -> None:
-        """Add an object, or the place where it is defined.
+        """Add an object, or its `Place`.
 
         Raises:
             ValueError: the name is taken.
@@ -76,4 +81,4 @@ class Registry(Generic[T]):
 
 
 class Place(str):
-    """Where an object is defined: `package.module:object`."""
+    """The import path of an object: `package.module:object`."""

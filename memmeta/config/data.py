@@ -20,17 +20,17 @@ class DataConfig(Config):
     """Classes per task; 1 for regression."""
     train_ways: int | None = Field(None, ge=2, le=MOST)
     """Classes per training task; None: `ways`. More classes make harder tasks to learn from
-    (Snell et al. 2017, section 3.1). For heads that start at 0."""
+    (Snell et al. 2017, section 3.1). Only for heads that start at 0."""
     shots: int = Field(5, ge=1, le=MOST)
     """Support images per class, or support points in regression."""
     queries: int = Field(5, ge=1, le=MOST)
     """Query images per class, or query points, in training (the paper: 5)."""
     eval_queries: int = Field(15, ge=1, le=MOST)
-    """Query images per class, or query points, in validation and test (the field: 15)."""
+    """Query images per class, or query points, in validation and test; 15 is usual."""
     rotations: bool = False
-    """Count each class turned by 90, 180 and 270 degrees as three more classes, for characters.
+    """Count each class rotated by 90, 180 and 270 degrees as three more classes, for characters.
 
-    Images are turned when they are sampled: one cache serves both settings.
+    Images are rotated when they are sampled: one cache serves both settings.
     """
 
     @property

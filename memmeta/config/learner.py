@@ -51,7 +51,7 @@ class LearnerConfig(Config):
     outer_lr: float = Field(1e-3, gt=0, le=1e6, allow_inf_nan=False)
     """lambda_theta: Adam's step size for the backbone. Far above 1e6 Adam itself overflows."""
     schedule: Literal["constant", "cosine"] = "constant"
-    """Of outer_lr: constant (the paper), or half a cosine that ends at 0."""
+    """Schedule of outer_lr: constant (the paper), or half a cosine that ends at 0."""
     weight_decay: float = Field(0.0, ge=0, allow_inf_nan=False)
     """Decoupled weight decay (AdamW) of all learned parameters; the paper has none."""
     augment: bool = False
@@ -85,7 +85,7 @@ class LearnerConfig(Config):
 
     @property
     def solved_curvature(self) -> Literal["hessian", "gauss_newton"]:
-        """`curvature`, or if that is None what suits the algorithm and the head."""
+        """`curvature`; if it is None, the matrix that suits the algorithm and the head."""
         if self.curvature is not None:
             return self.curvature
         return "gauss_newton" if not self.unrolls and not HEADS[self.head].linear else "hessian"

@@ -34,10 +34,10 @@ def described(error: ValidationError) -> str:
 
 
 def _describe(problem: Any) -> str:
-    place = shortened(".".join(map(str, problem["loc"])))
+    key = shortened(".".join(map(str, problem["loc"])))
     if problem["type"] == "extra_forbidden":
-        return f"unknown key {place}"
+        return f"unknown key {key}"
     message = shortened(problem["msg"].removeprefix("Value error, "), LONGEST_REASON)
     message = message[0].lower() + message[1:]
     got = "" if isinstance(problem["input"], dict) else f", got {shown(problem['input'])}"
-    return f"{place}: {message}{got}" if place else message
+    return f"{key}: {message}{got}" if key else message

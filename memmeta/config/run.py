@@ -1,4 +1,4 @@
-"""Everything that decides a run's numbers."""
+"""The config of a run."""
 
 import hashlib
 import json
@@ -15,13 +15,16 @@ from memmeta.networks import BACKBONES, HEADS
 
 
 class RunConfig(Config):
-    """Everything that decides a run's numbers."""
+    """Everything that determines a run's numbers."""
 
     data: DataConfig = DataConfig()
+    """The data set and the shape of its tasks."""
     learner: LearnerConfig = LearnerConfig()
+    """The backbone, the head and the algorithm."""
     training: TrainingConfig = TrainingConfig(iterations=2000)
+    """The budget, and when the run is validated."""
     seed: int = Field(0, ge=0, lt=2**64)
-    """Decides the initial weights and the training episodes; as large as PyTorch takes it."""
+    """Determines the initial weights and the training episodes. PyTorch accepts up to 64 bits."""
 
     @model_validator(mode="after")
     def _check_inputs(self) -> Self:

@@ -20,7 +20,7 @@ class TrainingConfig(Config):
     val_tasks: int = Field(200, ge=2, le=1_000_000)
     """Validation episodes, the same ones for every run of a data set."""
     test_tasks: int = Field(600, ge=2, le=1_000_000)
-    """Test episodes, likewise."""
+    """Test episodes, the same ones for every run of a data set."""
 
     @property
     def amount(self) -> str:

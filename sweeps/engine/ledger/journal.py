@@ -45,7 +45,7 @@ class ResilientJournal(JournalFileBackend):
         size = self._when_available(lambda: path.stat().st_size)
         if size != self._size:
             self._lines = self._when_available(lambda: _count_lines(path))
-        numbered = [{**log, LINE: self._lines + place} for place, log in enumerate(logs, 1)]
+        numbered = [{**log, LINE: self._lines + number} for number, log in enumerate(logs, 1)]
         write = super().append_logs
 
         def append() -> None:
