@@ -123,7 +123,13 @@ def with_fresh_seed(claim: Claim, seed: int | None) -> RunConfig:
 
 
 def metric_deviation(metric: Metric, stated: FreshSeed, value: float) -> str | None:
-    """How far a value lies outside the stated interval; None if it lies inside."""
+    """How far a value lies outside the stated interval, as text; None if it lies inside.
+
+    Args:
+        metric: the metric of the run.
+        stated: the stated interval, with its ends included.
+        value: the measured value.
+    """
     if stated.low <= value <= stated.high:
         return None
     side, end = ("below", stated.low) if value < stated.low else ("above", stated.high)

@@ -73,7 +73,16 @@ def save(path: Path, trainer: MetaTrainer, below: Path | None = None) -> None:
 
 
 def write(path: Path, content: dict[str, Any], below: Path | None = None) -> None:
-    """Write the content of a checkpoint, sealed with its SHA-256. See `save`."""
+    """Write the content of a checkpoint, sealed with its SHA-256.
+
+    Args:
+        path: the file.
+        content: what `load` reads, as `save` collects it.
+        below: a folder that must exist, see `files.atomic_write`.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     packed = io.BytesIO()
     torch.save(content, packed)
     with files.atomic_write(path, below) as file:
@@ -166,7 +175,12 @@ def _check_sums(content: bytes) -> bool:
 
 
 def restore(trainer: MetaTrainer, saved: Saved, path: Path) -> None:
-    """Put a new trainer into the state that `load` found in `path`.
+    """Put a new trainer into a saved state.
+
+    Args:
+        trainer: a new trainer with the same config.
+        saved: the result of `load`.
+        path: the file that was read, for messages.
 
     Raises:
         DamagedError: the state is not that of a trainer with this config.

@@ -35,17 +35,26 @@ class Metric:
         return -value if self.direction == "maximize" else value
 
     def alone(self, value: float) -> str:
-        """Format a value: `61.20%`, `0.612`."""
+        """Format a value without an interval: `61.20%`, `0.612`."""
         return f"{value:.2%}" if self.unit else f"{value:#.3g}"
 
     def number(self, value: float, half_width: float, decimals: int = 2) -> str:
-        """Format a value and its half-width without the unit; `decimals` applies to per cent."""
+        """Format a value and its half-width without the unit: `61.20 ± 0.80`.
+
+        Args:
+            value: a value of the metric, such as 0.612.
+            half_width: half-width of its interval, in the same unit.
+            decimals: decimals of per cent; numbers without a unit have significant digits instead.
+        """
         if self.unit:
             return f"{100 * value:.{decimals}f} ± {100 * half_width:.{decimals}f}"
         return f"{value:#.3g} ± {half_width:#.2g}"
 
     def text(self, value: float, half_width: float, decimals: int = 2) -> str:
-        """Format a value and its half-width: `61.20 ± 0.80 %`, `0.612 ± 0.080`."""
+        """Format a value and its half-width with the unit: `61.20 ± 0.80 %`, `0.612 ± 0.080`.
+
+        See `number` for the arguments.
+        """
         return f"{self.number(value, half_width, decimals)} {self.unit}".rstrip()
 
 

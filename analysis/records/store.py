@@ -31,6 +31,12 @@ def attach(uri: str, run_id: str, folder: Path, paths: Iterable[Path]) -> None:
 
     If the storage folder was moved or copied, the files go to its new location.
 
+    Args:
+        uri: the store.
+        run_id: the run.
+        folder: the folder that contains the files.
+        paths: the files; their folders below `folder` are kept.
+
     Raises:
         InputError: the store cannot be reached or does not accept files.
     """

@@ -72,6 +72,11 @@ def _sections(
 def write_report(report: Page, sweep: Sweep, folder: Path) -> list[Path]:
     """Write the page with its figures and their data, and all trials as `trials.csv`.
 
+    Args:
+        report: the page from `build_report`.
+        sweep: its sweep.
+        folder: output folder; files of the same name are replaced.
+
     Returns:
         The files that were written.
 

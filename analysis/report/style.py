@@ -93,6 +93,11 @@ def linear_axis(axes: Axes, which: str, whole: bool = False) -> None:
 def dimension_axis(axes: Axes, which: str, dimension: BaseDistribution) -> Callable[[Any], float]:
     """Scale an axis for a dimension of the space: logarithmic, linear or with choices.
 
+    Args:
+        axes: the axes to change.
+        which: `x` or `y`.
+        dimension: the dimension.
+
     Returns:
         A function from a value of the dimension to its coordinate on the axis.
     """

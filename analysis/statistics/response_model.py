@@ -70,7 +70,13 @@ class EvaluationPoints:
 def evaluation_points(
     space: tuple[tuple[str, BaseDistribution], ...], learner: LearnerConfig, seed: int
 ) -> EvaluationPoints:
-    """The points of a space, the same object when called again for the next response."""
+    """The evaluation points of a space. The last ones are cached, for the next response.
+
+    Args:
+        space: the items of the search space.
+        learner: supplies the fields that are not in the space.
+        seed: seed of the samples.
+    """
     return EvaluationPoints(dict(space), learner, seed)
 
 

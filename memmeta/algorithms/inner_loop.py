@@ -13,7 +13,16 @@ from memmeta.networks.models import MetaModel
 
 @torch.no_grad()
 def adapt(problem: Problem, phi: Tensor, config: LearnerConfig) -> Tensor:
-    """Take K gradient steps on the support loss from `phi` and return phi_K, without a graph."""
+    """Take K gradient steps on the support loss.
+
+    Args:
+        problem: the inner problem of the tasks.
+        phi: the starting points, shaped as by `MetaModel.initial_phi`.
+        config: the number of steps and the step size.
+
+    Returns:
+        phi_K, shaped like phi, without a graph.
+    """
     for _ in range(config.inner_steps):
         phi = phi - config.inner_lr * problem.support_gradient(phi)
     return phi

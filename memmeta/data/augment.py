@@ -24,6 +24,9 @@ def augment(episodes: Episodes, seed: int, indices: Sequence[int]) -> Episodes:
         episodes: B tasks of uint8 images [H, W, C], on any device.
         seed: not negative.
         indices: indices of the B tasks.
+
+    Returns:
+        The same tasks with new images of the same shape and type.
     """
     support = episodes.support.shape[1]
     padding = episodes.support.shape[2] // 8

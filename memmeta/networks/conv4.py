@@ -1,4 +1,7 @@
-"""Conv4, the standard small backbone in few-shot learning."""
+"""Conv4, the standard small backbone in few-shot learning.
+
+Vinyals et al., *Matching Networks for One Shot Learning*, 2016.
+"""
 
 from torch import nn
 

@@ -78,7 +78,7 @@ def head_inputs(
 
 
 def scores(phi: Tensor, x: Tensor) -> Tensor:
-    """Outputs of the linear head, [tasks, n, outputs]."""
+    """Outputs of the linear head with weights phi [tasks, outputs, d]: [tasks, n, outputs]."""
     return x @ phi.mT
 
 
@@ -146,7 +146,9 @@ class Head(nn.Module):
 
 
 def linear_top(inputs: int, outputs: int, width: int = 0) -> nn.Module:
-    """Build a linear layer with weights of 0. Its bias is the weight of the constant input.
+    """Build a linear layer with weights of 0, from [n, inputs] to [n, outputs].
+
+    It has no bias: the weight of the constant input takes its place.
 
     `width` is ignored, since it counts hidden units.
     """
@@ -158,6 +160,8 @@ def linear_top(inputs: int, outputs: int, width: int = 0) -> nn.Module:
 
 def mlp_top(inputs: int, outputs: int, width: int) -> nn.Module:
     """Build a hidden layer that preserves the norm of small inputs, and an output layer of 0.
+
+    They map [n, inputs] to [n, width] to [n, outputs].
 
     The hidden units are tanh because implicit differentiation needs second derivatives: with ReLU
     the optimum often lies on a kink.

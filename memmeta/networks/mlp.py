@@ -1,4 +1,4 @@
-"""The network for sinusoid regression from the MAML paper."""
+"""The network for sinusoid regression of Finn, Abbeel and Levine (MAML), 2017, section 5.1."""
 
 import math
 

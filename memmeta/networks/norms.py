@@ -7,12 +7,18 @@ from torch import Tensor, nn
 
 
 def convolution(inputs: int, outputs: int, size: int) -> nn.Conv2d:
-    """A convolution that keeps height and width, without a bias: the next norm would cancel it."""
+    """A convolution that keeps height and width, without a bias: the next norm would cancel it.
+
+    Args:
+        inputs: input channels.
+        outputs: output channels.
+        size: height and width of the kernel, odd.
+    """
     return nn.Conv2d(inputs, outputs, size, padding=size // 2, bias=False)
 
 
 def make_norm(norm: str, channels: int) -> nn.Module:
-    """Build the layer for a value of `LearnerConfig.norm`."""
+    """Build the layer for a value of `LearnerConfig.norm`; GroupNorm has up to 8 groups."""
     if norm == "batch":
         return nn.BatchNorm2d(channels, track_running_stats=False)
     if norm == "frozen":

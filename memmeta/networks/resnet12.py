@@ -9,9 +9,9 @@ from memmeta.networks.norms import convolution, make_norm
 def resnet12(input_shape: tuple[int, ...], filters: int, norm: str) -> nn.Sequential:
     """Four residual blocks and a global mean, without DropBlock.
 
-    The widths have the ratios 64-160-320-640 of MetaOptNet (Lee et al., 2019). With `filters` = 64
-    and three channels there are 12,424,320 parameters. Maps [n, channels, height, width] to
-    [n, 10 * filters].
+    The widths have the ratios 64-160-320-640 of MetaOptNet (Lee et al., *Meta-Learning with
+    Differentiable Convex Optimization*, 2019). With `filters` = 64 and three channels there are
+    12,424,320 parameters. Maps [n, channels, height, width] to [n, 10 * filters].
     """
     widths = [filters, filters * 5 // 2, filters * 5, filters * 10]
     inputs = [input_shape[0], *widths]

@@ -1,4 +1,8 @@
-"""CIFAR-FS and FC100, two splits of the classes of CIFAR-100 for few-shot learning."""
+"""CIFAR-FS and FC100, two splits of the classes of CIFAR-100 for few-shot learning.
+
+CIFAR-FS: Bertinetto et al., *Meta-learning with differentiable closed-form solvers*, 2019. FC100:
+Oreshkin et al., *TADAM: Task dependent adaptive metric for improved few-shot learning*, 2018.
+"""
 
 import functools
 import hashlib

@@ -1,4 +1,8 @@
-"""miniImageNet: 100 classes of ImageNet, 600 images each, 84x84."""
+"""miniImageNet: 100 classes of ImageNet, 600 images each, 84x84.
+
+Vinyals et al., *Matching Networks for One Shot Learning*, 2016, with the split of Ravi and
+Larochelle, *Optimization as a Model for Few-Shot Learning*, 2017.
+"""
 
 import itertools
 from functools import partial

@@ -1,5 +1,8 @@
 """Omniglot: 1623 characters of 50 alphabets, 20 drawings each, in 28x28 grey.
 
+Lake, Salakhutdinov and Tenenbaum, *Human-level concept learning through probabilistic program
+induction*, 2015.
+
 Published images are 105x105 pixels, black on white. They are inverted here, as in glyphs, so that
 the background is 0, like the padding of augmented images.
 """

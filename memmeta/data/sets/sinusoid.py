@@ -1,4 +1,4 @@
-"""Sinusoid regression, as in the first experiment of the MAML paper. It needs no files.
+"""Sinusoid regression (Finn, Abbeel and Levine, MAML, 2017, section 5.1). It needs no files.
 
 A task is a wave y = amplitude * sin(x - phase), sampled at a few points.
 """

@@ -1,5 +1,7 @@
 """tieredImageNet: 608 classes of ImageNet, 779,165 images of 84x84, split by broader category.
 
+Ren et al., *Meta-Learning for Semi-Supervised Few-Shot Classification*, 2018.
+
 Its files have up to 13 GB, so only one class at a time is in memory.
 """
 

@@ -172,7 +172,14 @@ class Ledger:
         return None
 
     def begin(self, stage: Stage, index: int, params: Mapping[str, Any], seed: int) -> RunningTrial:
-        """Start a trial with the given params, or start an interrupted trial again."""
+        """Start a trial with the given params, or start an interrupted trial again.
+
+        Args:
+            stage: its stage.
+            index: its index in the stage, from 0; an interrupted trial keeps its index.
+            params: values of the searched fields.
+            seed: training seed.
+        """
         record = self._started_stage(stage)
         attributes = {
             stage_record.INDEX: index,

@@ -148,7 +148,13 @@ class StageRecord:
         return running.optuna_trial.should_prune()
 
     def add_explored(self, explored: Iterable[Entry], study: Study, objective: Objective) -> None:
-        """Copy finished trials of stage explore to the record of stage search, for the sampler."""
+        """Copy finished trials of stage explore to the record of stage search, for the sampler.
+
+        Args:
+            explored: finished trials of explore. Those that were copied before are skipped.
+            study: defines the space.
+            objective: converts results to Optuna's values and constraints.
+        """
         known = {
             trial.user_attrs[_EXPLORED] for trial in self.trials() if _EXPLORED in trial.user_attrs
         }

@@ -134,7 +134,13 @@ def all_pages(search: "Callable[[str | None], PagedList[T]]") -> list[T]:
 
 
 def find_runs(client: "MlflowClient", query: str, deleted: bool = False) -> "list[Run]":
-    """All runs of all experiments that match `query`; with `deleted`, also deleted runs."""
+    """All runs of all experiments that match a query.
+
+    Args:
+        client: the client of the store.
+        query: a filter in MLflow's syntax.
+        deleted: whether to include deleted runs.
+    """
     from mlflow.entities import ViewType
 
     view = ViewType.ALL if deleted else ViewType.ACTIVE_ONLY

@@ -24,7 +24,13 @@ _SMALLEST_BLOCK = 10
 
 
 def sobol_point(study: Study, seed: int, index: int) -> dict[str, Any]:
-    """Params of point `index` of a scrambled Sobol sequence. They do not depend on other points."""
+    """Params of one point of a scrambled Sobol sequence. They do not depend on other points.
+
+    Args:
+        study: defines the space.
+        seed: seed of the scrambling.
+        index: number of the point, from 0.
+    """
     block = max(_SMALLEST_BLOCK, index.bit_length())
     point = _points(len(study.space), seed, block)[index] if study.space else ()
     return at(point, study.space, study.learner)
@@ -107,7 +113,7 @@ def parse_grid(option: str, texts: Iterable[str]) -> dict[str, list[Any]]:
     for text in texts:
         name, values = _parse(option, text)
         if name in grid:
-            raise InputError(f"{option} {shown(text)}: {name} is there twice")
+            raise InputError(f"{option} {shown(text)}: {name} is given twice")
         grid[name] = values
     return grid
 
