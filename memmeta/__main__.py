@@ -248,7 +248,9 @@ def _resumed(
         if not may_set_aside:
             raise InputError(f"{error.message}; choose another --out") from None
         aside = checkpoint.set_aside(path)
-        console.print(f"{error.message}; now {aside.name}. Training starts over", soft_wrap=True)
+        console.print(
+            f"{error.message}; renamed to {aside.name}. Training starts over", soft_wrap=True
+        )
         return MetaTrainer(trainer.config, trainer.dataset, trainer.device)
     console.print(f"continuing from {path}, step {trainer.iteration}", soft_wrap=True)
     return trainer
@@ -284,7 +286,7 @@ def _why_not_the_same(trainer: MetaTrainer, exported: ExportedRun) -> str:
         return "not the same"
     difference = expected_difference(exported.provenance.hardware, trainer.device)
     if difference:
-        return f"not the same, which is to be expected: {difference}"
+        return f"not the same, as expected: {difference}"
     return "not the same, although the processor, its threads and PyTorch are"
 
 

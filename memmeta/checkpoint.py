@@ -214,7 +214,7 @@ def resume(trainer: MetaTrainer, path: Path) -> None:
     if saved.data_digest not in (None, digest):
         raise InputError(
             f"{path}: was trained on other data ({trainer.config.data.name} had the digest "
-            f"{str(saved.data_digest)[:12]}, and has {digest[:12]}). Bring the old data back, or "
+            f"{str(saved.data_digest)[:12]}, and has {digest[:12]}). Restore the old data, or "
             "remove the file to train again"
         )
     restore(trainer, saved, path)

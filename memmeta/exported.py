@@ -139,12 +139,12 @@ def read_run(path: Path, rank: int = 1) -> ExportedRun:
     values = _read_json(path) if path.suffix.lower() == ".json" else read_yaml(path)
     if not isinstance(values, dict) or "runs" not in values:
         if rank != 1:
-            raise InputError(f"{path}: no run of rank {rank}, it is a single config")
+            raise InputError(f"{path}: no run of rank {rank}: it is a single config")
         return ExportedRun(config=parse(RunConfig, values, str(path)))
     check_version(values, str(path))
     runs = parse(Export, values, str(path)).runs
     if not 1 <= rank <= len(runs):
-        raise InputError(f"{path}: no run of rank {rank}, it has {len(runs)}")
+        raise InputError(f"{path}: no run of rank {rank}: it has {len(runs)}")
     return runs[rank - 1]
 
 

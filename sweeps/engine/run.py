@@ -71,8 +71,8 @@ def sweep(console: Console, study: Study, options: Options, dataset: Dataset) ->
         try:
             folder = SweepFolder.claimed(path)
         except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
-            in_the_way = error.filename2 or error.filename  # a failed rename names both
-            raise InputError(f"{in_the_way}: in the way ({error.strerror})") from None
+            obstacle = error.filename2 or error.filename  # a failed rename names both
+            raise InputError(f"{obstacle}: blocks the sweep's files ({error.strerror})") from None
         ledger = Ledger(
             study,
             options.seed,

@@ -195,7 +195,7 @@ def test_missing_data_says_what_was_looked_for_and_how_to_get_it(call, tmp_path)
         (["train", "tiny.yaml", "--device", "privateuseone"], "--device privateuseone"),
         (["train", "tiny.yaml", "--seed", "-1"], "seed"),
         (["train", "tiny.yaml", "--seed", str(2**64)], "seed: input should be less than"),
-        (["train", "tiny.yaml", "--rank", "7"], "no run of rank 7, it is a single config"),
+        (["train", "tiny.yaml", "--rank", "7"], "no run of rank 7: it is a single config"),
         (["train", "tiny.yaml", "--out", "tiny.yaml/run.pt"], "run.pt: cannot be written (File"),
     ],
 )
@@ -285,7 +285,7 @@ def test_a_damaged_checkpoint_is_set_aside_where_no_file_was_named(call, tmp_pat
     path.write_bytes(path.read_bytes()[:-100])
     code, output = call("train", config)
     assert code == 0, output
-    assert f"now {path.name}.damaged-1. Training starts over" in output
+    assert f"renamed to {path.name}.damaged-1. Training starts over" in output
     assert final_accuracy(output) == final_accuracy(whole)
 
 

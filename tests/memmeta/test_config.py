@@ -191,9 +191,9 @@ def test_reads_plain_configs_and_exports(tmp_path):
     exported.write_text(yaml.safe_dump(export.model_dump()))
     assert read_run(plain).config == runs[0]
     assert [read_run(exported, rank).config for rank in (1, 2)] == runs
-    with pytest.raises(InputError, match="no run of rank 3, it has 2"):
+    with pytest.raises(InputError, match="no run of rank 3: it has 2"):
         read_run(exported, 3)
-    with pytest.raises(InputError, match=r"plain.yaml: no run of rank 2, it is a single config"):
+    with pytest.raises(InputError, match=r"plain.yaml: no run of rank 2: it is a single config"):
         read_run(plain, 2)
 
 

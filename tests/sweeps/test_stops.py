@@ -125,7 +125,7 @@ def test_a_sweep_waits_for_lost_storage_and_writes_nothing_in_its_place(sweep):
     away.rename(sweep.storage)
     output, _ = process.communicate(timeout=240)
     assert process.returncode == 0, output
-    assert output.count("the storage went away; waiting for it") == 1
+    assert output.count("the storage is unavailable; waiting for it") == 1
     assert "Traceback" not in output
     assert steps_done(sweep) == [200, 200]
     assert statuses(sweep, "long") == ["FINISHED"] * 3

@@ -49,7 +49,7 @@ def print_summary(console: Console, options: Options, ledger: Ledger, schedule: 
     if not_solved := unsolved(entries):
         console.print(not_solved, soft_wrap=True)
     if schedule.lost_cells:
-        console.print(f"cells of the grid without a complete trial to tune: {schedule.lost_cells}")
+        console.print(f"cells of the grid without a complete tuning trial: {schedule.lost_cells}")
     if not schedule.finished:
         console.print(
             f"{schedule.done()} of {schedule.total} done; run the same command again to continue"

@@ -140,7 +140,7 @@ def _data(data_root: Path, cache: Path | None) -> Iterator[Check]:
     missing = [name for name in sources if name not in problems]
     without_files = [name for name in data.DATA_SETS if name not in sources]
     text = f"{data_root}: {', '.join([*loadable, *without_files])}"
-    yield Check("data", "ok", text + (f"; not there: {', '.join(missing)}" if missing else ""))
+    yield Check("data", "ok", text + (f"; missing: {', '.join(missing)}" if missing else ""))
     for name, problem in problems.items():
         if problem:
             # A generated data set needs no files from the user, so perhaps nobody will use it.
@@ -155,7 +155,7 @@ def _tracking(uri: str) -> Check:
             path = database_file(uri)
             if path is not None:
                 if not path.exists():
-                    return Check("tracking", "ok", f"{shown}: made by the first sweep")
+                    return Check("tracking", "ok", f"{shown}: the first sweep creates it")
                 check_database(path)
             connect(uri).search_experiments(max_results=1)
     except AwayError as error:
@@ -170,7 +170,7 @@ def _machines(data_root: Path, cache: Path | None, storage: Path) -> Iterator[Ch
         address = cluster.find_cluster()
         if address is None:
             cores = os.cpu_count()
-            text = f"none runs here: a sweep uses this machine alone, {cores} CPUs"
+            text = f"none: a sweep uses only this machine, {cores} CPUs"
             yield Check("cluster", "ok", text)
             yield Check("GPUs", "ok", ", ".join(list_gpus()) or "none")
             return

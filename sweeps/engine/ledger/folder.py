@@ -94,7 +94,7 @@ class SweepFolder(NamedTuple):
         if self.is_here():
             return
         if not STOP.requested:
-            say(f"{self.path}: the storage went away; waiting for it to come back")
+            say(f"{self.path}: the storage is unavailable; waiting for it")
         while not self.is_here():
             if STOP.requested:
                 raise KeyboardInterrupt

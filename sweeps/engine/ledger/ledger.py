@@ -97,8 +97,8 @@ class Ledger:
             attributes = recorded.get(self._study_name(stage), {})
             if attributes.get(stage_record.FOLDER, self._owner) != self._owner:
                 raise InputError(
-                    f"--ledger: {self._name} in this database is the record of another folder than "
-                    f"{folder}. Name that one's --storage, or another database"
+                    f"--ledger: {self._name} in this database belongs to another folder than "
+                    f"{folder}. Give the --storage of that folder, or another database"
                 )
         self.study = study
         self.objective = Objective(study.data.metric, study.objective, study.memory_limit)
@@ -259,7 +259,7 @@ class Ledger:
                 raise InputError(
                     f"{self._name}: {entry.name} was trained on other data "
                     f"({self.study.data.name} had the digest {str(known)[:12]}, and has "
-                    f"{digest[:12]}). Bring the old data back, or begin a new version with --fresh"
+                    f"{digest[:12]}). Restore the old data, or begin a new version with --fresh"
                 )
 
     def reopen(self, fits: Callable[[RunConfig], bool]) -> None:

@@ -67,7 +67,7 @@ def open_storage(folder: Path, url: str | None, when_available: WhenAvailable) -
             return RDBStorage(url)
     if (folder / _IDENTITY_FILE).exists() and not journal.exists():
         raise InputError(
-            f"{folder}: the record of this sweep is in a database; name its --ledger. "
+            f"{folder}: the record of this sweep is in a database; give its address with --ledger. "
             f"If it was never in one, {journal.name} is lost: begin a new version with --fresh"
         )
     if os.path.lexists(journal) and not journal.is_file():

@@ -156,7 +156,7 @@ class Tracker:
     def _work(self, after_failure: bool) -> None:
         """Open the store if it is not open yet, or send one trial."""
         if self._is_away():
-            raise OSError("the storage is away")
+            raise OSError("the storage is unavailable")
         if self._runs is None:
             self._open()
             return

@@ -69,9 +69,9 @@ def test_a_good_machine_passes_all_checks_and_no_files_are_created(tmp_path, dat
     for name in ("memmeta", "Python", "torch", "ray", "optuna", "mlflow", "GPUs"):
         assert line(output, name)[0] == "ok"
     assert line(output, "storage")[1].startswith(f"{storage}: can be written, ")
-    assert "glyphs, sinusoid; not there: cifar_fs" in line(output, "data")[1]
-    assert "made by the first sweep" in line(output, "tracking")[1]
-    assert "a sweep uses this machine alone" in line(output, "cluster")[1]
+    assert "glyphs, sinusoid; missing: cifar_fs" in line(output, "data")[1]
+    assert "the first sweep creates it" in line(output, "tracking")[1]
+    assert "a sweep uses only this machine" in line(output, "cluster")[1]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -98,7 +98,7 @@ def test_data_is_ok_if_a_trial_could_load_it(tmp_path, data_root):
     before = sorted(tmp_path.rglob("*"))
     checks = {check.name: check for check in checks_of_data(tmp_path, None)}
     assert checks["data"].state == "ok"
-    assert ": glyphs, sinusoid; not there: cifar_fs" in checks["data"].text
+    assert ": glyphs, sinusoid; missing: cifar_fs" in checks["data"].text
     assert checks["data omniglot"].state == "failed"
     assert "images_background.zip: a web page, not a zip file" in checks["data omniglot"].text
     assert sorted(tmp_path.rglob("*")) == before

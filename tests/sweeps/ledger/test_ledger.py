@@ -72,7 +72,7 @@ def test_a_database_belongs_to_one_folder(tmp_path):
     ours.mkdir()
     theirs.mkdir()
     open_ledger(ours, url=url, stages=("search",)).propose()
-    with pytest.raises(InputError, match="the record of another folder than"):
+    with pytest.raises(InputError, match="belongs to another folder than"):
         open_ledger(theirs, url=url)
     # The refused ledger has not changed the database.
     (open_,) = open_ledger(ours.rename(tmp_path / "moved"), url=url).entries()
@@ -84,7 +84,7 @@ def test_a_sweep_has_one_record(tmp_path):
     url = f"sqlite:///{tmp_path}/ledger.db"
     for name, first, second, said in (
         ("journal", None, url, "leave --ledger out"),
-        ("database", url, None, "name its --ledger"),
+        ("database", url, None, "give its address with --ledger"),
     ):
         folder = tmp_path / name
         folder.mkdir()
