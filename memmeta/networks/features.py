@@ -12,8 +12,11 @@ def backbone_features(backbone: nn.Module, images: Tensor) -> Tensor:
     """Map images [tasks, n, ...] to features [tasks, n, ...].
 
     BatchNorm normalises the set of each task separately. Other norms treat each image separately,
-    so all tasks pass in one batch. Gradients flow to the backbone's parameters. Conv4 does not
-    support second derivatives.
+    so all tasks pass in one batch. Gradients flow to the backbone's parameters.
+
+    A network with a `ConvBlock` is evaluated by `memmeta.networks.fused`, which does not support
+    second derivatives. It may contain only `ConvBlock`s and a final `nn.Flatten`: other modules are
+    not applied.
     """
     layers = list(backbone.children())
     blocks = [layer for layer in layers if isinstance(layer, ConvBlock)]
