@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 
 
-def imported(place: str) -> Any:
+def import_object(place: str) -> Any:
     """Import the object at `package.module:object`.
 
     Raises:
@@ -21,8 +21,8 @@ def imported(place: str) -> Any:
 class Registry(Generic[T]):
     """Named objects of one kind.
 
-    Instead of an object, its `Place` may be registered. The object is then imported on first use,
-    so that commands that do not need PyTorch start quickly.
+    Instead of an object, its `ImportPath` may be registered. The object is then imported on first
+    use, so that commands that do not need PyTorch start quickly.
 
     Examples:
         >>> colours = Registry[str]("colour", {"red": "#ff0000"})
@@ -33,7 +33,7 @@ class Registry(Generic[T]):
         ValueError: no such colour, choose from red
     """
 
-    def __init__(self, kind: str, objects: Mapping[str, "T | Place"]) -> None:
+    def __init__(self, kind: str, objects: Mapping[str, "T | ImportPath"]) -> None:
         """Create a registry.
 
         Args:
@@ -51,8 +51,8 @@ class Registry(Generic[T]):
         """
         self.check(name)
         value = self._objects[name]
-        if isinstance(value, Place):
-            value = self._objects[name] = imported(value)
+        if isinstance(value, ImportPath):
+            value = self._objects[name] = import_object(value)
         return value
 
     def __iter__(self) -> Iterator[str]:
@@ -69,8 +69,8 @@ class Registry(Generic[T]):
             raise ValueError(f"no such {self._kind}, choose from {', '.join(self)}")
         return name
 
-    def register(self, name: str, what: "T | Place") -> None:
-        """Add an object, or its `Place`.
+    def register(self, name: str, what: "T | ImportPath") -> None:
+        """Add an object, or its `ImportPath`.
 
         Raises:
             ValueError: the name is taken.
@@ -80,5 +80,5 @@ class Registry(Generic[T]):
         self._objects[name] = what
 
 
-class Place(str):
+class ImportPath(str):
     """The import path of an object: `package.module:object`."""

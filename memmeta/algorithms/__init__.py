@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, cast
 
-from memmeta.registry import Place, Registry, imported
+from memmeta.registry import ImportPath, Registry, import_object
 
 if TYPE_CHECKING:
     from memmeta.algorithms.outcome import Outcome, Solution
@@ -36,7 +36,7 @@ class Backward(Protocol):
 class Algorithm:
     """An algorithm, and the properties that other settings depend on."""
 
-    place: Place
+    path: ImportPath
     """A `Backward` function."""
     unrolls: bool = False
     """Whether it differentiates through the inner steps, instead of solving a linear system at
@@ -49,7 +49,7 @@ class Algorithm:
     @property
     def backward(self) -> Backward:
         """The function, imported on first use."""
-        return cast(Backward, imported(self.place))
+        return cast(Backward, import_object(self.path))
 
     @property
     def can_recompute_features(self) -> bool:
@@ -57,13 +57,13 @@ class Algorithm:
         return self.unrolls and not self.adapts_backbone
 
 
-_UNROLLED = Place("memmeta.algorithms.unrolled:backward")
+_UNROLLED = ImportPath("memmeta.algorithms.unrolled:backward")
 
 ALGORITHMS: Registry[Algorithm] = Registry(
     "algorithm",
     {
         # The paper's Algorithm 1.
-        "memory_reduced": Algorithm(Place("memmeta.algorithms.memory_reduced:backward")),
+        "memory_reduced": Algorithm(ImportPath("memmeta.algorithms.memory_reduced:backward")),
         # Ji, Yang and Liang, *Bilevel Optimization: Convergence Analysis and Enhanced Design*,
         # 2021: iterative differentiation from a fixed phi^0.
         "itd_bio": Algorithm(_UNROLLED, unrolls=True),

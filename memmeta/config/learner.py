@@ -1,16 +1,22 @@
 """The backbone (theta), the head (phi), and how each is learned."""
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from memmeta.algorithms import ALGORITHMS
+from memmeta.algorithms import ALGORITHMS, Algorithm
 from memmeta.config.limits import MOST, MOST_TASKS
 from memmeta.config.records import Before, Config, Renamed
 from memmeta.networks import BACKBONES, HEADS
 
 Scaling = Literal["none", "sqrt_dim", "standardize"]
 """How features are scaled for the head, see `memmeta.networks.heads.head_inputs`."""
+
+
+def _names(fits: Callable[[Algorithm], bool]) -> str:
+    """The algorithms that fit, for messages."""
+    return " and ".join(name for name in ALGORITHMS if fits(ALGORITHMS[name]))
 
 
 class LearnerConfig(Config):
@@ -99,8 +105,9 @@ class LearnerConfig(Config):
         algorithm, pool = ALGORITHMS[self.algorithm], self.task_pool
         backbone, head = BACKBONES[self.backbone], HEADS[self.head]
         refusals = {
-            "feature_reuse false is for itd_bio and anil": not self.feature_reuse
-            and not algorithm.can_recompute_features,
+            f"feature_reuse false is for {_names(lambda a: a.can_recompute_features)}": (
+                not self.feature_reuse and not algorithm.can_recompute_features
+            ),
             f"first_order is not for {self.algorithm}: set cg_steps to 0": self.first_order
             and not self.unrolls,
             f"{self.algorithm} adapts every block: its head is linear or mlp": head.takes_last_block

@@ -17,9 +17,9 @@ M = TypeVar("M")
 
 @dataclass(frozen=True)
 class Before:
-    """Marks a field that version 0.1.0 did not have: `Annotated[type, Before(value)] = default`.
+    """Marks a field that records of version 1 do not have.
 
-    Records (ledgers, checkpoints, exports, tables of trials) hold every field of the version that
+    Use it as `Annotated[type, Before(value)] = default`. Records (ledgers, checkpoints, exports, tables of trials) hold every field of the version that
     wrote them. So a field is missing exactly when the record is older than the field.
     """
 
@@ -29,7 +29,7 @@ class Before:
 
 @dataclass(frozen=True)
 class Renamed:
-    """Marks a field that had another name in version 0.1.0. The old name is still read.
+    """Marks a field that has another name in records of version 1. The old name is still read.
 
     Examples:
         `feature_reuse: Annotated[bool, Renamed("kind", {"cached": True, "naive": False})] = True`
@@ -59,7 +59,7 @@ class Config(BaseModel):
         return self.model_dump()
 
     def recorded(self) -> dict[str, Any]:
-        """As `explicit`, under the names and values of version 0.1.0, without later fields.
+        """As `explicit`, under the names and values of records of version 1, without later fields.
 
         A later field is left out if its value is the behaviour before the field existed.
         """

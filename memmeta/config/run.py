@@ -6,6 +6,7 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
+from memmeta.algorithms import ALGORITHMS
 from memmeta.config.data import DataConfig
 from memmeta.config.learner import LearnerConfig
 from memmeta.config.records import Config
@@ -50,8 +51,9 @@ class RunConfig(Config):
         learner = self.learner
         starts_at_0 = HEADS[learner.head].linear and not learner.learns_initial_head
         if self.data.train_ways not in (None, self.data.ways) and not starts_at_0:
+            names = [name for name in ALGORITHMS if not ALGORITHMS[name].learns_initial_head]
             raise ValueError(
-                "data.train_ways is for algorithm memory_reduced or itd_bio with head linear"
+                f"data.train_ways is for algorithm {' or '.join(names)} with a linear head"
             )
         return self
 

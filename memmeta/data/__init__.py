@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from memmeta.data.sources import DataSource, ImageSource
 from memmeta.errors import InputError
-from memmeta.registry import Place, Registry
+from memmeta.registry import ImportPath, Registry
 
 if TYPE_CHECKING:
     from memmeta.data.dataset import Dataset
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 DATA_SETS: Registry[DataSource] = Registry(
     "data set",
     {
-        "glyphs": Place("memmeta.data.sets.glyphs:GLYPHS"),
-        "cifar_fs": Place("memmeta.data.sets.cifar:CIFAR_FS"),
-        "fc100": Place("memmeta.data.sets.cifar:FC100"),
-        "miniimagenet": Place("memmeta.data.sets.mini_imagenet:MINI_IMAGENET"),
-        "tieredimagenet": Place("memmeta.data.sets.tiered_imagenet:TIERED_IMAGENET"),
-        "omniglot": Place("memmeta.data.sets.omniglot:OMNIGLOT"),
-        "sinusoid": Place("memmeta.data.sets.sinusoid:SINUSOID"),
+        "glyphs": ImportPath("memmeta.data.sets.glyphs:GLYPHS"),
+        "cifar_fs": ImportPath("memmeta.data.sets.cifar:CIFAR_FS"),
+        "fc100": ImportPath("memmeta.data.sets.cifar:FC100"),
+        "miniimagenet": ImportPath("memmeta.data.sets.mini_imagenet:MINI_IMAGENET"),
+        "tieredimagenet": ImportPath("memmeta.data.sets.tiered_imagenet:TIERED_IMAGENET"),
+        "omniglot": ImportPath("memmeta.data.sets.omniglot:OMNIGLOT"),
+        "sinusoid": ImportPath("memmeta.data.sets.sinusoid:SINUSOID"),
     },
 )
 """Data sets by the name that configs use."""

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from memmeta.data.formats.foreign import unreadable
-from memmeta.errors import InputError
+from memmeta.errors import InputError, cannot_read
 from memmeta.metric import ACCURACY, Metric
 
 if TYPE_CHECKING:
@@ -145,7 +144,7 @@ def choose(name: str, layouts: Sequence[Layout], advice: str) -> Layout:
         try:
             missing = [path for path in layout.paths if not path.exists()]
         except OSError as error:
-            raise unreadable(layout.root, error) from None
+            raise cannot_read(layout.root, error) from None
         if not missing:
             return layout
         if len(missing) < len(layout.paths):

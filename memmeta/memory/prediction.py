@@ -160,7 +160,7 @@ def _step_peaks(config: RunConfig, shape: Shape) -> _Peaks:
             # The peak is the graph of the inner steps, and every step adds the same amount.
             return _Peaks(steady.gradient + (steps - _STEADY) * growth, steady.update)
     if config.learner.adapts_backbone and config.learner.task_batch > 1:
-        return _maml_peaks(config, shape)
+        return _task_by_task_peaks(config, shape)
     return _simulated_peaks(config, shape)
 
 
@@ -187,7 +187,7 @@ def _simulated_peaks(config: RunConfig, shape: Shape) -> _Peaks:
             return _Peaks(gradient, live.peak)
 
 
-def _maml_peaks(config: RunConfig, shape: Shape) -> _Peaks:
+def _task_by_task_peaks(config: RunConfig, shape: Shape) -> _Peaks:
     """The peaks of MAML, from the last task only.
 
     MAML processes one task at a time. The peak is in the last task, when the episodes and

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from memmeta.registry import Place, Registry, imported
+from memmeta.registry import ImportPath, Registry, import_object
 
 if TYPE_CHECKING:
     from torch import nn
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class Backbone:
     """A network below the head, and the properties that other settings depend on."""
 
-    place: Place
+    path: ImportPath
     """A function that builds the network from (input_shape, filters, norm)."""
     blocks: int = 0
     """Number of convolutional blocks, each of which halves height and width. They are the first
@@ -26,7 +26,7 @@ class Backbone:
 
     def build(self, input_shape: tuple[int, ...], filters: int, norm: str) -> "nn.Sequential":
         """Build a network that maps inputs [n, *input_shape] to features [n, d]."""
-        network = imported(self.place)(input_shape, filters, norm)
+        network = import_object(self.path)(input_shape, filters, norm)
         return cast("nn.Sequential", network)
 
 
@@ -34,7 +34,7 @@ class Backbone:
 class HeadKind:
     """A type of head: the layers that the inner loop adapts."""
 
-    place: Place
+    path: ImportPath
     """A function that builds the top layers from (inputs, outputs, width)."""
     linear: bool = False
     """Whether the head is one linear layer on fixed features, so that closed forms apply."""
@@ -45,26 +45,26 @@ class HeadKind:
 
     def build(self, inputs: int, outputs: int, width: int) -> "nn.Module":
         """Build top layers that map prepared features [n, inputs] to scores [n, outputs]."""
-        return cast("nn.Module", imported(self.place)(inputs, outputs, width))
+        return cast("nn.Module", import_object(self.path)(inputs, outputs, width))
 
 
 BACKBONES: Registry[Backbone] = Registry(
     "backbone",
     {
-        "conv4": Backbone(Place("memmeta.networks.conv4:conv4"), blocks=4),
-        "resnet12": Backbone(Place("memmeta.networks.resnet12:resnet12"), blocks=4),
-        "mlp": Backbone(Place("memmeta.networks.mlp:mlp")),
+        "conv4": Backbone(ImportPath("memmeta.networks.conv4:conv4"), blocks=4),
+        "resnet12": Backbone(ImportPath("memmeta.networks.resnet12:resnet12"), blocks=4),
+        "mlp": Backbone(ImportPath("memmeta.networks.mlp:mlp")),
     },
 )
 """Backbones by the name that configs use."""
 
-_LINEAR = Place("memmeta.networks.heads:linear_top")
+_LINEAR = ImportPath("memmeta.networks.heads:linear_top")
 
 HEADS: Registry[HeadKind] = Registry(
     "head",
     {
         "linear": HeadKind(_LINEAR, linear=True),
-        "mlp": HeadKind(Place("memmeta.networks.heads:mlp_top"), has_width=True),
+        "mlp": HeadKind(ImportPath("memmeta.networks.heads:mlp_top"), has_width=True),
         "last_block": HeadKind(_LINEAR, takes_last_block=True),
     },
 )

@@ -14,15 +14,16 @@ def backbone_features(backbone: nn.Module, images: Tensor) -> Tensor:
     BatchNorm normalises the set of each task separately. Other norms treat each image separately,
     so all tasks pass in one batch. Gradients flow to the backbone's parameters.
 
-    A network with a `ConvBlock` is evaluated by `memmeta.networks.fused`, which does not support
-    second derivatives. It may contain only `ConvBlock`s and a final `nn.Flatten`: other modules are
-    not applied.
+    A network of nothing but Conv4's blocks, and perhaps a final `nn.Flatten`, is evaluated by
+    `memmeta.networks.fused`, which does not support second derivatives.
     """
     layers = list(backbone.children())
-    blocks = [layer for layer in layers if isinstance(layer, ConvBlock)]
-    if blocks:
+    ends_flat = bool(layers) and isinstance(layers[-1], nn.Flatten)
+    others = layers[:-1] if ends_flat else layers
+    blocks = [layer for layer in others if isinstance(layer, ConvBlock)]
+    if blocks and len(blocks) == len(others):
         maps = fused.features(blocks, images)
-        return maps.flatten(2) if isinstance(layers[-1], nn.Flatten) else maps
+        return maps.flatten(2) if ends_flat else maps
     if mixes_images(backbone):
         return torch.stack([backbone(task) for task in images])
     flat: Tensor = backbone(images.flatten(0, 1))

@@ -37,7 +37,7 @@ from memmeta.exported import Export, ExportedRun, read_run
             {"data": {"train_ways": 9}, "learner": {"algorithm": "anil"}},
             "train_ways is for algorithm",
         ),
-        ({"data": {"train_ways": 9}, "learner": {"head": "mlp"}}, "with head linear"),
+        ({"data": {"train_ways": 9}, "learner": {"head": "mlp"}}, "with a linear head"),
         ({"data": {"train_ways": 9}, "learner": {"chunk": 25}}, "a task of 90 images or more"),
         ({"training": {}}, "training: give either iterations or tasks"),
         ({"training": {"iterations": 1, "tasks": 1}}, "give either iterations or tasks"),

@@ -16,7 +16,9 @@ from memmeta.data.sources import ImageSource
 from memmeta.errors import InputError
 from memmeta.memory.prediction import predict_peak_memory
 from memmeta.networks import BACKBONES, HEADS, Backbone, HeadKind
-from memmeta.registry import Place, Registry, imported
+from memmeta.networks.conv4 import ConvBlock
+from memmeta.networks.models import build_model
+from memmeta.registry import ImportPath, Registry, import_object
 from memmeta.training import MetaTrainer
 
 HERE = __name__
@@ -65,6 +67,13 @@ def two_blocks(input_shape, filters, norm):
     )
 
 
+def conv_and_linear(input_shape, filters, norm):
+    """A backbone that reuses Conv4's block."""
+    del norm
+    block = ConvBlock(input_shape[0], filters, "group")
+    return nn.Sequential(block, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(filters, 7))
+
+
 def wide_top(inputs, outputs, width):
     """Another head."""
     return nn.Sequential(nn.Linear(inputs, 2 * width), nn.Tanh(), nn.Linear(2 * width, outputs))
@@ -86,8 +95,8 @@ def trained(run, dataset):
 
 @pytest.mark.parametrize("as_place", [True, False])
 def test_a_registered_data_set_is_trained_on(register, tmp_path, as_place):
-    register(DATA_SETS, "lines", Place(f"{HERE}:LINES") if as_place else LINES)
-    register(DATA_SETS, "stripes", Place(f"{HERE}:STRIPES") if as_place else STRIPES)
+    register(DATA_SETS, "lines", ImportPath(f"{HERE}:LINES") if as_place else LINES)
+    register(DATA_SETS, "stripes", ImportPath(f"{HERE}:STRIPES") if as_place else STRIPES)
     training = TrainingConfig(iterations=2, evaluations=1, val_tasks=2)
     lines = RunConfig(
         data={"name": "lines", "ways": 1},
@@ -106,7 +115,7 @@ def test_a_registered_data_set_is_trained_on(register, tmp_path, as_place):
 
 
 def test_a_registered_backbone_is_built_with_every_head_and_predicted(register, run, dataset):
-    register(BACKBONES, "two_blocks", Backbone(Place(f"{HERE}:two_blocks"), blocks=2))
+    register(BACKBONES, "two_blocks", Backbone(ImportPath(f"{HERE}:two_blocks"), blocks=2))
     for head in ("linear", "mlp", "last_block"):
         learner = run.learner.model_copy(update={"backbone": "two_blocks", "head": head})
         changed = run.model_copy(update={"learner": learner})
@@ -116,8 +125,16 @@ def test_a_registered_backbone_is_built_with_every_head_and_predicted(register, 
     assert predict_peak_memory(changed, dataset.input_shape) > 0
 
 
+def test_no_layer_of_a_backbone_with_conv4s_blocks_is_left_out(register):
+    register(BACKBONES, "conv_linear", Backbone(ImportPath(f"{HERE}:conv_and_linear"), blocks=1))
+    images = torch.rand(2, 3, 1, 16, 16)
+    model = build_model(LearnerConfig(backbone="conv_linear", filters=4), (1, 16, 16), 5)
+    expected = torch.stack([model.backbone(task) for task in images])
+    torch.testing.assert_close(model.features(images), expected)
+
+
 def test_a_registered_head_is_adapted(register, run, dataset):
-    register(HEADS, "wide", HeadKind(Place(f"{HERE}:wide_top")))
+    register(HEADS, "wide", HeadKind(ImportPath(f"{HERE}:wide_top")))
     learner = run.learner.model_copy(update={"head": "wide", "head_width": 3})
     assert learner.solved_curvature == "gauss_newton"
     trainer = trained(run.model_copy(update={"learner": learner}), dataset)
@@ -125,7 +142,7 @@ def test_a_registered_head_is_adapted(register, run, dataset):
 
 
 def test_a_registered_algorithm_computes_the_hypergradient(register, run, dataset):
-    register(ALGORITHMS, "negated", Algorithm(Place(f"{HERE}:negated")))
+    register(ALGORITHMS, "negated", Algorithm(ImportPath(f"{HERE}:negated")))
     gradients = []
     for name in ("memory_reduced", "negated"):
         learner = LearnerConfig(**(run.learner.model_dump() | {"algorithm": name}))
@@ -150,7 +167,7 @@ def test_a_name_that_nobody_registered_is_refused_with_the_names_there_are():
 def test_every_built_in_place_has_an_object():
     for registry in (ALGORITHMS, BACKBONES, HEADS):
         for name in registry:
-            assert callable(imported(registry[name].place))
+            assert callable(import_object(registry[name].path))
     assert [DATA_SETS[name].name for name in DATA_SETS] == [*DATA_SETS]
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from memmeta.data.formats.foreign import Budget, unexpected, unreadable
+from memmeta.data.formats.foreign import Budget, unexpected
 from memmeta.data.formats.images import is_image_name
-from memmeta.errors import InputError, shortened
+from memmeta.errors import InputError, cannot_read, shortened
 
 MAX_IMAGE_BYTES = 2**20
 """Larger members are rejected, before and during decompression."""
@@ -29,7 +29,7 @@ class ZippedImages:
         try:
             self._archive = zipfile.ZipFile(path)
         except OSError as error:
-            raise unreadable(path, error) from None
+            raise cannot_read(path, error) from None
         except Exception:  # damaged archives raise many types of errors
             raise unexpected(path, "a zip file", magic=b"PK") from None
         seen = set()
@@ -70,7 +70,7 @@ class ZippedImages:
             except InputError:
                 raise
             except OSError as error:
-                raise unreadable(self.path, error) from None
+                raise cannot_read(self.path, error) from None
             except Exception:  # damaged archives raise many types of errors
                 raise InputError(f"{self.path}: damaged at {shortened(folder)}") from None
             yield member.filename, content

@@ -5,7 +5,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Self
 
-from memmeta.errors import InputError
+from memmeta.errors import InputError, cannot_read
 
 _BASE = 2**26
 """Bytes of memory that reading any file may use: enough for a class of images."""
@@ -67,12 +67,7 @@ def open_file(path: Path) -> BufferedReader:
     try:
         return path.open("rb")
     except OSError as error:
-        raise unreadable(path, error) from None
-
-
-def unreadable(path: Path, error: OSError) -> InputError:
-    """The error for a file that cannot be opened or read."""
-    return InputError(f"{path}: cannot be read ({error.strerror or error})")
+        raise cannot_read(path, error) from None
 
 
 def unexpected(path: Path, expected: str, rest: str = "", magic: bytes = b"") -> InputError:
@@ -143,7 +138,7 @@ def _size(path: Path) -> int:
     try:
         status = path.stat()
     except OSError as error:
-        raise unreadable(path, error) from None
+        raise cannot_read(path, error) from None
     if not stat.S_ISREG(status.st_mode):
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or a device"
         raise InputError(f"{path}: cannot be read ({kind}, not a file)")

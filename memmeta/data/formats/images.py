@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from memmeta.data.formats import unpickling
-from memmeta.data.formats.foreign import Budget, contrast, open_file, unexpected, unreadable
+from memmeta.data.formats.foreign import Budget, contrast, open_file, unexpected
 from memmeta.data.formats.unpickling import Array, as_text
 from memmeta.data.sources import Images
-from memmeta.errors import InputError, shortened
+from memmeta.errors import InputError, cannot_read, shortened
 
 MAX_PIXELS = 100_000_000
 """Images with more pixels are rejected. The largest photograph of ImageNet has a third of that."""
@@ -148,7 +148,7 @@ def _content(path: Path, limit: int) -> bytes:
         with open_file(path) as file:
             content = file.read(limit + 1)
     except OSError as error:
-        raise unreadable(path, error) from None
+        raise cannot_read(path, error) from None
     if len(content) > limit:
         raise InputError(f"{path}: larger than the limit of {limit} bytes")
     return content

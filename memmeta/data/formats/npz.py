@@ -9,9 +9,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from memmeta.data.formats.foreign import Budget, open_file, unexpected, unreadable
+from memmeta.data.formats.foreign import Budget, open_file, unexpected
 from memmeta.data.sources import Images
-from memmeta.errors import InputError
+from memmeta.errors import InputError, cannot_read
 
 LOCAL_HEADER = struct.Struct("<26xHH")
 """The header of a zip member: lengths of its name and of the extra field before its content."""
@@ -57,7 +57,7 @@ class NpzRows:
         except InputError:
             raise
         except OSError as error:
-            raise unreadable(path, error) from None
+            raise cannot_read(path, error) from None
         except Exception:  # damaged archives and headers raise many types of errors
             raise unexpected(path, "an .npz file", f": {wanted}", b"PK") from None
         self.path = path

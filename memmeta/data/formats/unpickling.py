@@ -15,8 +15,8 @@ from typing import Any, BinaryIO, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from memmeta.data.formats.foreign import Budget, open_file, unexpected, unreadable
-from memmeta.errors import InputError, shortened
+from memmeta.data.formats.foreign import Budget, open_file, unexpected
+from memmeta.errors import InputError, cannot_read, shortened
 
 
 class Dtype:
@@ -288,7 +288,7 @@ def load(path: Path, unpickler: type[Unpickler] = Unpickler) -> Any:
     except ForbiddenError as error:
         raise InputError(f"{path}: refused: the pickle would call {error}") from None
     except OSError as error:
-        raise unreadable(path, error) from None
+        raise cannot_read(path, error) from None
     except Exception as error:  # damaged pickles raise many types of errors
         problem = f" ({shortened(str(error))})" if isinstance(error, pickle.UnpicklingError) else ""
         expected = "a pickle of plain containers and NumPy arrays"

@@ -13,7 +13,7 @@ from ray.tune.experiment import Trial
 from memmeta.system.stopping import GRACE, STOP
 from sweeps.engine.execution.search import LedgerSearch
 from sweeps.engine.execution.trainable import SAVED
-from sweeps.engine.execution.unsaved import Unsaved
+from sweeps.engine.execution.unpickled import Unpickled
 
 _STORAGE_CHECK_SECONDS = 1.0
 """Interval between checks of the storage."""
@@ -56,7 +56,7 @@ class Shutdown:
         return not self._unsaved or time.monotonic() - self._started > GRACE
 
 
-class ResultRecorder(Unsaved, Stopper):
+class ResultRecorder(Unpickled, Stopper):
     """Records every result, and stops pruned trials.
 
     Tune calls stoppers before the search algorithm and the callbacks.
@@ -97,7 +97,7 @@ class ResultRecorder(Unsaved, Stopper):
         return self.bug is not None or self._tracking_failed() or self.shutdown.over
 
 
-class SweepCallback(Unsaved, Callback):
+class SweepCallback(Unpickled, Callback):
     """Waits for storage that is unavailable, starts the shutdown, and finds bugs in the trainable.
 
     Tune retries trials after any error. Only a lost worker is worth a retry, so any other error

@@ -8,7 +8,7 @@ from ray.tune.search import Searcher
 
 from memmeta.system.stopping import STOP
 from sweeps.engine.execution.placement import Allocation, Placement, Refusal
-from sweeps.engine.execution.unsaved import Unsaved
+from sweeps.engine.execution.unpickled import Unpickled
 from sweeps.engine.ledger.entry import Entry, RunningTrial
 from sweeps.engine.ledger.ledger import Ledger
 from sweeps.engine.ledger.schedule import Schedule
@@ -18,7 +18,7 @@ Listener = Callable[[Entry], None]
 """Called with a trial whenever its entry in the ledger has changed."""
 
 
-class LedgerSearch(Unsaved, Searcher):
+class LedgerSearch(Unpickled, Searcher):
     """Supplies Tune with the trials of the schedule and records their results.
 
     `tune.search.optuna.OptunaSearch` is not used for three reasons: it records a failed trial as

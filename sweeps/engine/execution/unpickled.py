@@ -1,7 +1,7 @@
 """A base class for parts of the driver that Tune must not pickle."""
 
 
-class Unsaved:
+class Unpickled:
     """Pickles as an empty object.
 
     Tune pickles everything it is given for a later `Tuner.restore`. A sweep never calls it: a sweep
