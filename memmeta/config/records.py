@@ -19,8 +19,9 @@ M = TypeVar("M")
 class Before:
     """Marks a field that records of version 1 do not have.
 
-    Use it as `Annotated[type, Before(value)] = default`. Records (ledgers, checkpoints, exports, tables of trials) hold every field of the version that
-    wrote them. So a field is missing exactly when the record is older than the field.
+    Use it as `Annotated[type, Before(value)] = default`. Records (ledgers, checkpoints, exports,
+    tables of trials) hold every field of the version that wrote them. So a field is missing exactly
+    when the record is older than the field.
     """
 
     value: Any
