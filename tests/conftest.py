@@ -8,9 +8,9 @@ from memmeta import data
 
 # No time limit per example: machines differ in speed, and the first use of an operator loads it.
 # The examples are the same every time, so that a test fails because of a change and not by chance.
-# `pytest --hypothesis-profile random` looks for new ones.
-settings.register_profile("default", deadline=None, derandomize=True)
-settings.register_profile("random", deadline=None)
+# `pytest --hypothesis-profile random` looks for new ones, and for more of them.
+settings.register_profile("default", deadline=None, derandomize=True, max_examples=50)
+settings.register_profile("random", deadline=None, max_examples=200)
 settings.load_profile("default")
 
 
