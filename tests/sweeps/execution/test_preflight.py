@@ -26,7 +26,7 @@ from sweeps.engine.ledger.ledger import Ledger
 from tests import ROOT
 from tests.sweeps.tiny import STUDY
 
-LATE_NODE = Path(__file__).with_name("late_node.py")
+LATE_NODE = ROOT / "tests" / "sweeps" / "late_node.py"
 RAY = Path(sys.executable).with_name("ray")
 SIZE = {"object_store_memory": 80 * 2**20}
 
