@@ -146,7 +146,7 @@ def commands(storage, tracking_uri):
         max_concurrent=None, cpus_per_trial=1, memory_budget=None, tracking_uri=tracking_uri,
         experiment="s",
     )  # fmt: skip
-    return list(_commands(options, "s", ranked=True))
+    return list(_commands(options, "s", "--top 3"))
 
 
 def test_printed_commands_can_be_pasted_into_a_shell():

@@ -54,7 +54,8 @@ def print_summary(console: Console, options: Options, ledger: Ledger, schedule: 
         console.print(
             f"{schedule.done()} of {schedule.total} done; run the same command again to continue"
         )
-    for command in _commands(options, ledger.study.name, bool(best)):
+    to_export = "--top 3" if len(ledger.objective.names) == 1 else "--pareto"
+    for command in _commands(options, ledger.study.name, to_export if best else None):
         console.print(command, soft_wrap=True, markup=False)
 
 
@@ -73,8 +74,14 @@ def _feasibility(ledger: Ledger, any_best: bool) -> Iterator[str]:
         yield f"no best config: stages explore and search have no complete trial{within}"
 
 
-def _commands(options: Options, study: str, ranked: bool) -> Iterator[str]:
-    """Commands that show more about the sweep, and the address of the MLflow UI."""
+def _commands(options: Options, study: str, to_export: str | None) -> Iterator[str]:
+    """Commands that show more about the sweep, and the address of the MLflow UI.
+
+    Args:
+        options: options of the sweep.
+        study: name of the study.
+        to_export: options that select the best configs; None if there are none.
+    """
     store = shlex.quote(masked(options.tracking_uri))
     where = ""
     if options.tracking_uri != default_uri(options.storage):
@@ -82,8 +89,8 @@ def _commands(options: Options, study: str, ranked: bool) -> Iterator[str]:
     elif options.storage != Path("runs").resolve():
         where = f" --storage {shlex.quote(str(options.storage))}"
     yield f"python -m analysis trials {study}{where}"
-    if ranked:
-        yield f"python -m analysis export {study} --top 3 --out best.yaml{where}"
+    if to_export:
+        yield f"python -m analysis export {study} {to_export} --out best.yaml{where}"
     else:
         yield f"python -m analysis report {study} --out report{where}"
     yield f"mlflow ui --backend-store-uri {store}" if in_database(options.tracking_uri) else store
