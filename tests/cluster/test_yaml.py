@@ -103,6 +103,20 @@ def test_no_password_in_the_git_folder_is_copied(name):
     assert "/config" in config["rsync_exclude"]
 
 
+@LAUNCHED
+def test_no_file_of_the_project_is_left_out(name):
+    """Rsync applies the patterns for the git folder to all mounts."""
+    config = read(name)
+    anchored = {p[1:] for p in config["rsync_exclude"] if p.startswith("/")}
+    anywhere = {p for p in config["rsync_exclude"] if not p.startswith("/")}
+    for folder in ("memmeta", "sweeps", "analysis", "cluster"):
+        assert folder in config["file_mounts"].values()
+        for path in (ROOT / folder).rglob("*.*"):
+            parts = path.relative_to(ROOT / folder).parts
+            assert parts[0] not in anchored
+            assert not anywhere & {*parts} or "__pycache__" in parts
+
+
 def test_no_password_in_the_git_folder_is_in_an_image():
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
     assert {".git/config", ".git/logs", "data", "runs", ".venv"} <= set(ignored)

@@ -12,8 +12,8 @@ from click.testing import CliRunner
 from memmeta import checkpoint, data
 from memmeta.__main__ import main
 from memmeta.config import RunConfig
-from memmeta.config.limits import MOST
 from memmeta.exported import Export, ExportedRun, Results
+from memmeta.settings.limits import MOST
 from memmeta.training import MetaTrainer
 
 TINY = {

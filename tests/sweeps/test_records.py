@@ -98,7 +98,7 @@ def test_a_field_added_after_a_sweep_keeps_the_old_behaviour(storage, monkeypatc
     study = read_study(RECORDS / "study.yaml")
     journal = storage / NAME / "journal.log"
     journal.write_text(journal.read_text().replace('"ridge":0.01,', ""))
-    monkeypatch.setattr("memmeta.config.records.values_before", before)
+    monkeypatch.setattr("memmeta.settings.records.values_before", before)
     monkeypatch.setattr("sweeps.engine.study.study.values_before", before)
     ledger = Ledger(study, 0, storage / NAME, stages=("explore",), name=NAME)
     assert {entry.run.learner.ridge for entry in ledger.entries()} == {0.25}

@@ -1,9 +1,9 @@
 """Configs of runs: Pydantic models that refuse unknown keys."""
 
-from memmeta.config.data import DataConfig
-from memmeta.config.learner import LearnerConfig, Scaling
-from memmeta.config.parsing import described, parse
-from memmeta.config.records import (
+from memmeta.settings.data import DataConfig
+from memmeta.settings.learner import LearnerConfig, Scaling
+from memmeta.settings.parsing import described, parse
+from memmeta.settings.records import (
     RECORD_VERSION,
     Before,
     Config,
@@ -15,8 +15,8 @@ from memmeta.config.records import (
     renewed,
     values_before,
 )
-from memmeta.config.run import RunConfig
-from memmeta.config.training import TrainingConfig
+from memmeta.settings.run import RunConfig
+from memmeta.settings.training import TrainingConfig
 
 __all__ = [
     "RECORD_VERSION",

@@ -4,11 +4,11 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from memmeta.config.limits import MOST
-from memmeta.config.records import Config
 from memmeta.data import DATA_SETS
 from memmeta.data.sources import DataSource, TaskShape
 from memmeta.metric import Metric
+from memmeta.settings.limits import MOST
+from memmeta.settings.records import Config
 
 
 class DataConfig(Config):

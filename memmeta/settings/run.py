@@ -7,12 +7,12 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from memmeta.algorithms import ALGORITHMS
-from memmeta.config.data import DataConfig
-from memmeta.config.learner import LearnerConfig
-from memmeta.config.records import Config
-from memmeta.config.training import TrainingConfig
 from memmeta.data import DATA_SETS
 from memmeta.networks import BACKBONES, HEADS
+from memmeta.settings.data import DataConfig
+from memmeta.settings.learner import LearnerConfig
+from memmeta.settings.records import Config
+from memmeta.settings.training import TrainingConfig
 
 
 class RunConfig(Config):

@@ -4,8 +4,8 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from memmeta.config.limits import MOST, MOST_TASKS
-from memmeta.config.records import Config
+from memmeta.settings.limits import MOST, MOST_TASKS
+from memmeta.settings.records import Config
 
 
 class TrainingConfig(Config):

@@ -4,8 +4,8 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from memmeta.config.records import Config
 from memmeta.errors import LONGEST_REASON, InputError, shortened, shown
+from memmeta.settings.records import Config
 
 C = TypeVar("C", bound=Config)
 

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from memmeta.algorithms import ALGORITHMS, Algorithm
-from memmeta.config.limits import MOST, MOST_TASKS
-from memmeta.config.records import Before, Config, Renamed
 from memmeta.networks import BACKBONES, HEADS
+from memmeta.settings.limits import MOST, MOST_TASKS
+from memmeta.settings.records import Before, Config, Renamed
 
 Scaling = Literal["none", "sqrt_dim", "standardize"]
 """How features are scaled for the head, see `memmeta.networks.heads.head_inputs`."""

@@ -1,0 +1,1 @@
+"""The settings of a run, one module per section, and how they are read from records."""
