@@ -45,6 +45,15 @@ class Renamed:
         """`value`, translated if it is an old one."""
         return self.values.get(value, value) if isinstance(value, str) else value
 
+    def check_once(self, name: str, values: Mapping[str, Any]) -> None:
+        """Refuse values under the old name and under the present name `name`.
+
+        Raises:
+            ValueError: both are there.
+        """
+        if name in values:
+            raise ValueError(f"{self.old} is the old name of {name}: give one of them")
+
     def old_value(self, value: Any) -> Any:
         """The old value that `value` replaced."""
         return next(old for old, new in self.values.items() if new == value)
@@ -77,12 +86,16 @@ class Config(BaseModel):
 
 
 def renewed(model: type[Config], values: Mapping[str, Any]) -> dict[str, Any]:
-    """`values` under the present field names. A new name takes precedence over an old one."""
+    """`values` under the present field names.
+
+    Raises:
+        ValueError: a field has a value under both names.
+    """
     new = dict(values)
     for name, mark in _marks(model, Renamed):
         if mark.old in new:
-            old = new.pop(mark.old)
-            new.setdefault(name, mark.new_value(old))
+            mark.check_once(name, new)
+            new[name] = mark.new_value(new.pop(mark.old))
     return new
 
 

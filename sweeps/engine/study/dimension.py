@@ -128,7 +128,7 @@ def _accepted(name: str, value: object) -> Any:
     try:
         return _adapter(name).validate_python(value)
     except ValidationError as error:
-        message = error.errors()[0]["msg"]
+        message = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise ValueError(f"{message[0].lower()}{message[1:]}, got {shown(value)}") from None
 
 
@@ -153,12 +153,17 @@ def _field(name: str) -> FieldInfo:
 
 
 def renewed_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace old names of the learner's fields, and the old values in lists of choices."""
+    """Replace old names of the learner's fields, and the old values in lists of choices.
+
+    Raises:
+        ValueError: a field has values under both names.
+    """
     old_names = renamed(LearnerConfig)
     new: dict[str, Any] = {}
     for key, value in values.items():
         if key in old_names:
             name, mark = old_names[key]
+            mark.check_once(name, values)
             is_list = isinstance(value, list | tuple)
             new[name] = [mark.new_value(item) for item in value] if is_list else value
         else:

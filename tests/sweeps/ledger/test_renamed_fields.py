@@ -3,7 +3,10 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from memmeta.config import LearnerConfig
+from memmeta.errors import InputError
 from sweeps.engine.ledger.ledger import Ledger
 from tests.sweeps.ledger.test_ledger import STUDY, result
 
@@ -57,6 +60,19 @@ def test_a_sweep_over_a_renamed_field_is_read_and_continues(tmp_path):
     ledger.report(ledger.propose(), result(0.8))
     assert open_ledger(tmp_path).entries()[:4] == before
     assert len(open_ledger(tmp_path).entries()) == 5
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"learner": {"algorithm": "anil", "kind": "naive", "feature_reuse": True}},
+        {"grid": {"algorithm": ["anil"], "kind": ["naive"], "feature_reuse": [True]}},
+        {"grid": {"algorithm": ["anil"], "feature_reuse": [True], "kind": ["naive"]}},
+    ],
+)
+def test_both_names_of_a_field_are_refused(changes):
+    with pytest.raises(InputError, match="kind is the old name of feature_reuse: give one"):
+        STUDY.changed(**changes)
 
 
 def test_a_study_may_use_the_old_name():

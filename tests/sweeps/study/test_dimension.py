@@ -99,3 +99,8 @@ def test_a_dimension_that_the_field_does_not_accept_is_refused(name, value, said
 def test_a_range_beyond_the_limits_of_numbers_is_refused(name, value):
     with pytest.raises(ValueError, match=r"values|integers up to"):
         dimension(name, value)
+
+
+def test_an_unknown_name_among_choices_is_refused_with_the_known_names():
+    with pytest.raises(ValueError, match=r"^no such algorithm, choose from memory_reduced, .*'foo'"):
+        dimension("algorithm", ["anil", "foo"])
