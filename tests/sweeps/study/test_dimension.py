@@ -102,5 +102,6 @@ def test_a_range_beyond_the_limits_of_numbers_is_refused(name, value):
 
 
 def test_an_unknown_name_among_choices_is_refused_with_the_known_names():
-    with pytest.raises(ValueError, match=r"^no such algorithm, choose from memory_reduced, .*'foo'"):
+    said = r"^no such algorithm, choose from memory_reduced, .*'foo'"
+    with pytest.raises(ValueError, match=said):
         dimension("algorithm", ["anil", "foo"])
