@@ -139,14 +139,22 @@ def _keep_signal_handlers() -> Iterator[None]:
     """
     ray._private.utils.set_sigterm_handler = lambda *_: None
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    hook, sys.unraisablehook = sys.unraisablehook, _skip_interrupts
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         heed_signals()
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     # An interrupt is lost if it arrives inside a destructor or a C callback.
     if STOP.requested:
         raise KeyboardInterrupt
+
+
+def _skip_interrupts(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Print nothing for an interrupt inside a callback: it is raised again later."""
+    if unraisable.exc_type is not KeyboardInterrupt:
+        sys.__unraisablehook__(unraisable)
 
 
 def short_folder() -> str | None:
