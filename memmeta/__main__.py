@@ -137,7 +137,7 @@ class _ManyValues(click.Command):
         return super().parse_args(ctx, expanded)
 
 
-_FOR_IMAGES = [name for name in BACKBONES if BACKBONES[name].takes_images]
+_FOR_IMAGES = BACKBONES.names(lambda backbone: backbone.takes_images)
 
 
 @main.command(cls=_ManyValues)

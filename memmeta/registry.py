@@ -1,6 +1,6 @@
 """Objects that configs name."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from typing import Any, Generic, TypeVar
 
@@ -58,6 +58,10 @@ class Registry(Generic[T]):
     def __iter__(self) -> Iterator[str]:
         """The names, in the order of registration."""
         return iter(self._objects)
+
+    def names(self, fits: Callable[[T], bool]) -> list[str]:
+        """The names of the objects for which `fits` is true. Imports all objects."""
+        return [name for name in self if fits(self[name])]
 
     def check(self, name: str) -> str:
         """Return `name` if an object has it. Does not import the object.

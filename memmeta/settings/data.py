@@ -84,6 +84,6 @@ class DataConfig(Config):
     def _check_rotations(cls, rotations: bool, info: ValidationInfo) -> bool:
         name = info.data.get("name")
         if rotations and name is not None and not DATA_SETS[name].rotation_makes_class:
-            fitting = [other for other in DATA_SETS if DATA_SETS[other].rotation_makes_class]
+            fitting = DATA_SETS.names(lambda other: other.rotation_makes_class)
             raise ValueError(f"for {', '.join(fitting)} only")
         return rotations

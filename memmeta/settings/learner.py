@@ -1,22 +1,16 @@
 """The backbone (theta), the head (phi), and how each is learned."""
 
-from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from memmeta.algorithms import ALGORITHMS, Algorithm
+from memmeta.algorithms import ALGORITHMS
 from memmeta.networks import BACKBONES, HEADS
 from memmeta.settings.limits import MOST, MOST_TASKS
 from memmeta.settings.records import Before, Config, Renamed
 
 Scaling = Literal["none", "sqrt_dim", "standardize"]
 """How features are scaled for the head, see `memmeta.networks.heads.head_inputs`."""
-
-
-def _names(fits: Callable[[Algorithm], bool]) -> str:
-    """The algorithms that fit, for messages."""
-    return " and ".join(name for name in ALGORITHMS if fits(ALGORITHMS[name]))
 
 
 class LearnerConfig(Config):
@@ -104,8 +98,9 @@ class LearnerConfig(Config):
     def _combination(self) -> Self:
         algorithm, pool = ALGORITHMS[self.algorithm], self.task_pool
         backbone, head = BACKBONES[self.backbone], HEADS[self.head]
+        recomputing = ALGORITHMS.names(lambda other: other.can_recompute_features)
         refusals = {
-            f"feature_reuse false is for {_names(lambda a: a.can_recompute_features)}": (
+            f"feature_reuse false is for {' and '.join(recomputing)}": (
                 not self.feature_reuse and not algorithm.can_recompute_features
             ),
             f"first_order is not for {self.algorithm}: set cg_steps to 0": self.first_order

@@ -41,7 +41,7 @@ class RunConfig(Config):
     @model_validator(mode="after")
     def _check_augmentation(self) -> Self:
         if self.learner.augment and not self.data.source.mirror_keeps_class:
-            fitting = [name for name in DATA_SETS if DATA_SETS[name].mirror_keeps_class]
+            fitting = DATA_SETS.names(lambda source: source.mirror_keeps_class)
             raise ValueError(f"learner.augment is for {', '.join(fitting)}")
         return self
 
@@ -51,7 +51,7 @@ class RunConfig(Config):
         learner = self.learner
         starts_at_0 = HEADS[learner.head].linear and not learner.learns_initial_head
         if self.data.train_ways not in (None, self.data.ways) and not starts_at_0:
-            names = [name for name in ALGORITHMS if not ALGORITHMS[name].learns_initial_head]
+            names = ALGORITHMS.names(lambda algorithm: not algorithm.learns_initial_head)
             raise ValueError(
                 f"data.train_ways is for algorithm {' or '.join(names)} with a linear head"
             )

@@ -160,6 +160,7 @@ def test_a_name_that_nobody_registered_is_refused_with_the_names_there_are():
     with pytest.raises(ValueError, match="already"):
         colours.register("red", 3)
     assert [*colours] == ["red", "blue"]
+    assert colours.names(lambda value: value > 1) == ["blue"]
     with pytest.raises(InputError, match="mars: no such data set, choose from glyphs"):
         data.load("mars", None)
 
