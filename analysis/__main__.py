@@ -16,13 +16,14 @@ from analysis.display.progress import progress
 from analysis.records.store import attach
 from analysis.records.trials import Sweep, read_sweep
 from memmeta.command_line import (
+    Group,
     cache_option,
     data_root_option,
     device_option,
     run_command,
     threads_option,
 )
-from memmeta.errors import InputError
+from memmeta.errors import FailedError, InputError
 from memmeta.system.units import Size
 from sweeps.engine.stores.masking import masked
 from sweeps.engine.stores.options import storage_option
@@ -54,7 +55,7 @@ _as_json = click.option(
 )
 
 
-@click.group()
+@click.group(cls=Group)
 def main() -> None:
     """Show, compare, report, export and verify the results of sweeps.
 
@@ -171,7 +172,7 @@ def verify(
         seed=seed,
     )
     if deviations:
-        raise click.ClickException(f"not verified: {'; '.join(deviations)}")
+        raise FailedError(f"not verified: {'; '.join(deviations)}")
     click.echo("verified")
 
 

@@ -12,6 +12,8 @@ from rich.progress import Progress
 import memmeta.system.interrupts  # noqa: F401
 from memmeta import checkpoint, data
 from memmeta.command_line import (
+    Command,
+    Group,
     cache_option,
     chosen_device,
     data_root_option,
@@ -21,7 +23,7 @@ from memmeta.command_line import (
     train_to_end,
 )
 from memmeta.config import DataConfig, LearnerConfig, RunConfig, parse
-from memmeta.errors import InputError, cannot_write
+from memmeta.errors import FailedError, InputError, cannot_write
 from memmeta.exported import ExportedRun, read_run
 from memmeta.memory import limits
 from memmeta.memory import table as memory_table
@@ -32,7 +34,7 @@ from memmeta.system.units import mib
 from memmeta.training import DivergedError, MetaTrainer
 
 
-@click.group()
+@click.group(cls=Group)
 def main() -> None:
     """Memory-reduced meta-learning: train and evaluate few-shot learners."""
 
@@ -120,7 +122,7 @@ def evaluate(
     click.echo(f"{split} {metric.title} {metric.text(result.value, result.interval)}")
 
 
-class _ManyValues(click.Command):
+class _ManyValues(Command):
     """Accepts several values after one option: `--option 1 5` or `--option=1 5`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -212,12 +214,12 @@ def _failure_in_one_line() -> Iterator[None]:
     try:
         yield
     except DivergedError as error:
-        raise click.ClickException(f"{error}; a smaller inner_lr or outer_lr may help") from None
+        raise FailedError(f"{error}; a smaller inner_lr or outer_lr may help") from None
     except (RuntimeError, MemoryError) as error:
         if not limits.is_out_of_memory(error):
             raise
         message = "out of memory; a smaller task_batch, or a chunk, may help"
-        raise click.ClickException(message) from None
+        raise FailedError(message) from None
 
 
 def _override(
@@ -261,7 +263,7 @@ def _save(path: Path, trainer: MetaTrainer) -> None:
         checkpoint.save(path, trainer)
     except OSError as error:
         message = f"{cannot_write(path, error).message}; the same command continues"
-        raise click.ClickException(message) from None
+        raise FailedError(message) from None
 
 
 def _print_summary(console: Console, trainer: MetaTrainer, exported: ExportedRun) -> None:

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 from pydantic import ValidationError
@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from memmeta.config import described
-from memmeta.errors import InputError
+from memmeta.errors import InputError, MessageError
 from memmeta.system.plain_text import degrade_output
 from memmeta.system.stopping import STOP, heed_signals, postponed
 
@@ -37,6 +37,35 @@ threads_option = click.option(
     type=click.IntRange(min=1),
     help="CPU threads; default: the number that an exported run states, else all.",
 )
+
+
+class _BadInput(click.ClickException):
+    """An `InputError` as Click shows errors."""
+
+    exit_code = 2
+
+
+def _shown(error: MessageError) -> click.ClickException:
+    """The error as Click shows errors."""
+    kind = _BadInput if isinstance(error, InputError) else click.ClickException
+    return kind(error.message)
+
+
+class Command(click.Command):
+    """A command that shows a `MessageError` like Click's own errors, and exits with its code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except MessageError as error:
+            raise _shown(error) from None
+
+
+class Group(click.Group):
+    """A group of commands of class `Command`."""
+
+    command_class = Command
 
 
 def run_command(
@@ -75,11 +104,12 @@ def errors_in_one_line() -> None:
     ) -> None:
         if isinstance(error, ValidationError):
             error = InputError(f"{error.title}: {described(error)}")
-        if not isinstance(error, InputError):
+        if not isinstance(error, MessageError):
             before(kind, error, trace)
             return
-        error.show()
-        sys.exit(error.exit_code)
+        shown = _shown(error)
+        shown.show()
+        sys.exit(shown.exit_code)
 
     sys.excepthook = one_line
 

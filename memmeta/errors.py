@@ -1,9 +1,7 @@
-"""The exception for mistakes that a user can correct, and how messages show refused values."""
+"""The exceptions that carry a message for the user, and how messages show refused values."""
 
 import reprlib
 from pathlib import Path
-
-import click
 
 _LONGEST = 200
 """Characters of one value or key in a message."""
@@ -12,14 +10,36 @@ LONGEST_REASON = 1000
 """Characters of one sentence that says why a value is refused."""
 
 
-class InputError(click.ClickException):
-    """Bad input: a file, a config value, a folder.
+class MessageError(Exception):
+    """An error whose message is all that the user needs. Command lines print it without traceback.
 
-    The message names the problem, where it is, and the accepted values. Command lines print it as
-    one line and exit with code 2.
+    Attributes:
+        message: one line; lists of problems have one line each.
     """
 
-    exit_code = 2
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class InputError(MessageError):
+    """Bad input: a file, a config value, a folder. Command lines exit with code 2.
+
+    The message names the problem, where it is, and the accepted values.
+
+    Examples:
+        >>> from memmeta.config import LearnerConfig, parse
+        >>> from memmeta.errors import InputError
+        >>> try:
+        ...     parse(LearnerConfig, {"filters": 0}, "mine.yaml")
+        ... except InputError as error:
+        ...     print(error)
+        mine.yaml: filters: input should be greater than or equal to 1, got 0
+    """
+
+
+class FailedError(MessageError):
+    """Good input, but something failed: a disk, a cluster, a trial. Command lines exit with 1."""
 
 
 class _Repr(reprlib.Repr):

@@ -8,7 +8,7 @@ import click
 from rich.console import Console
 
 import memmeta.system.interrupts  # noqa: F401
-from memmeta.command_line import run_command
+from memmeta.command_line import Group, run_command
 from memmeta.system.files import resolved
 from sweeps.engine.command_line import start, study_options
 from sweeps.engine.execution.doctor import examine, show
@@ -20,7 +20,7 @@ _LOCATION_OPTIONS = ("data_root", "cache", "storage", "tracking_uri")
 """Options of `run` that doctor has, too."""
 
 
-@click.group()
+@click.group(cls=Group)
 def main() -> None:
     """Run sweeps."""
 

@@ -6,11 +6,11 @@ import hashlib
 import itertools
 import json
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-import click
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
@@ -189,10 +189,10 @@ def _report(name: str, copies: dict[str, list[int]]) -> None:
     """Print how many images are copies, if there are any."""
     counts = [f"{len(rows)} of {split}" for split, rows in copies.items() if rows]
     if counts:
-        click.echo(
+        print(
             f"{name}: images equal to another image of their class: {', '.join(counts)}; tasks "
             "never have equal images in support and query",
-            err=True,
+            file=sys.stderr,
         )
 
 

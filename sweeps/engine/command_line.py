@@ -12,6 +12,7 @@ from rich.console import Console
 import memmeta.system.interrupts  # noqa: F401
 from memmeta import data
 from memmeta.command_line import (
+    Command,
     cache_option,
     data_root_option,
     errors_in_one_line,
@@ -142,7 +143,7 @@ def main(study: Study) -> None:
     run_command(_command, f"python sweeps/{study.name}.py", study)
 
 
-@click.command()
+@click.command(cls=Command)
 @study_options
 @click.pass_obj
 def _command(study: Study, /, **options: Any) -> None:

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import click
 import optuna
 from ray import tune
 from ray.tune.error import TuneError
@@ -18,7 +17,7 @@ from ray.tune.experiment import Trial
 from rich.console import Console
 
 from memmeta.data.dataset import Dataset
-from memmeta.errors import InputError, cannot_write
+from memmeta.errors import FailedError, InputError, cannot_write
 from memmeta.memory.prediction import predict_trial_memory
 from memmeta.system.stopping import STOP, postponed
 from sweeps.engine.display.progress import Progress
@@ -62,7 +61,7 @@ def sweep(console: Console, study: Study, options: Options, dataset: Dataset) ->
 
     Raises:
         InputError: the sweep cannot continue, or its stores cannot be opened.
-        click.ClickException: a bug in a trial or an error of the storage stopped the sweep, or not
+        FailedError: a bug in a trial or an error of the storage stopped the sweep, or not
             all results were sent to MLflow.
     """
     path = _sweep_folder(options.storage, study.sweep_name(options.seed), options.fresh)
@@ -107,11 +106,11 @@ def sweep(console: Console, study: Study, options: Options, dataset: Dataset) ->
             unsent = tracker.close(entries, schedule.finished, metrics) if entries else None
         print_summary(console, options, ledger, schedule)
     if bug and "\n" not in bug:
-        raise click.ClickException(f"{bug}{CONTINUE_HINT}")
+        raise FailedError(f"{bug}{CONTINUE_HINT}")
     if bug:
-        raise click.ClickException(f"stopped by a bug in a trial:\n{bug}")
+        raise FailedError(f"stopped by a bug in a trial:\n{bug}")
     if unsent:
-        raise click.ClickException(f"{unsent}; run the same command again to send the rest")
+        raise FailedError(f"{unsent}; run the same command again to send the rest")
     if STOP.requested:
         return STOP.exit_code
     return 0 if schedule.finished else 1
@@ -249,7 +248,7 @@ def _check_cpus(cpus: int) -> None:
 
 @contextmanager
 def _storage_errors_in_one_line(folder: Path) -> Iterator[None]:
-    """Re-raise errors of a full disk or a lost file system as a one-line ClickException."""
+    """Re-raise errors of a full disk or a lost file system as a one-line FailedError."""
     try:
         yield
     except (OSError, TuneError) as error:
@@ -258,7 +257,7 @@ def _storage_errors_in_one_line(folder: Path) -> Iterator[None]:
         is_away = not folder.exists()
         if not isinstance(cause, OSError) or not (is_away or cause.errno in STORAGE_ERRORS):
             raise
-        raise click.ClickException(f"{folder}: {cause.strerror}{CONTINUE_HINT}") from None
+        raise FailedError(f"{folder}: {cause.strerror}{CONTINUE_HINT}") from None
 
 
 def _sweep_folder(storage: Path, name: str, fresh: bool) -> Path:

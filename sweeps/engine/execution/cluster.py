@@ -14,13 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import click
 import ray
 from ray._private.services import canonicalize_bootstrap_address
 from ray.util.placement_group import placement_group, remove_placement_group
 from rich.console import Console
 
-from memmeta.errors import InputError
+from memmeta.errors import FailedError, InputError
 from memmeta.system.plain_yaml import read_yaml
 from memmeta.system.runtime import ALLOCATOR_ENVIRONMENT
 from memmeta.system.stopping import STOP, heed_signals
@@ -73,7 +72,7 @@ def connected(address: str | None) -> Iterator[None]:
     """Connect to the Ray cluster at `address`, or start Ray on this machine if it is None.
 
     Raises:
-        click.ClickException: the cluster does not answer, refuses this process, or is lost
+        FailedError: the cluster does not answer, refuses this process, or is lost
             meanwhile; or Ray does not start on this machine.
     """
     where = address or "this machine"
@@ -93,7 +92,7 @@ def connected(address: str | None) -> Iterator[None]:
             )
     # Ray raises some errors during its start as plain Exceptions.
     except Exception as error:
-        raise click.ClickException(f"{where}: no Ray cluster to use ({reason(error)})") from None
+        raise FailedError(f"{where}: no Ray cluster to use ({reason(error)})") from None
     monitor = _ClusterMonitor(where)
     try:
         yield
@@ -103,7 +102,7 @@ def connected(address: str | None) -> Iterator[None]:
         monitor.stop()
         # Exit before Ray's own exit handlers, which would wait for the lost cluster.
         atexit.register(_leave)
-        raise click.ClickException(monitor.lost) from None
+        raise FailedError(monitor.lost) from None
     finally:
         monitor.stop()
         if not monitor.lost:
@@ -225,7 +224,7 @@ class _ClusterMonitor:
         signal.pthread_kill(self._main, signal.SIGUSR2)
         # The main thread may hang inside Ray, where signals have no effect.
         if not self._stopped.wait(_CONNECT_TIMEOUT):
-            click.echo(f"Error: {self.lost}", err=True)
+            print(f"Error: {self.lost}", file=sys.stderr)
             _leave()
 
 
@@ -273,7 +272,7 @@ def wait_for_nodes(console: Console, cpus: int) -> None:
         cpus: CPUs of a trial.
 
     Raises:
-        click.ClickException: no such node started within half an hour.
+        FailedError: no such node started within half an hour.
     """
     needs_gpu = _can_start_gpus()
     if _is_ready(cpus, needs_gpu):
@@ -288,7 +287,7 @@ def wait_for_nodes(console: Console, cpus: int) -> None:
         while not _is_ready(cpus, needs_gpu):
             waited = time.monotonic() - started
             if waited > _START_TIMEOUT:
-                raise click.ClickException(
+                raise FailedError(
                     f"{what} did not start within {_START_TIMEOUT / 60:.0f} minutes: see "
                     f"`ray status` on the head{CONTINUE_HINT}"
                 )

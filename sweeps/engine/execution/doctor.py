@@ -10,7 +10,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import click
 import ray
 from rich import box
 from rich.console import Console
@@ -19,7 +18,7 @@ from rich.text import Text
 
 from memmeta import data
 from memmeta.data.sources import NoDataError
-from memmeta.errors import InputError, cannot_write
+from memmeta.errors import InputError, MessageError, cannot_write
 from memmeta.system import files, provenance
 from sweeps.engine.execution import cluster
 from sweeps.engine.execution.cluster import Node
@@ -176,7 +175,7 @@ def _machines(data_root: Path, cache: Path | None, storage: Path) -> Iterator[Ch
             return
         with cluster.connected(address):
             yield from _cluster(address, data_root, cache, storage)
-    except click.ClickException as error:
+    except MessageError as error:
         yield Check("cluster", "failed", error.message)
 
 
