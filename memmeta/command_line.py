@@ -1,7 +1,8 @@
 """Shared by all command lines: options, signals, the device, training with a progress bar."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -12,7 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from memmeta.config import described
-from memmeta.errors import InputError, MessageError
+from memmeta.errors import FailedError, InputError, MessageError
 from memmeta.system.plain_text import degrade_output
 from memmeta.system.stopping import STOP, heed_signals, postponed
 
@@ -130,6 +131,24 @@ def chosen_device(name: str | None) -> "torch.device":
     except (RuntimeError, AssertionError, ImportError) as error:
         raise InputError(f"--device {name}: {str(error).splitlines()[0]}") from None
     return device
+
+
+@contextmanager
+def failures_in_one_line() -> Iterator[None]:
+    """Report divergence and lack of memory in one line, with exit code 1."""
+    # PyTorch takes seconds to import.
+    from memmeta.memory import limits
+    from memmeta.training import DivergedError
+
+    try:
+        yield
+    except DivergedError as error:
+        raise FailedError(f"{error}; a smaller inner_lr or outer_lr may help") from None
+    except (RuntimeError, MemoryError) as error:
+        if not limits.is_out_of_memory(error):
+            raise
+        message = "out of memory; a smaller task_batch, or a chunk, may help"
+        raise FailedError(message) from None
 
 
 def train_to_end(
