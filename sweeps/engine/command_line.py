@@ -13,6 +13,7 @@ import memmeta.system.interrupts  # noqa: F401
 from memmeta import data
 from memmeta.command_line import (
     Command,
+    OneOf,
     cache_option,
     data_root_option,
     errors_in_one_line,
@@ -46,7 +47,7 @@ _OPTIONS = (
     cache_option,
     click.option(
         "--stage",
-        type=click.Choice(get_args(Choice)),
+        type=OneOf(get_args(Choice)),
         help="explore: a space-filling design; search: the optimiser; confirm: the best configs "
         "with fresh seeds and on test tasks; all: these three within one budget; grid: every "
         "combination of --grid. Default: all, or grid if the study has one.",
