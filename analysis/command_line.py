@@ -9,23 +9,8 @@ import click
 from analysis.display.progress import progress
 from analysis.records.trials import Sweep, read_sweep
 from sweeps.engine.stores.masking import masked
-from sweeps.engine.stores.options import storage_option
+from sweeps.engine.stores.options import store_options
 from sweeps.engine.stores.store import default_uri
-
-
-def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say where the results are."""
-    for decorate in (
-        click.option(
-            "--tracking-uri",
-            envvar="MLFLOW_TRACKING_URI",
-            show_envvar=True,
-            help="MLflow store or server, instead of mlflow.db in the storage folder.",
-        ),
-        storage_option,
-    ):
-        command = decorate(command)
-    return command
 
 
 def study_argument(command: Callable[..., Any]) -> Callable[..., Any]:

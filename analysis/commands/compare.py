@@ -7,11 +7,12 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from analysis.command_line import as_json_option, chosen_sweep, store_options
+from analysis.command_line import as_json_option, chosen_sweep
 from memmeta.command_line import Command
+from sweeps.engine.stores.options import store_options
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, epilog="Example: memmeta compare cifar_fs fc100")
 @store_options
 @click.argument("studies", nargs=-1, required=True, metavar="STUDY...")
 @as_json_option

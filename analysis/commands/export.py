@@ -9,7 +9,7 @@ from memmeta.command_line import Command
 from memmeta.system.units import Size
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, epilog="Example: memmeta export cifar_fs --top 3 --out best.yaml")
 @study_argument
 @click.option(
     "--top",

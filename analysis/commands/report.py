@@ -5,16 +5,17 @@ from pathlib import Path
 
 import click
 
-from analysis.command_line import chosen_sweep, store_arguments, store_options
+from analysis.command_line import chosen_sweep, store_arguments
 from analysis.display.progress import progress
 from analysis.records.store import attach
 from memmeta.command_line import Command
 from memmeta.errors import InputError
 from memmeta.system.units import Size
+from sweeps.engine.stores.options import store_options
 from sweeps.engine.stores.store import default_uri
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, epilog="Example: memmeta report cifar_fs --out report")
 @store_options
 @click.argument("study", required=False)
 @click.option(

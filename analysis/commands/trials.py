@@ -11,7 +11,7 @@ from analysis.display import trial_list
 from memmeta.command_line import Command
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, epilog="Example: memmeta trials cifar_fs --storage runs")
 @study_argument
 @as_json_option
 def trials(study: str, storage: Path, tracking_uri: str | None, as_json: bool) -> None:

@@ -15,7 +15,7 @@ from memmeta.command_line import (
 from memmeta.errors import FailedError
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, epilog="Example: memmeta verify best.yaml --data-root data")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--rank", default=1, show_default=True, help="Rank of the run in the file.")
 @data_root_option

@@ -18,7 +18,9 @@ _LOCATION_OPTIONS = ("data_root", "cache", "storage", "tracking_uri")
 
 
 @click.command(
-    cls=Command, params=[option for option in sweep.params if option.name in _LOCATION_OPTIONS]
+    cls=Command,
+    params=[option for option in sweep.params if option.name in _LOCATION_OPTIONS],
+    epilog="Example: memmeta doctor --data-root data --storage runs",
 )
 def doctor(data_root: Path, cache: Path | None, storage: Path, tracking_uri: str | None) -> None:
     """Check that this machine, or the cluster it is connected to, is ready for a sweep.

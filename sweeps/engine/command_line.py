@@ -42,6 +42,14 @@ def _finite(context: click.Context, option: click.Parameter, value: float | None
     return value
 
 
+ledger_option = click.option(
+    "--ledger",
+    metavar="URL",
+    envvar="MEMMETA_LEDGER",
+    show_envvar=True,
+    help="Database for the record of the sweep, instead of a journal in the storage folder.",
+)
+
 _OPTIONS = (
     data_root_option,
     cache_option,
@@ -93,9 +101,7 @@ _OPTIONS = (
     click.option("--seed", type=click.IntRange(0, 2**63), default=0, show_default=True),
     storage_option,
     click.option("--fresh", is_flag=True, help="Start a new version of the sweep."),
-    click.option("--ledger", metavar="URL", envvar="MEMMETA_LEDGER", show_envvar=True,
-                 help="Database for the record of the sweep, instead of a journal in the storage "
-                 "folder."),
+    ledger_option,
     click.option(
         "--max-concurrent",
         type=click.IntRange(min=1),
