@@ -7,6 +7,7 @@ from memmeta.command_line import Group, run_command
 from memmeta.commands.data import data, download_before
 from memmeta.commands.evaluate import evaluate
 from memmeta.commands.memory import memory
+from memmeta.commands.predict import predict
 from memmeta.commands.train import train
 
 
@@ -15,7 +16,7 @@ def main() -> None:
     """Memory-reduced meta-learning: train and evaluate few-shot learners."""
 
 
-for command in (train, evaluate, memory, data):
+for command in (train, evaluate, predict, memory, data):
     main.add_command(command)
 main.add_command(download_before, "download")
 
