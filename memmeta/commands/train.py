@@ -9,20 +9,20 @@ from memmeta import checkpoint, data
 from memmeta.command_line import (
     Command,
     cache_option,
-    chosen_device,
     data_root_option,
     device_option,
     failures_in_one_line,
     threads_option,
-    train_to_end,
 )
 from memmeta.config import RunConfig, parse
-from memmeta.errors import FailedError, InputError, cannot_write
+from memmeta.errors import InputError
 from memmeta.exported import ExportedRun, read_run
+from memmeta.fit import train_run
+from memmeta.progress import ConsoleProgress
+from memmeta.run import Run
 from memmeta.system.provenance import expected_difference
 from memmeta.system.runtime import configure_process
 from memmeta.system.units import mib
-from memmeta.training import MetaTrainer
 
 
 @click.command(cls=Command, epilog="Example: memmeta train best.yaml --out model.pt")
@@ -59,18 +59,23 @@ def train(
     config = _override(exported.config, iterations, tasks, seed)
     recorded = exported.provenance.threads if exported.provenance else None
     configure_process(threads or recorded)
-    dataset, torch_device = data.load(config.data.name, data_root, cache), chosen_device(device)
+    dataset = data.load(config.data.name, data_root, cache)
     path = out or Path("runs/train") / f"{config.key}.pt"
     console = Console(highlight=False)
+
+    def trained() -> Run:
+        return train_run(
+            config, dataset, device=device, progress=ConsoleProgress(console), checkpoint=path
+        )
+
     with failures_in_one_line():
-        trainer = MetaTrainer(config, dataset, torch_device)
-        if path.exists():
-            trainer = _resumed(trainer, path, console, may_set_aside=out is None)
-        if not trainer.done:
-            checkpoint.check_writable(path)
-        train_to_end(trainer, console, lambda: _save(path, trainer))
-    _print_summary(console, trainer, exported)
-    command = f"python -m memmeta evaluate {path} --data-root {data_root}"
+        try:
+            run = trained()
+        except checkpoint.DamagedError as error:
+            _set_aside(path, error, console, may_set_aside=out is None)
+            run = trained()
+    _print_summary(console, run, exported)
+    command = f"memmeta evaluate {path} --data-root {data_root}"
     command += f" --cache {cache}" if cache else ""
     console.print(f"test it:   {command}", soft_wrap=True)
 
@@ -88,58 +93,37 @@ def _override(
     return parse(RunConfig, values, "command line")
 
 
-def _resumed(
-    trainer: MetaTrainer, path: Path, console: Console, may_set_aside: bool
-) -> MetaTrainer:
-    """The trainer in the state of the checkpoint, or a new trainer if the checkpoint is damaged.
-
-    A damaged file is moved, unless the user named it with `--out`: it may be any file.
-    """
-    try:
-        checkpoint.resume(trainer, path)
-    except checkpoint.OtherRunError as error:
+def _set_aside(
+    path: Path, error: checkpoint.DamagedError, console: Console, may_set_aside: bool
+) -> None:
+    """Rename a damaged checkpoint, unless the user named it with `--out`: it may be any file."""
+    if isinstance(error, checkpoint.OtherRunError) or not may_set_aside:
         raise InputError(f"{error.message}; choose another --out") from None
-    except checkpoint.DamagedError as error:
-        if not may_set_aside:
-            raise InputError(f"{error.message}; choose another --out") from None
-        aside = checkpoint.set_aside(path)
-        console.print(
-            f"{error.message}; renamed to {aside.name}. Training starts over", soft_wrap=True
-        )
-        return MetaTrainer(trainer.config, trainer.dataset, trainer.device)
-    console.print(f"continuing from {path}, step {trainer.iteration}", soft_wrap=True)
-    return trainer
+    aside = checkpoint.set_aside(path)
+    console.print(f"{error.message}; renamed to {aside.name}. Training starts over", soft_wrap=True)
 
 
-def _save(path: Path, trainer: MetaTrainer) -> None:
-    try:
-        checkpoint.save(path, trainer)
-    except OSError as error:
-        message = f"{cannot_write(path, error).message}; the same command continues"
-        raise FailedError(message) from None
-
-
-def _print_summary(console: Console, trainer: MetaTrainer, exported: ExportedRun) -> None:
-    val = trainer.reports[-1].val
-    metric = trainer.config.data.metric
+def _print_summary(console: Console, run: Run, exported: ExportedRun) -> None:
+    val = run.reports[-1].val
+    metric = run.config.data.metric
     measured = metric.text(val.value, val.interval)
     console.print(f"{metric.title + ':':<10} {measured} on {val.tasks} validation tasks")
-    if exported.results and trainer.config == exported.config:
+    if exported.results and run.config == exported.config:
         stated = getattr(exported.results, metric.key)
-        verdict = "the same" if stated == val.value else _why_not_the_same(trainer, exported)
+        verdict = "the same" if stated == val.value else _why_not_the_same(run, exported)
         console.print(f"stated:    {metric.alone(stated)}, {verdict}", soft_wrap=True)
-    if trainer.peak_memory is not None:
-        console.print(f"peak:      {mib(trainer.peak_memory, decimals=1)}")
-    if trainer.seconds_per_step is not None:
-        console.print(f"step:      {trainer.seconds_per_step:.3f} s")
-    if trainer.note:
-        console.print(f"note:      {trainer.note}", soft_wrap=True)
+    if run.peak_memory is not None:
+        console.print(f"peak:      {mib(run.peak_memory, decimals=1)}")
+    if run.seconds_per_step is not None:
+        console.print(f"step:      {run.seconds_per_step:.3f} s")
+    if run.note:
+        console.print(f"note:      {run.note}", soft_wrap=True)
 
 
-def _why_not_the_same(trainer: MetaTrainer, exported: ExportedRun) -> str:
+def _why_not_the_same(run: Run, exported: ExportedRun) -> str:
     if exported.provenance is None:
         return "not the same"
-    difference = expected_difference(exported.provenance.hardware, trainer.device)
+    difference = expected_difference(exported.provenance.hardware, run.device)
     if difference:
         return f"not the same, as expected: {difference}"
     return "not the same, although the processor, its threads and PyTorch are"
