@@ -1,7 +1,6 @@
 """Command line of the analysis: `python -m analysis COMMAND`."""
 
 import json
-import shlex
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +12,6 @@ from rich.console import Console
 import memmeta.system.interrupts  # noqa: F401
 from analysis.display import trial_list
 from analysis.display.progress import progress
-from analysis.records.store import attach
 from analysis.records.trials import Sweep, read_sweep
 from memmeta.command_line import (
     Group,
@@ -23,7 +21,7 @@ from memmeta.command_line import (
     run_command,
     threads_option,
 )
-from memmeta.errors import FailedError, InputError
+from memmeta.errors import FailedError
 from memmeta.system.units import Size
 from sweeps.engine.stores.masking import masked
 from sweeps.engine.stores.options import storage_option
@@ -120,14 +118,8 @@ def export(
     if top is None and not pareto:
         top = exporting.TOP
     selection = exporting.Selection(top, max_memory, pareto)
-    best = exporting.best_runs(sweep, selection)
     store = _store_arguments(storage, tracking_uri)
-    command = ["export", sweep.name, *selection.options, "--out", str(out), *store]
-    exporting.write(best, sweep, selection, out, ["python", "-m", "analysis", *command])
-    if top and len(best.runs) < top:
-        conditions = "".join(f", {condition}," for condition in selection.conditions)
-        count = f"only {len(best.runs)} different configs of explore and search"
-        click.echo(f"complete trials{conditions} of {sweep.name}: {count}", err=True)
+    exporting.export_best(sweep, selection, out, store, say=_say)
     click.echo(f"wrote {out}; train the best: python -m memmeta train {out}")
 
 
@@ -248,7 +240,7 @@ def report(
     """
     # These import scikit-learn, statsmodels and Matplotlib, which takes seconds.
     from analysis.records.trial_table import read_trials
-    from analysis.report.build import build_report, write_report
+    from analysis.report.build import make_report
     from analysis.statistics.region import parse_region
 
     if (study is None) == (trials_csv is None):
@@ -259,20 +251,22 @@ def report(
         assert study is not None
         sweep = _read(study, storage, tracking_uri)
         source = [sweep.name, *_store_arguments(storage, tracking_uri)]
-    options = ["--reference-memory", str(reference_memory)]
-    options += [word for text in within for word in ("--within", text)]
-    command = shlex.join(["python", "-m", "analysis", "report", *source, *options])
     with progress(sweep.name) as begin:
-        page = build_report(sweep, reference_memory, command, parse_region(within), begin)
-        begin("Drawing")
-        written = write_report(page, sweep, out)
-    if not trials_csv:
-        uri = tracking_uri or default_uri(storage)
-        try:
-            attach(uri, sweep.trials[0].parent_run_id, out, written)
-        except InputError as error:
-            click.echo(f"not uploaded to the sweep's run: {error.message}", err=True)
+        make_report(
+            sweep,
+            out,
+            reference_memory=reference_memory,
+            region=parse_region(within),
+            source=source,
+            upload_to=None if trials_csv else tracking_uri or default_uri(storage),
+            say=_say,
+            on_step=begin,
+        )
     click.echo(f"wrote {out / 'report.html'}")
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
 
 
 def _store_arguments(storage: Path, tracking_uri: str | None) -> list[str]:
