@@ -25,7 +25,7 @@ from memmeta.system.stopping import STOP, postponed
 from sweeps.engine.display.progress import Progress
 from sweeps.engine.display.summary import print_summary, summary_metrics
 from sweeps.engine.execution import cluster
-from sweeps.engine.execution.callbacks import ResultRecorder, Shutdown, SweepCallback
+from sweeps.engine.execution.callbacks import ResultRecorder, Shutdown, Silence, SweepCallback
 from sweeps.engine.execution.cluster import CONTINUE_HINT
 from sweeps.engine.execution.placement import Placement, find_devices
 from sweeps.engine.execution.preflight import DriverView, check_nodes, guarded, marked, software
@@ -256,6 +256,7 @@ def _tuner(
             failure_config=tune.FailureConfig(max_failures=_MAX_LOST_WORKERS),
             # Trials save their own checkpoints, where the next driver finds them.
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            progress_reporter=Silence(),
             verbose=0,
         ),
     )
