@@ -136,7 +136,7 @@ def test_a_study_in_yaml_has_the_same_options(data_root):
         assert part in done.stdout
     done = subprocess.run([*command, "nowhere.yaml"], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 2
-    assert done.stderr == "Error: nowhere.yaml: cannot be read (No such file or directory)\n"
+    assert done.stderr.startswith("Error: nowhere.yaml: ")
 
 
 def commands(storage, tracking_uri):
