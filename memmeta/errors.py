@@ -1,6 +1,8 @@
 """The exceptions that carry a message for the user, and how messages show refused values."""
 
+import difflib
 import reprlib
+from collections.abc import Iterable
 from pathlib import Path
 
 _LONGEST = 200
@@ -74,6 +76,18 @@ def shortened(text: str, most: int = _LONGEST) -> str:
 
 def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode()
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """The name that a misspelled `name` probably means, or None.
+
+    Examples:
+        >>> nearest("inner_step", ["inner_steps", "outer_lr"])
+        'inner_steps'
+    """
+    # Long names come from files, and comparing them takes quadratic time.
+    near = difflib.get_close_matches(name[:_LONGEST], names, n=1)
+    return near[0] if near else None
 
 
 def cannot_read(path: Path, error: OSError) -> InputError:
