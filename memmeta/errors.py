@@ -85,7 +85,8 @@ def did_you_mean(word: str, names: Iterable[str]) -> str:
         >>> did_you_mean("glyps", ["glyphs", "omniglot"])
         '; did you mean glyphs?'
     """
-    similar = difflib.get_close_matches(word, [*names], n=1)
+    # Long words come from files, and comparing them takes quadratic time.
+    similar = difflib.get_close_matches(word[:_LONGEST], [*names], n=1)
     return f"; did you mean {similar[0]}?" if similar else ""
 
 

@@ -30,9 +30,9 @@ class Registry(Generic[T]):
         >>> colours = Registry[str]("colour", {"red": "#ff0000"})
         >>> colours["red"]
         '#ff0000'
-        >>> colours["blue"]
+        >>> colours["rad"]
         Traceback (most recent call last):
-        ValueError: no such colour, choose from red
+        ValueError: no such colour (did you mean red?), choose from red
     """
 
     def __init__(self, kind: str, objects: Mapping[str, "T | ImportPath"]) -> None:
