@@ -21,7 +21,7 @@ from memmeta.errors import FailedError, InputError, cannot_write
 from memmeta.memory.prediction import predict_trial_memory
 from memmeta.system.stopping import STOP, postponed
 from sweeps.engine.display.progress import Progress
-from sweeps.engine.display.summary import print_summary, summary_metrics
+from sweeps.engine.display.summary import best_trial, print_summary, summary_metrics
 from sweeps.engine.execution import cluster
 from sweeps.engine.execution.callbacks import ResultRecorder, Shutdown, SweepCallback
 from sweeps.engine.execution.cluster import CONTINUE_HINT
@@ -101,10 +101,10 @@ def sweep(console: Console, study: Study, options: Options, dataset: Dataset) ->
         finally:
             ledger.release_all()
             entries = ledger.entries()
-            metrics = summary_metrics(ledger, schedule)
+            metrics, best = summary_metrics(ledger, schedule), best_trial(ledger)
             # A sweep that failed before its first trial leaves nothing in MLflow.
-            unsent = tracker.close(entries, schedule.finished, metrics) if entries else None
-        print_summary(console, options, ledger, schedule)
+            unsent = tracker.close(entries, schedule.finished, metrics, best) if entries else None
+        print_summary(console, options, ledger, schedule, tracker.addresses)
     if bug and "\n" not in bug:
         raise FailedError(f"{bug}{CONTINUE_HINT}")
     if bug:

@@ -49,6 +49,8 @@ class Tags:
     """On a sweep: a counter in the store that increases whenever a sweep starts or ends."""
     settings: str = "memmeta.settings"
     """On a sweep: `Study.settings` of its stages as JSON, including the space."""
+    best: str = "memmeta.best"
+    """On a sweep: name and params of the best trial of explore and search, as JSON."""
     stage: str = "memmeta.stage"
     """On a trial: its `Stage`."""
     index: str = "memmeta.index"

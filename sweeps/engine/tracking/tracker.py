@@ -79,8 +79,17 @@ class Tracker:
             self._waiting[entry.slot] = entry
             self._wake()
 
+    @property
+    def addresses(self) -> tuple[str, str] | None:
+        """See `SweepRuns.addresses`; None if the store is not open."""
+        return self._runs.addresses if self._runs else None
+
     def close(
-        self, entries: Iterable[Entry], finished: bool, summary: Mapping[str, float]
+        self,
+        entries: Iterable[Entry],
+        finished: bool,
+        summary: Mapping[str, float],
+        best: Entry | None = None,
     ) -> str | None:
         """Send the rest of the queue, and end the sweep's run.
 
@@ -88,6 +97,7 @@ class Tracker:
             entries: final state of all trials.
             finished: whether all trials are done.
             summary: metrics of the sweep.
+            best: the best trial of explore and search, if there is one.
 
         Returns:
             None, or the reason why not everything was sent. The next start of the sweep sends it.
@@ -105,7 +115,7 @@ class Tracker:
         if self._waiting or self._runs is None:
             return f"trials not in MLflow yet: {len(self._waiting)} ({self._problem})"
         try:
-            self._runs.finish(finished, summary, self._settings)
+            self._runs.finish(finished, summary, best)
         except Exception as error:
             return f"the sweep's summary is not in MLflow yet ({reason(error, self._uri)})"
         return None

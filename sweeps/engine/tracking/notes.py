@@ -1,0 +1,75 @@
+"""Descriptions of experiments, sweeps and trials in the MLflow UI, in Markdown."""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from sweeps.engine.display.table import memory, score, short
+from sweeps.engine.ledger.entry import Entry
+from sweeps.engine.study.outcome import Stage
+from sweeps.engine.tracking.views import comparison_address, runs_address, trials_address
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+NOTE_TAG = "mlflow.note.content"
+"""Tag that holds the description. A copy of MLflow's constant, whose import takes seconds."""
+
+_LINKS = "[Trials, best first]"
+_OLDER_LINKS = "[Compare the trials]"
+
+_STAGES: Mapping[Stage, str] = {
+    "explore": "a point of the space-filling design",
+    "search": "a proposal of the optimiser",
+    "confirm": "one of the best configs, trained with a fresh seed and scored on test tasks",
+    "tune": "a value of the tuned fields, tried in a cell of the grid",
+    "grid": "a cell of the grid",
+}
+
+
+def experiment_note(experiment_id: str) -> str:
+    """What an experiment holds, and where to look."""
+    return (
+        "Hyperparameter sweeps of memmeta. Each run is a sweep, and the runs nested in it are its "
+        f"trials. [All runs]({runs_address(experiment_id)}); the menu Views at the top of that "
+        "page shows the trials of one sweep, best first."
+    )
+
+
+def trial_note(stage: Stage, sweep: "Run", title: str) -> str:
+    """What a trial is, and the way to its sweep."""
+    page = f"#/experiments/{sweep.info.experiment_id}/runs/{sweep.info.run_id}"
+    return f"{_links(sweep)}\n\nA trial of [{title}]({page}). Stage {stage}: {_STAGES[stage]}."
+
+
+def sweep_note(sweep: "Run", study: str, best: Entry | None) -> str:
+    """What a sweep is, and its best config."""
+    about = (
+        f"A sweep of study {study} by memmeta. The metrics of this run are those of the best trial "
+        "of stages explore and search. Tag `memmeta.settings` has all settings."
+    )
+    return "\n\n".join([_links(sweep), about, *([_table(best)] if best else [])])
+
+
+def is_ours(note: str) -> bool:
+    """Whether memmeta wrote a sweep's note, and no user has changed its beginning."""
+    return note.startswith((_LINKS, _OLDER_LINKS))
+
+
+def _links(sweep: "Run") -> str:
+    return (
+        f"{_LINKS}({trials_address(sweep)}) · [Parallel coordinates]({comparison_address(sweep)})"
+    )
+
+
+def _table(best: Entry) -> str:
+    return "\n".join(f"| {name} | {value} |" for name, value in _rows(best))
+
+
+def _rows(best: Entry) -> Iterator[tuple[str, str]]:
+    metric = best.run.data.metric
+    yield "best config", best.name
+    yield "---", "---"
+    yield f"validation {metric.title}", score(metric, best)
+    yield "peak memory", memory(best)
+    for name, value in best.params.items():
+        yield name, short(value)
