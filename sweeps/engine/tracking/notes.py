@@ -26,12 +26,13 @@ _STAGES: Mapping[Stage, str] = {
 }
 
 
-def experiment_note(experiment_id: str) -> str:
-    """What an experiment holds, and where to look."""
+def experiment_note(sweep: "Run", title: str) -> str:
+    """The way to the latest sweep and to the others. The UI shows the first line of it."""
+    runs = runs_address(sweep.info.experiment_id)
     return (
-        "Hyperparameter sweeps of memmeta. Each run is a sweep, and the runs nested in it are its "
-        f"trials. [All runs]({runs_address(experiment_id)}); the menu Views at the top of that "
-        "page shows the trials of one sweep, best first."
+        f"{_links(sweep)} of {title}, the latest sweep.\n\n"
+        f"[All sweeps]({runs}): each run is a sweep, and the runs nested in it are its trials. The "
+        "menu Views on that page selects the trials of one sweep."
     )
 
 
@@ -50,9 +51,9 @@ def sweep_note(sweep: "Run", study: str, best: Entry | None) -> str:
     return "\n\n".join([_links(sweep), about, *([_table(best)] if best else [])])
 
 
-def is_ours(note: str) -> bool:
-    """Whether memmeta wrote a sweep's note, and no user has changed its beginning."""
-    return note.startswith((_LINKS, _OLDER_LINKS))
+def is_ours(note: str | None) -> bool:
+    """Whether memmeta may write a note: there is none, or memmeta wrote its beginning."""
+    return note is None or note.startswith((_LINKS, _OLDER_LINKS))
 
 
 def _links(sweep: "Run") -> str:

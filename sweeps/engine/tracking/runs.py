@@ -37,8 +37,9 @@ if TYPE_CHECKING:
     from mlflow.entities import Experiment, Run
 
 # Copies of MLflow's constants, because importing them takes seconds.
-_SOURCE_TAG, _KIND_TAG = "mlflow.source.name", "mlflow.experimentKind"
+_SOURCE_TAG = "mlflow.source.name"
 _DELETED = "deleted"
+_EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 
 _RUN_STATUS = {**dict.fromkeys(FINAL, "FINISHED"), "interrupted": "KILLED", "failed": "FAILED"}
 """MLflow's run status for the status of a trial that does not run."""
@@ -94,6 +95,7 @@ class SweepRuns:
         artifacts.follow(uri)
         self._parent = self._find_parent(entries, settings)
         self._parent_id = str(self._parent.info.run_id)
+        self._describe_experiment()
         self._params: dict[str, None] | None = None  # a set that keeps the order
         self._update_view(entries.values())
         self.sent: dict[Slot, SentTrial] = {}
@@ -158,7 +160,7 @@ class SweepRuns:
         if best:
             tags[TAGS.best] = json.dumps({"trial": best.name, **best.params})
         note = self._client.get_run(self._parent_id).data.tags.get(NOTE_TAG)
-        if note is None or is_ours(note):
+        if is_ours(note):
             tags[NOTE_TAG] = sweep_note(self._parent, self._names.study, best)
         self._client.log_batch(
             self._parent_id, metrics, tags=[RunTag(name, value) for name, value in tags.items()]
@@ -180,13 +182,13 @@ class SweepRuns:
         return SentTrial(run.info.run_id, "running", 0, has_note=True)
 
     def _find_experiment(self, files: Path) -> "Experiment":
-        """Find or create the experiment, and write the tags that it lacks."""
+        """Find or create the experiment."""
         name = self._names.experiment
         experiment = self._client.get_experiment_by_name(name)
         if experiment is None:
             location, tags = artifacts.location(self._uri, files)
             try:
-                number = self._client.create_experiment(name, location, tags)
+                number = self._client.create_experiment(name, location, _EXPERIMENT_TAGS | tags)
                 experiment = self._client.get_experiment(number)
             except Exception:
                 # Another sweep may have created it at the same time.
@@ -197,10 +199,6 @@ class SweepRuns:
             raise self._deleted_error(
                 f"experiment {name}", f"experiments restore -x {experiment.experiment_id}"
             )
-        number = str(experiment.experiment_id)
-        wanted = {_KIND_TAG: "custom_model_development", NOTE_TAG: experiment_note(number)}
-        for tag in wanted.keys() - experiment.tags.keys():
-            self._client.set_experiment_tag(number, tag, wanted[tag])
         return experiment
 
     def _find_parent(
@@ -299,6 +297,13 @@ class SweepRuns:
             TAGS.identity: self._names.identity,
             _SOURCE_TAG: Path(sys.argv[0]).name,
         }
+
+    def _describe_experiment(self) -> None:
+        """Write the experiment's note, unless a user has written one."""
+        old = self._experiment.tags.get(NOTE_TAG)
+        note = experiment_note(self._parent, self._title)
+        if is_ours(old) and note != old:
+            self._client.set_experiment_tag(self._experiment_id, NOTE_TAG, note)
 
     def _trial_note(self, entry: Entry) -> str:
         return trial_note(entry.stage, self._parent, self._title)
