@@ -1,6 +1,6 @@
 """Descriptions of experiments, sweeps and trials in the MLflow UI, in Markdown."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from sweeps.engine.display.table import memory, score, short
@@ -44,11 +44,21 @@ def trial_note(stage: Stage, sweep: "Run", title: str) -> str:
 
 def sweep_note(sweep: "Run", study: str, best: Entry | None) -> str:
     """What a sweep is, and its best config."""
-    about = (
-        f"A sweep of study {study} by memmeta. The metrics of this run are those of the best trial "
-        "of stages explore and search. Tag `memmeta.settings` has all settings."
+    parts = [_links(sweep), f"A sweep of study {study}. Tag `memmeta.settings` has all settings."]
+    if best:
+        parts.insert(1, f"Best trial of explore and search: {best.name}, {_result(best)}")
+    return "\n\n".join(parts)
+
+
+def model_note(sweep: "Run", trial: Entry) -> str:
+    """What a model is, and how to use it."""
+    return (
+        f"The best confirmed model of {sweep.info.run_name}, trained by {trial.name}.\n\n"
+        '`mlflow.pyfunc.load_model(...).predict({"support_images": ..., '
+        '"support_labels": ..., "query_images": ...})` adapts it to the classes of the support '
+        "set and returns the labels of the query images. `artifacts/model.pt` is a checkpoint for "
+        "`memmeta.load`."
     )
-    return "\n\n".join([_links(sweep), about, *([_table(best)] if best else [])])
 
 
 def is_ours(note: str | None) -> bool:
@@ -62,15 +72,7 @@ def _links(sweep: "Run") -> str:
     )
 
 
-def _table(best: Entry) -> str:
-    return "\n".join(f"| {name} | {value} |" for name, value in _rows(best))
-
-
-def _rows(best: Entry) -> Iterator[tuple[str, str]]:
+def _result(best: Entry) -> str:
     metric = best.run.data.metric
-    yield "best config", best.name
-    yield "---", "---"
-    yield f"validation {metric.title}", score(metric, best)
-    yield "peak memory", memory(best)
-    for name, value in best.params.items():
-        yield name, short(value)
+    params = ", ".join(f"{name} {short(value)}" for name, value in best.params.items())
+    return f"validation {metric.title} {score(metric, best)}, peak memory {memory(best)}. {params}"

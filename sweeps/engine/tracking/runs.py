@@ -5,16 +5,18 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from memmeta.checkpoint import Saved
 from memmeta.errors import InputError
 from memmeta.system import provenance
 from sweeps.engine.ledger.entry import Entry, Slot
 from sweeps.engine.ledger.settings import Settings
 from sweeps.engine.stores import artifacts
 from sweeps.engine.stores.masking import masked
+from sweeps.engine.stores.models import MODEL
 from sweeps.engine.stores.store import all_pages, connect, find_runs
 from sweeps.engine.study.outcome import FINAL, TAGS, Stage, sequence
 from sweeps.engine.tracking.conversion import (
@@ -24,6 +26,7 @@ from sweeps.engine.tracking.conversion import (
     sent_trial,
     unsent_batch,
 )
+from sweeps.engine.tracking.model import log_model
 from sweeps.engine.tracking.notes import (
     NOTE_TAG,
     experiment_note,
@@ -166,6 +169,11 @@ class SweepRuns:
             self._parent_id, metrics, tags=[RunTag(name, value) for name, value in tags.items()]
         )
         self._client.set_terminated(self._parent_id, "FINISHED" if finished else "KILLED")
+
+    def log_model(self, trial: Entry, read: Callable[[], Saved]) -> str:
+        """Log a trial's model to the sweep's run. Returns the model's address. See `log_model`."""
+        log_model(self._client, self._parent, trial, self.sent[trial.slot].run_id, read)
+        return f"runs:/{self._parent_id}/{MODEL}"
 
     def _create_run(self, entry: Entry) -> SentTrial:
         tags = self._tags("trial") | {

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from memmeta.checkpoint import Saved
 from memmeta.errors import InputError
 from sweeps.engine.ledger.entry import Entry
 from sweeps.engine.ledger.ledger import Ledger
@@ -119,6 +120,28 @@ class Tracker:
         except Exception as error:
             return f"the sweep's summary is not in MLflow yet ({reason(error, self._uri)})"
         return None
+
+    def log_model(self, trial: Entry, read: Callable[[], Saved]) -> str:
+        """Log the model of a trial to the sweep's run, after `close` has sent everything.
+
+        Args:
+            trial: the trial.
+            read: reads its checkpoint.
+
+        Returns:
+            The address of the model.
+
+        Raises:
+            InputError: the model cannot be logged.
+        """
+        assert self._runs is not None
+        try:
+            return self._runs.log_model(trial, read)
+        except InputError:
+            raise
+        except Exception as error:
+            # Object stores and file systems have errors of their own.
+            raise InputError(reason(error, self._uri)) from None
 
     def _wake(self) -> None:
         if self._thread.ident is None:
