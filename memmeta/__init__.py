@@ -11,7 +11,6 @@ Examples:
 """
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from memmeta.run import Run, load
     from memmeta.training import DivergedError, Evaluation, Report
 
-__version__ = version("memmeta")
+    __version__: str
 
 __all__ = [
     "Classifier",
@@ -59,9 +58,12 @@ _MODULE_OF = {name: module for module, names in _MODULES.items() for name in nam
 
 def __getattr__(name: str) -> Any:
     """Import a public object on first use: PyTorch takes seconds to import."""
-    if name not in _MODULE_OF:
+    if name == "__version__":
+        value: Any = import_module("importlib.metadata").version("memmeta")
+    elif name in _MODULE_OF:
+        value = getattr(import_module(_MODULE_OF[name]), name)
+    else:
         raise AttributeError(f"module 'memmeta' has no attribute {name!r}")
-    value = getattr(import_module(_MODULE_OF[name]), name)
     globals()[name] = value
     return value
 

@@ -11,7 +11,7 @@ import click
 from pydantic import ValidationError
 
 from memmeta.config import described
-from memmeta.errors import FailedError, InputError, MessageError
+from memmeta.errors import FailedError, InputError, MessageError, did_you_mean
 from memmeta.system.devices import chosen_device as chosen_device
 from memmeta.system.plain_text import degrade_output
 from memmeta.system.stopping import STOP, heed_signals
@@ -32,6 +32,15 @@ threads_option = click.option(
     type=click.IntRange(min=1),
     help="CPU threads; default: the number that an exported run states, else all.",
 )
+
+
+class OneOf(click.Choice[str]):
+    """A `click.Choice` that suggests the choice that is most similar to a misspelled one."""
+
+    def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
+        """The message for a value that is not a choice."""
+        message = super().get_invalid_choice_message(value, ctx).removesuffix(".")
+        return f"{message}{did_you_mean(str(value), self.choices)}"
 
 
 class _BadInput(click.ClickException):

@@ -1,6 +1,7 @@
 """A trained run: evaluation, adaptation to new tasks, saving and loading."""
 
 import math
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -81,6 +82,8 @@ class Run:
         Raises:
             DamagedError: the content does not fit its config.
         """
+        if saved.inputs is None and data is not None:
+            saved = saved._replace(inputs=data.inputs)
         self.config: RunConfig = saved.config
         self.device = device
         self._saved = saved
@@ -94,9 +97,18 @@ class Run:
         self.peak_memory = results.peak_memory
         steps = results.timed_steps
         self.seconds_per_step = results.timed_seconds / steps if steps > 0 else None
-        inputs: Inputs | Dataset | None = saved.inputs or data
-        self._input_shape = inputs.input_shape if inputs else ()
-        self._model = self._built(inputs) if inputs else None
+        self._inputs: Inputs | Dataset | None = saved.inputs or data
+        if self._inputs is not None:
+            _ = self._model  # finds damage now rather than at the first use
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of a network input: (C, H, W) for images, (d,) for points.
+
+        Raises:
+            InputError: the checkpoint is of an earlier version, and the data set is missing.
+        """
+        return self._known_inputs().input_shape
 
     def evaluate(
         self,
@@ -169,18 +181,17 @@ class Run:
             >>> classifier.predict(others)  # doctest: +SKIP
             ['dog', 'dog', 'cat']
         """
-        model = self._usable_model()
         if not self.config.data.source.has_classes:
             raise InputError(
                 f"{self._source}: a regression on {self.config.data.name}: use adapt_regression"
             )
-        images = as_stored(support_images, self._input_shape, "support_images")
+        images = as_stored(support_images, self.input_shape, "support_images")
         labels = as_labels(support_labels, len(images))
         classes = distinct(labels)
         index = {label: position for position, label in enumerate(classes)}
         indices = torch.tensor([index[label] for label in labels])
-        adapted = self._adapted(self._for_ways(model, len(classes)), images, indices)
-        return Classifier(adapted, classes, self._input_shape)
+        adapted = self._adapted(self._with_ways(len(classes)), images, indices)
+        return Classifier(adapted, classes, self.input_shape)
 
     def adapt_regression(self, points: ArrayLike, values: ArrayLike) -> Regressor:
         """Adapt the learner to a new function.
@@ -203,14 +214,13 @@ class Run:
             >>> run.adapt_regression(x, np.sin(x)).predict([0.0, 0.1, 0.2]).shape
             (3,)
         """
-        model = self._usable_model()
         if self.config.data.source.has_classes:
             raise InputError(f"{self._source}: classifies {self.config.data.name}: use adapt")
-        support = as_points(points, self._input_shape, "points")
+        support = as_points(points, self.input_shape, "points")
         targets = as_points(values, (), "values")
         if len(targets) != len(support):
             raise InputError(f"values: {len(targets)} values for {len(support)} points")
-        return Regressor(self._adapted(model, support, targets), self._input_shape)
+        return Regressor(self._adapted(self._model, support, targets), self.input_shape)
 
     def save(self, path: str | Path) -> None:
         """Write the run to a file, which `load` and `memmeta evaluate` and `predict` read.
@@ -232,12 +242,13 @@ class Run:
             text += f", {report.iteration} outer steps, val {data.metric.title} {measured}"
         return f"{text})"
 
-    def _built(self, inputs: Inputs | Dataset) -> MetaModel:
+    @cached_property
+    def _model(self) -> MetaModel:
         """The model with the saved weights.
 
         It is built without memory, so that a file cannot state a larger model than it contains.
         """
-        config = self.config
+        inputs, config = self._known_inputs(), self.config
         with checkpoint.refused_if_damaged(self._source):
             with torch.device("meta"):
                 model = models.build_model(
@@ -247,25 +258,26 @@ class Run:
                     inputs.to_input,
                 )
             dtypes = {name: tensor.dtype for name, tensor in model.state_dict().items()}
-            weights = self._saved.state["model"]
+            weights: dict[str, Tensor] = self._saved.state["model"]
             model.load_state_dict(weights, assign=True)
             for name, dtype in dtypes.items():
-                tensor: Tensor = weights[name]
+                tensor = weights[name]
                 if tensor.dtype != dtype or tensor.untyped_storage().nbytes() < tensor.nbytes:
                     raise ValueError(f"{name} does not fit")
         return model.to(self.device)
 
-    def _usable_model(self) -> MetaModel:
-        if self._model is None:
+    def _known_inputs(self) -> Inputs | Dataset:
+        if self._inputs is None:
             name = self.config.data.name
             raise InputError(
                 f"{self._source}: lacks the normalisation of images, as files of earlier versions "
-                f"do: load it with data=load_dataset({name!r})"
+                f"do: load(path, data=load_dataset({name!r})) takes it from the data set, and save "
+                "adds it to the file"
             )
-        return self._model
+        return self._inputs
 
-    def _for_ways(self, model: MetaModel, ways: int) -> MetaModel:
-        own = model.head.outputs
+    def _with_ways(self, ways: int) -> MetaModel:
+        own = self._model.head.outputs
         if ways < 2:
             raise InputError(f"support_labels: at least 2 classes are needed, got {ways}")
         if ways != own and not self.config.learner.takes_any_ways:
@@ -275,10 +287,10 @@ class Run:
                 f"head {learner.head}) is made for the {own} classes of training; linear heads of "
                 "memory_reduced and itd_bio take any number"
             )
-        return models.with_outputs(model, ways)
+        return models.with_outputs(self._model, ways)
 
     def _adapted(self, model: MetaModel, support: Tensor, labels: Tensor) -> Adapted:
-        at_once = max(1, _PIXELS_AT_ONCE // math.prod(self._input_shape[-2:]))
+        at_once = max(1, _PIXELS_AT_ONCE // math.prod(self.input_shape[-2:]))
         labels = labels.to(self.device)
         return Adapted(model, support, labels, self.config.learner, at_once)
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from memmeta.data.formats.images import MAX_PIXELS
+from memmeta.data.formats.images import check_pixels
 from memmeta.data.sources import Images
 from memmeta.errors import InputError, shortened
 
@@ -50,6 +50,8 @@ def as_stored(images: AnyImages, input_shape: tuple[int, ...], name: str = "imag
         >>> as_stored(photos, (1, 28, 28)).shape
         torch.Size([2, 28, 28, 1])
     """
+    if len(input_shape) != 3:
+        raise InputError(f"{name}: the model takes points, not images")
     channels, height, width = input_shape
     if channels not in _CHANNELS:
         raise InputError(f"{name}: the model takes images of {channels} channels, not 1 or 3")
@@ -149,10 +151,7 @@ def _as_uint8(values: NDArray[Any], where: str) -> Images:
 
 def _loaded(image: Image.Image, where: str) -> Image.Image:
     """Decode a PIL image, and turn it upright."""
-    if image.width * image.height > MAX_PIXELS:
-        raise InputError(
-            f"{where}: {image.width}x{image.height} pixels exceed the limit of {MAX_PIXELS}"
-        )
+    check_pixels(where, image)
     if 0 in image.size:
         raise InputError(f"{where}: no pixels: {image.width}x{image.height}")
     try:

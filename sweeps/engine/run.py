@@ -96,6 +96,7 @@ def sweep(console: Console, study: Study, options: Options, dataset: Dataset) ->
             options.experiment,
             options.storage / "artifacts",
             is_away=lambda: not folder.is_here(),
+            planned=len(ledger.finished()) + schedule.total - schedule.done(),
         )
         bug = None
         try:
