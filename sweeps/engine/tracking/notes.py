@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from sweeps.engine.display.table import memory, score, short
 from sweeps.engine.ledger.entry import Entry
+from sweeps.engine.stores.models import CHECKPOINT, MODEL
 from sweeps.engine.study.outcome import Stage
 from sweeps.engine.tracking.views import comparison_address, runs_address, trials_address
 
@@ -52,12 +53,14 @@ def sweep_note(sweep: "Run", study: str, best: Entry | None) -> str:
 
 def model_note(sweep: "Run", trial: Entry) -> str:
     """What a model is, and how to use it."""
+    usage = (
+        f'model = mlflow.pyfunc.load_model("runs:/{sweep.info.run_id}/{MODEL}")\n'
+        'model.predict({"support_images": ..., "support_labels": ..., "query_images": ...})'
+    )
     return (
-        f"The best confirmed model of {sweep.info.run_name}, trained by {trial.name}.\n\n"
-        '`mlflow.pyfunc.load_model(...).predict({"support_images": ..., '
-        '"support_labels": ..., "query_images": ...})` adapts it to the classes of the support '
-        "set and returns the labels of the query images. `artifacts/model.pt` is a checkpoint for "
-        "`memmeta.load`."
+        f"The best confirmed model of {sweep.info.run_name}, trained by {trial.name}. It adapts to "
+        f"the classes of the support set and labels the query images:\n\n```python\n{usage}\n```"
+        f"\n\n`{CHECKPOINT}` is a checkpoint for `memmeta.load`."
     )
 
 
