@@ -55,9 +55,7 @@ class NotebookProgress:
         from IPython.display import display
 
         self._lines: list[str] = []
-        self._handle: Any = display(  # type: ignore[no-untyped-call]
-            _as_text(""), raw=True, display_id=True
-        )
+        self._handle: Any = display(_as_text(""), raw=True, display_id=True)
 
     @contextmanager
     def bar(self, total: int, done: int) -> Iterator[Callable[[], None]]:

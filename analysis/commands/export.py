@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from analysis.command_line import chosen_sweep, store_arguments, study_argument
+from analysis.command_line import chosen_sweep, say, store_arguments, study_argument
 from memmeta.command_line import Command
 from memmeta.system.units import Size
 
@@ -49,12 +49,6 @@ def export(
     if top is None and not pareto:
         top = exporting.TOP
     selection = exporting.Selection(top, max_memory, pareto)
-    best = exporting.best_runs(sweep, selection)
     store = store_arguments(storage, tracking_uri)
-    command = ["export", sweep.name, *selection.options, "--out", str(out), *store]
-    exporting.write(best, sweep, selection, out, ["python", "-m", "analysis", *command])
-    if top and len(best.runs) < top:
-        conditions = "".join(f", {condition}," for condition in selection.conditions)
-        count = f"only {len(best.runs)} different configs of explore and search"
-        click.echo(f"complete trials{conditions} of {sweep.name}: {count}", err=True)
+    exporting.export_best(sweep, selection, out, store, say=say)
     click.echo(f"wrote {out}; train the best: python -m memmeta train {out}")

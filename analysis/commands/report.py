@@ -1,15 +1,12 @@
 """`memmeta report`."""
 
-import shlex
 from pathlib import Path
 
 import click
 
-from analysis.command_line import chosen_sweep, store_arguments
+from analysis.command_line import chosen_sweep, say, store_arguments
 from analysis.display.progress import progress
-from analysis.records.store import attach
 from memmeta.command_line import Command
-from memmeta.errors import InputError
 from memmeta.system.units import Size
 from sweeps.engine.stores.options import store_options
 from sweeps.engine.stores.store import default_uri
@@ -59,7 +56,7 @@ def report(
     """
     # These import scikit-learn, statsmodels and Matplotlib, which takes seconds.
     from analysis.records.trial_table import read_trials
-    from analysis.report.build import build_report, write_report
+    from analysis.report.build import make_report
     from analysis.statistics.region import parse_region
 
     if (study is None) == (trials_csv is None):
@@ -70,17 +67,15 @@ def report(
         assert study is not None
         sweep = chosen_sweep(study, storage, tracking_uri)
         source = [sweep.name, *store_arguments(storage, tracking_uri)]
-    options = ["--reference-memory", str(reference_memory)]
-    options += [word for text in within for word in ("--within", text)]
-    command = shlex.join(["python", "-m", "analysis", "report", *source, *options])
     with progress(sweep.name) as begin:
-        page = build_report(sweep, reference_memory, command, parse_region(within), begin)
-        begin("Drawing")
-        written = write_report(page, sweep, out)
-    if not trials_csv:
-        uri = tracking_uri or default_uri(storage)
-        try:
-            attach(uri, sweep.trials[0].parent_run_id, out, written)
-        except InputError as error:
-            click.echo(f"not uploaded to the sweep's run: {error.message}", err=True)
+        make_report(
+            sweep,
+            out,
+            reference_memory=reference_memory,
+            region=parse_region(within),
+            source=source,
+            upload_to=None if trials_csv else tracking_uri or default_uri(storage),
+            say=say,
+            on_step=begin,
+        )
     click.echo(f"wrote {out / 'report.html'}")

@@ -10,7 +10,7 @@ from memmeta.command_line import Command
 from memmeta.system.files import resolved
 from sweeps.commands.sweep import sweep
 from sweeps.engine.execution.doctor import examine, show
-from sweeps.engine.run import quiet
+from sweeps.engine.run import quietly
 from sweeps.engine.stores.store import default_uri
 
 _LOCATION_OPTIONS = ("data_root", "cache", "storage", "tracking_uri")
@@ -27,8 +27,9 @@ def doctor(data_root: Path, cache: Path | None, storage: Path, tracking_uri: str
 
     The exit code is 1 if any check failed.
     """
-    quiet()
     storage = resolved(storage)
     uri = tracking_uri or default_uri(storage)
-    checks = examine(resolved(data_root), cache and resolved(cache), storage, uri)
-    sys.exit(show(Console(highlight=False), checks))
+    with quietly():
+        checks = examine(resolved(data_root), cache and resolved(cache), storage, uri)
+        failed = show(Console(highlight=False), checks)
+    sys.exit(failed)

@@ -60,6 +60,7 @@ class SweepRuns:
     """Finds or creates the runs of a sweep, and brings them up to date.
 
     Attributes:
+        run_id: the sweep's run.
         sent: the state of each trial in MLflow.
     """
 
@@ -92,18 +93,18 @@ class SweepRuns:
         self._client = connect(uri)
         self._experiment_id = self._find_experiment(files)
         artifacts.follow(uri)
-        self._parent_id = self._find_parent(entries, settings)
+        self.run_id = self._find_parent(entries, settings)
         self.sent: dict[Slot, SentTrial] = {}
         self.refresh()
         if planned is not None:
-            self._client.set_tag(self._parent_id, TAGS.planned, str(planned))
+            self._client.set_tag(self.run_id, TAGS.planned, str(planned))
 
     def refresh(self) -> None:
         """Read the state of all trials from MLflow again.
 
         Needed after an error: a run may have been created although the answer was lost.
         """
-        self.sent = dict(map(sent_trial, self._children(self._parent_id)))
+        self.sent = dict(map(sent_trial, self._children(self.run_id)))
 
     def sync(self, entry: Entry) -> None:
         """Bring a trial's run up to date. Repeating the call changes nothing."""
@@ -123,7 +124,7 @@ class SweepRuns:
 
     def write_settings(self, settings: Mapping[Stage, Settings]) -> None:
         """Write the settings of all stages, unless they are in MLflow already."""
-        self._write_settings(self._parent_id, settings)
+        self._write_settings(self.run_id, settings)
 
     def finish(
         self,
@@ -144,14 +145,14 @@ class SweepRuns:
         now = int(1000 * time.time())
         # MLflow shows the value of the highest step. Times are unreliable, since clocks differ.
         metrics = [Metric(name, value, now, number) for name, value in summary.items()]
-        self._client.log_batch(self._parent_id, metrics=metrics)
-        self._client.set_tag(self._parent_id, _NOTE_TAG, self._note(settings))
-        self._client.set_tag(self._parent_id, TAGS.sequence, str(number))
-        self._client.set_terminated(self._parent_id, "FINISHED" if finished else "KILLED")
+        self._client.log_batch(self.run_id, metrics=metrics)
+        self._client.set_tag(self.run_id, _NOTE_TAG, self._note(settings))
+        self._client.set_tag(self.run_id, TAGS.sequence, str(number))
+        self._client.set_terminated(self.run_id, "FINISHED" if finished else "KILLED")
 
     def _create_run(self, entry: Entry) -> SentTrial:
         tags = self._tags("trial") | {
-            TAGS.parent: self._parent_id,
+            TAGS.parent: self.run_id,
             TAGS.stage: entry.stage,
             TAGS.index: str(entry.index),
             TAGS.key: entry.key,

@@ -74,6 +74,11 @@ class Tracker:
         """Whether the store cannot be opened."""
         return self._refusal is not None
 
+    @property
+    def run_id(self) -> str | None:
+        """The MLflow run of the sweep; None until it exists."""
+        return self._runs.run_id if self._runs else None
+
     def send(self, entry: Entry) -> None:
         """Queue a trial. It replaces an older state of the same trial in the queue."""
         if entry.stage not in self._settings:
