@@ -94,7 +94,7 @@ def test_the_number_of_planned_trials(storage):
 
 
 def test_a_misspelled_sweep(storage):
-    with pytest.raises(InputError, match=f"no such sweep in runs; did you mean {SINGLE}"):
+    with pytest.raises(InputError, match=f"no such sweep in runs .did you mean {SINGLE}"):
         find_sweep(stored_sweeps(storage, default_uri(storage)), "single-60step-seed0", "runs")
 
 
