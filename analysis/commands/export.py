@@ -36,7 +36,7 @@ def export(
     pareto: bool,
     out: Path,
 ) -> None:
-    """Write the best configs of STUDY to a file for `python -m memmeta train`.
+    """Write the best configs of STUDY to a file for `memmeta train`.
 
     The configs are selected from stages explore and search, and sorted from best to worst. The
     file contains their results, the results for fresh seeds of stage confirm, and a prediction
@@ -51,4 +51,4 @@ def export(
     selection = exporting.Selection(top, max_memory, pareto)
     store = store_arguments(storage, tracking_uri)
     exporting.export_best(sweep, selection, out, store, say=say)
-    click.echo(f"wrote {out}; train the best: python -m memmeta train {out}")
+    click.echo(f"wrote {out}; train the best: memmeta train {out}")
