@@ -72,8 +72,8 @@ class Registry(Generic[T]):
             ValueError: no object has it.
         """
         if name not in self._objects:
-            choices = f"choose from {', '.join(self)}{did_you_mean(name, self)}"
-            raise ValueError(f"no such {self._kind}, {choices}")
+            meant = did_you_mean(name, self)
+            raise ValueError(f"no such {self._kind}{meant}, choose from {', '.join(self)}")
         return name
 
     def register(self, name: str, what: "T | ImportPath") -> None:

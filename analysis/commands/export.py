@@ -43,7 +43,7 @@ def export(
     out: Path,
     model: Path | None,
 ) -> None:
-    """Write the best configs of STUDY to a file for `python -m memmeta train`.
+    """Write the best configs of STUDY to a file for `memmeta train`.
 
     The configs are selected from stages explore and search, and sorted from best to worst. The
     file contains their results, the results for fresh seeds of stage confirm, and a prediction
@@ -67,7 +67,7 @@ def export(
         content = read_model(tracking_uri or default_uri(storage), sweep)
         write_file(model, content)
     exporting.export_best(sweep, selection, out, store, say=say)
-    click.echo(f"wrote {out}; train the best: python -m memmeta train {out}")
+    click.echo(f"wrote {out}; train the best: memmeta train {out}")
     if model:
         click.echo(
             f"wrote {model}; use it: memmeta predict {model} --support FOLDER --query FOLDER"

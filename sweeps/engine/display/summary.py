@@ -115,11 +115,11 @@ def _commands(options: Options, study: str, to_export: str | None) -> Iterator[s
         where = f" --tracking-uri {store}"
     elif options.storage != Path("runs").resolve():
         where = f" --storage {shlex.quote(str(options.storage))}"
-    yield f"python -m analysis trials {study}{where}"
+    yield f"memmeta trials {study}{where}"
     if to_export:
-        yield f"python -m analysis export {study} {to_export} --out best.yaml{where}"
+        yield f"memmeta export {study} {to_export} --out best.yaml{where}"
     else:
-        yield f"python -m analysis report {study} --out report{where}"
+        yield f"memmeta report {study} --out report{where}"
 
 
 def _pages(uri: str, pages: tuple[str, str] | None) -> Iterator[str]:
