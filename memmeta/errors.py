@@ -1,6 +1,8 @@
 """The exceptions that carry a message for the user, and how messages show refused values."""
 
+import difflib
 import reprlib
+from collections.abc import Iterable
 from pathlib import Path
 
 _LONGEST = 200
@@ -74,6 +76,17 @@ def shortened(text: str, most: int = _LONGEST) -> str:
 
 def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode()
+
+
+def did_you_mean(word: str, names: Iterable[str]) -> str:
+    """The end of a message about a misspelled name; empty if no name is similar.
+
+    Examples:
+        >>> did_you_mean("glyps", ["glyphs", "omniglot"])
+        '; did you mean glyphs?'
+    """
+    similar = difflib.get_close_matches(word, [*names], n=1)
+    return f"; did you mean {similar[0]}?" if similar else ""
 
 
 def cannot_read(path: Path, error: OSError) -> InputError:

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from typing import Any, Generic, TypeVar
 
+from memmeta.errors import did_you_mean
+
 T = TypeVar("T")
 
 
@@ -70,7 +72,8 @@ class Registry(Generic[T]):
             ValueError: no object has it.
         """
         if name not in self._objects:
-            raise ValueError(f"no such {self._kind}, choose from {', '.join(self)}")
+            choices = f"choose from {', '.join(self)}{did_you_mean(name, self)}"
+            raise ValueError(f"no such {self._kind}, {choices}")
         return name
 
     def register(self, name: str, what: "T | ImportPath") -> None:

@@ -11,6 +11,7 @@ from rich.console import Console
 import memmeta.system.interrupts  # noqa: F401
 from memmeta.command_line import (
     Command,
+    OneOf,
     cache_option,
     data_root_option,
     errors_in_one_line,
@@ -37,12 +38,20 @@ def _finite(context: click.Context, option: click.Parameter, value: float | None
     return value
 
 
+ledger_option = click.option(
+    "--ledger",
+    metavar="URL",
+    envvar="MEMMETA_LEDGER",
+    show_envvar=True,
+    help="Database for the record of the sweep, instead of a journal in the storage folder.",
+)
+
 _OPTIONS = (
     data_root_option,
     cache_option,
     click.option(
         "--stage",
-        type=click.Choice(get_args(Choice)),
+        type=OneOf(get_args(Choice)),
         help="explore: a space-filling design; search: the optimiser; confirm: the best configs "
         "with fresh seeds and on test tasks; all: these three within one budget; grid: every "
         "combination of --grid. Default: all, or grid if the study has one.",
@@ -88,9 +97,7 @@ _OPTIONS = (
     click.option("--seed", type=click.IntRange(0, 2**63), default=0, show_default=True),
     storage_option,
     click.option("--fresh", is_flag=True, help="Start a new version of the sweep."),
-    click.option("--ledger", metavar="URL", envvar="MEMMETA_LEDGER", show_envvar=True,
-                 help="Database for the record of the sweep, instead of a journal in the storage "
-                 "folder."),
+    ledger_option,
     click.option(
         "--max-concurrent",
         type=click.IntRange(min=1),

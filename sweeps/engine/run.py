@@ -145,6 +145,7 @@ def _sweep(console: Console, study: Study, options: Options, dataset: Dataset) -
             options.experiment,
             options.storage / "artifacts",
             is_away=lambda: not folder.is_here(),
+            planned=len(ledger.finished()) + schedule.total - schedule.done(),
         )
         bug = None
         try:

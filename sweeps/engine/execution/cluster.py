@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,6 +21,7 @@ from ray._private.services import canonicalize_bootstrap_address
 from ray.util.placement_group import placement_group, remove_placement_group
 from rich.console import Console
 
+import sweeps
 from memmeta.errors import FailedError, InputError
 from memmeta.system.plain_yaml import read_yaml
 from memmeta.system.runtime import ALLOCATOR_ENVIRONMENT
@@ -29,6 +30,10 @@ from sweeps.engine.stores.masking import reason
 
 Node = dict[str, Any]
 """A node as described by `ray.nodes`."""
+
+_CODE = Path(sweeps.__path__[0]).parent
+"""The folder of the packages. Ray makes its workers search the driver's working directory first, so
+the driver connects from here: the working directory may have another folder called `sweeps`."""
 
 _BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
 """Where `ray up` puts the cluster's YAML on the head, for the autoscaler."""
@@ -111,7 +116,7 @@ def connected(address: str | None) -> Iterator[None]:
 
 
 def _connect(address: str | None) -> None:
-    with _keep_signal_handlers():
+    with _keep_signal_handlers(), chdir(_CODE):
         ray.init(
             address=address or "local",
             log_to_driver=False,

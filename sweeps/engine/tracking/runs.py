@@ -71,6 +71,7 @@ class SweepRuns:
         files: Path,
         entries: Mapping[Slot, Entry],
         settings: Mapping[Stage, Settings],
+        planned: int | None = None,
     ) -> None:
         """Find or create the experiment and the sweep's run.
 
@@ -80,6 +81,7 @@ class SweepRuns:
             files: folder for artifacts if the store is a database without a server.
             entries: all trials in the ledger.
             settings: the settings of each stage.
+            planned: number of trials that the sweep has when it is finished; None if unknown.
 
         Raises:
             InputError: the experiment or the sweep's run was deleted.
@@ -94,6 +96,8 @@ class SweepRuns:
         self.run_id = self._find_parent(entries, settings)
         self.sent: dict[Slot, SentTrial] = {}
         self.refresh()
+        if planned is not None:
+            self._client.set_tag(self.run_id, TAGS.planned, str(planned))
 
     def refresh(self) -> None:
         """Read the state of all trials from MLflow again.

@@ -41,6 +41,7 @@ class Tracker:
         experiment: str,
         files: Path,
         is_away: Callable[[], bool] = lambda: False,
+        planned: int | None = None,
     ) -> None:
         """Prepare a tracker. It connects after the first trial was sent.
 
@@ -51,12 +52,14 @@ class Tracker:
             experiment: name of the experiment.
             files: folder for artifacts if the store is a database without a server.
             is_away: whether the sweep's storage is unavailable, so that nothing may be written.
+            planned: number of trials that the sweep has when it is finished; None if unknown.
         """
         self._ledger = ledger
         self._names = SweepNames(ledger.study.name, name, ledger.identity, experiment)
         self._settings = ledger.settings
         self._uri, self._files = uri, files
         self._is_away = is_away
+        self._planned = planned
         self._runs: SweepRuns | None = None  # until the store is open
         self._waiting = {entry.slot: entry for entry in ledger.entries()}
         self._changed = threading.Condition()
@@ -184,4 +187,6 @@ class Tracker:
             entries = dict(self._waiting)
         with explained(self._uri):
             make_database(self._uri)
-            self._runs = SweepRuns(self._uri, self._names, self._files, entries, self._settings)
+            self._runs = SweepRuns(
+                self._uri, self._names, self._files, entries, self._settings, self._planned
+            )

@@ -1,0 +1,27 @@
+"""`memmeta trials`."""
+
+import json
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from analysis.command_line import as_json_option, chosen_sweep, study_argument
+from analysis.display import trial_list
+from memmeta.command_line import Command
+
+
+@click.command(cls=Command, epilog="Example: memmeta trials cifar_fs --storage runs")
+@study_argument
+@as_json_option
+def trials(study: str, storage: Path, tracking_uri: str | None, as_json: bool) -> None:
+    """List all trials of STUDY.
+
+    Trials of stages explore and search come first, from best to worst. Trials of confirm (fresh
+    seeds), tune and grid follow and have no rank.
+    """
+    sweep = chosen_sweep(study, storage, tracking_uri)
+    if as_json:
+        click.echo(json.dumps(trial_list.rows(sweep), indent=1))
+    else:
+        trial_list.show(Console(highlight=False, markup=False, emoji=False), sweep)
