@@ -81,25 +81,15 @@ class Result:
         )
 
     def trials(self) -> "pd.DataFrame":
-        """All trials, one row each. The columns are those of `trials.csv` in a report.
+        """All trials, one row each.
 
         Trials of explore and search come first, from best to worst. Missing values are NaN.
 
-        Columns:
-            study, sweep: names of the study and the sweep.
-            stage, index, run_name: which trial it is: `explore`, 7 and `explore 007`.
-            status, message: `complete`, `pruned`, `diverged`, `out_of_memory`, `running`,
-                `interrupted` or `failed`; and why it has no result.
-            value, val_interval: the metric on the validation tasks (accuracy from 0 to 1, or mean
-                squared error), and the half-width of its 95 % interval.
-            test_value, test_interval: the same on the test tasks; only in stage confirm.
-            peak_memory_bytes, predicted_memory_bytes, reserved_memory_bytes: measured and predicted
-                peak of a training step, and what was reserved for the trial.
-            seconds_per_step, seconds: wall time of an outer step and of the trial.
-            key, run_id, parent_run_id: hash of config and seed; MLflow runs of trial and sweep.
-            commit, hardware, threads, gpus, data_digest: provenance.
-            dataset, and every other field of `DataConfig`, `LearnerConfig` and `TrainingConfig`
-                under its own name; seed: the config.
+        Returns:
+            A table with the columns of `trials.csv`: `study` and `sweep`; the fields of
+            `analysis.records.trials.Trial` under their names (`stage`, `index`, `status`, `value`,
+            `val_interval`, `peak_memory_bytes`, ...); and all settings of the run under their names
+            (`dataset`, `inner_lr`, `filters`, ...). docs/how-to/python.md describes each column.
         """
         from analysis.records.trial_table import data_frame
 

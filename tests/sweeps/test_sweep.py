@@ -218,7 +218,7 @@ def test_a_full_disk_is_reported_in_one_line_and_the_sweep_can_continue(
     code, output = sweep.run("--tracking-uri", other_disk)
     assert code == 1, output
     assert output.count("No space left on device") <= 3
-    assert "run the same command again to continue" in output.splitlines()[-1]
+    assert "run the sweep again to continue" in output.splitlines()[-1]
     assert "Traceback" not in output
     ballast.unlink()
     code, output = sweep.run("--tracking-uri", other_disk)

@@ -77,7 +77,7 @@ def print_summary(
         console.print(f"cells of the grid without a complete tuning trial: {schedule.lost_cells}")
     if not schedule.finished:
         console.print(
-            f"{schedule.done()} of {schedule.total} done; run the same command again to continue"
+            f"{schedule.done()} of {schedule.total} done; run the sweep again to continue"
         )
     to_export = "--top 3" if len(ledger.objective.names) == 1 else "--pareto"
     for command in _commands(options, ledger.study.name, to_export if best else None):
