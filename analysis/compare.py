@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from rich.console import Console
 
 from analysis.display.columns import Column, tables
-from analysis.formatting import mebibytes, short
+from analysis.formatting import mebibytes
 from analysis.records.trials import RANKED, Sweep
 from analysis.statistics.confirmed import confirmed_configs, mean_selection_bias
 from analysis.statistics.factorial import settings
 from analysis.statistics.pareto import front, hypervolume, reference
 from memmeta.errors import InputError
 from memmeta.metric import ACCURACY, MSE, Metric
+from memmeta.system.units import short
 
 _LEGEND = """\
 best: best trial of explore and search, one seed, ± over validation tasks; fresh val, fresh test:

@@ -9,16 +9,11 @@ def mebibytes(size: int | None) -> str:
     return "" if size is None else f"{size / MIB:.1f}"
 
 
-def short(value: object) -> str:
-    """A setting or a number: floats with three significant digits, empty for None."""
-    if value is None:
-        return ""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
 def significant(value: float, count: int) -> str:
     """`value` to `count` significant digits, without an exponent; keeps all integer digits."""
-    return f"{value:.0f}" if abs(value) >= 10**count - 0.5 else f"{value:.{count}g}"
+    if abs(value) >= 10**count - 0.5:
+        return f"{value:.0f}"
+    return f"{value:#.{count}g}".rstrip(".")
 
 
 def signed_percent(share: float) -> str:
