@@ -5,15 +5,8 @@ from memmeta.system.units import MIB
 
 
 def mebibytes(size: int | None) -> str:
-    """Bytes as MiB with one decimal, without the unit; empty for None."""
-    return "" if size is None else f"{size / MIB:.1f}"
-
-
-def significant(value: float, count: int) -> str:
-    """`value` to `count` significant digits, without an exponent; keeps all integer digits."""
-    if abs(value) >= 10**count - 0.5:
-        return f"{value:.0f}"
-    return f"{value:#.{count}g}".rstrip(".")
+    """Bytes as MiB with one decimal, without the unit; a dash for None."""
+    return "–" if size is None else f"{size / MIB:.1f}"
 
 
 def signed_percent(share: float) -> str:

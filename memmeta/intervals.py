@@ -36,13 +36,24 @@ def with_half_width(value: float, half_width: float, digits: int = 2) -> str:
         >>> with_half_width(12150.4, 1906.2)
         '12150 ± 1906'
     """
-    if max(abs(value), half_width) >= _LARGE:
+    largest = max(abs(value), half_width)
+    if largest >= _LARGE:
         return f"{value:.3g} ± {half_width:.2g}"
     decimals = 1
     if half_width > 0:
-        decimals = max(0, digits - 1 - math.floor(math.log10(half_width)))
+        supported = digits - 1 - _exponent(half_width)
+        # A half-width of rounding errors supports no further digits.
+        decimals = max(0, min(supported, _MOST_DIGITS - 1 - _exponent(largest)))
     return f"{value:.{decimals}f} ± {half_width:.{decimals}f}"
 
 
 _LARGE = 1e6
 """Numbers from which on an exponent is shorter."""
+
+_MOST_DIGITS = 5
+"""Maximum number of significant digits of a value."""
+
+
+def _exponent(number: float) -> int:
+    """The power of ten of the first digit: 1 for 42, -2 for 0.042."""
+    return math.floor(math.log10(number))

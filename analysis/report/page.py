@@ -117,7 +117,7 @@ class Section:
 
 
 def _anchor(text: str) -> str:
-    return "-".join(text.lower().split())
+    return re.sub("[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def log_axis(axes: Axes, which: str, low: float, high: float) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ratio = high / low
     if ratio < 2:
-        axis.set_major_locator(MaxNLocator(nbins=5))
+        axis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
         return
     # The fewer decades, the more ticks fit into each.
     subs: Sequence[float]

@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from analysis.formatting import significant
 from analysis.records.trials import Trial
 from memmeta.intervals import with_half_width
 from memmeta.metric import Metric
-from memmeta.system.units import MIB
+from memmeta.system.units import MIB, short
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,9 @@ class Response:
             scale = self.metric.scale
             interval = None if half_width is None else half_width / scale
             return self.metric.rounded(value / scale, interval, unit=False)
-        return significant(value, 4) if half_width is None else with_half_width(value, half_width)
+        if half_width is None:
+            return f"{value:.1f}" if self.name == "memory" else short(value)
+        return with_half_width(value, half_width)
 
 
 PEAK_MEMORY = Response("memory", "peak memory", "MiB", log=True)

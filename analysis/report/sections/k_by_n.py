@@ -61,8 +61,8 @@ def _group(
         yield InWords("A figure would repeat the effect of inner_steps shown above.", figures)
     elif lines:
         caption = (
-            "The same results as a figure. Points at one K are shifted sideways, so that their "
-            "intervals are visible."
+            "The same results as a figure. Points at one K are shifted sideways, so that all are "
+            "visible."
         )
         yield Gallery(caption, figures)
 

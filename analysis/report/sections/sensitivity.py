@@ -65,9 +65,10 @@ def _too_few(results: Sequence[Sensitivity], trials: Sequence[Trial]) -> str:
     """One sentence for all responses, if none has enough trials."""
     configs = max(result.configs for result in results)
     statuses = Counter(trial.status for trial in trials)
+    number = "1 config" if configs == 1 else f"{configs} configs"
     return (
-        f"Too few trials for sensitivity: {configs} configs of stage explore have a result, and "
-        f"at least {MIN_CONFIGS} are needed (by status: {status_counts(statuses)})."
+        f"Too few trials for sensitivity: {number} of stage explore with a result, at least "
+        f"{MIN_CONFIGS} are needed (by status: {status_counts(statuses)})."
     )
 
 
