@@ -12,6 +12,7 @@ from rich.console import Console
 
 from analysis.__main__ import main
 from analysis.display import trial_list
+from analysis.records.trial_table import write_trials
 from analysis.records.trials import read_sweep
 from memmeta.exported import read_run
 from sweeps.engine.stores.store import default_uri
@@ -40,10 +41,10 @@ def test_the_table_fits_eighty_columns(storage: Path) -> None:
     ranked = blocks(result.stdout)["explore and search"]
     first, second, third = (line for line in ranked if "±" in line)
     assert first.split() == [
-        "1", "explore", "001", "66.67", "±", "1.23", "78.2", "0.3",
+        "1", "explore", "001", "66.7", "±", "1.2", "78.2", "0.3",
         "0.01", "2", "0.0333", "20", "0.001", "8",
     ]  # fmt: skip
-    assert second.split()[:7] == ["2", "search", "000", "64.00", "±", "1.23", "78.2"]
+    assert second.split()[:7] == ["2", "search", "000", "64.0", "±", "1.2", "78.2"]
     assert third.split()[:3] == ["3", "explore", "000"]
     assert [line.split()[:4] for line in ranked if line.lstrip().startswith("–")] == [
         ["–", "search", "001", "pruned"],
@@ -80,7 +81,7 @@ def test_unranked_stages_have_separate_blocks(storage: Path) -> None:
         "grid: 2 of 2 trials complete",
     ]
     trials = [line.split() for line in found["confirm"] if line.startswith("confirm 0")]
-    assert trials[0][:8] == ["confirm", "000", "75.00", "±", "1.23", "50.00", "±", "1.23"]
+    assert trials[0][:8] == ["confirm", "000", "75.0", "±", "1.2", "50.0", "±", "1.2"]
     assert trials[2][:4] == ["confirm", "002", "diverged", "78.2"]
     assert not any("test accuracy" in line for line in found["grid"])
     assert "the same in these: seed 0" in found["explore and search"]
@@ -90,7 +91,7 @@ def test_a_grid_is_listed_in_its_order(storage: Path) -> None:
     output = invoke("trials", "factorial", "--storage", storage).stdout
     assert list(blocks(output)) == ["grid"]
     lines = [line.split() for line in output.splitlines() if "±" in line]
-    assert [line[:3] for line in lines] == [["grid", "000", "85.00"], ["grid", "001", "95.00"]]
+    assert [line[:3] for line in lines] == [["grid", "000", "85.0"], ["grid", "001", "95.0"]]
     assert [line[-1] for line in lines] == ["1", "5"]
     rows = json.loads(invoke("trials", "factorial", "--json", "--storage", storage).stdout)
     assert [(row["stage"], row["index"], row["rank"]) for row in rows] == [
@@ -113,13 +114,13 @@ def test_no_number_is_cut_in_a_narrow_terminal(storage: Path) -> None:
     assert max(map(len, lines)) <= 40
     assert "…" not in "".join(lines)
     words = {word for line in lines for word in line.split() if "explore 001" in line}
-    assert {"66.67", "1.23", "78.2", "0.3", "0.0333"} <= words
+    assert {"66.7", "1.2", "78.2", "0.3", "0.0333"} <= words
     assert sum(line.split()[:3] == ["1", "explore", "001"] for line in lines) > 1
 
 
 def test_a_single_trial_is_shown_as_a_table(storage: Path) -> None:
     result = invoke("trials", "single", "--storage", storage)
-    assert "25.00 ± 1.23" in result.stdout
+    assert "25.0 ± 1.2" in result.stdout
     assert "inner_lr 1, " in result.stdout.replace("\n", " ")
 
 
@@ -233,17 +234,27 @@ def test_an_invalid_size_is_a_one_line_error(storage: Path, text: str) -> None:
     assert said in result.stderr
 
 
-def test_sweeps_are_compared_in_one_table(storage: Path) -> None:
-    args = ["compare", "mixed-60steps-seed0", "single", "--storage", storage]
-    result = invoke(*args, columns=400)
+def test_sweeps_are_compared_side_by_side(storage: Path) -> None:
+    result = invoke("compare", "mixed-60steps-seed0", "single", "--storage", storage)
     assert result.exit_code == 0
-    rows = [line for line in result.stdout.splitlines() if "memory_reduced" in line]
-    assert [row.split()[0] for row in rows] == ["mixed-60steps-seed0", "single-60steps-seed0"]
-    assert "66.67 ± 1.23 %" in rows[0]
-    assert "seed_" not in result.stdout
-    narrow = invoke(*args).stdout
-    assert max(map(len, narrow.splitlines())) <= 80
-    assert "…" not in narrow
+    lines = result.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[0].split() == ["mixed-60steps-", "single-60steps-"]
+    (best,) = (line for line in lines if line.startswith("best, validation"))
+    assert best.split()[2:] == ["66.7", "±", "1.2", "%", "25.0", "±", "1.2", "%"]
+
+
+@pytest.mark.parametrize("columns", [80, 40])
+def test_trials_as_csv_are_those_of_a_report(storage: Path, tmp_path: Path, columns: int) -> None:
+    result = invoke("trials", "mixed", "--csv", "--storage", storage, columns=columns)
+    write_trials(read_sweep(default_uri(storage), "mixed"), tmp_path / "trials.csv")
+    assert result.stdout.encode() == (tmp_path / "trials.csv").read_bytes()
+
+
+def test_trials_are_printed_in_one_format(storage: Path) -> None:
+    result = invoke("trials", "mixed", "--csv", "--json", "--storage", storage)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "only one of --json and --csv" in result.stderr
 
 
 def test_a_comparison_as_json_is_exact(storage: Path) -> None:
@@ -299,7 +310,7 @@ def test_the_program_prints_nothing_else(storage: Path, tmp_path: Path) -> None:
         text=True,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert "66.67 ± 1.23" in done.stdout
+    assert "66.7 ± 1.2" in done.stdout
     assert list(tmp_path.iterdir()) == []
 
 
