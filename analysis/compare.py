@@ -1,5 +1,6 @@
 """Comparison of sweeps: best results, results with fresh seeds, memory and time."""
 
+import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -7,20 +8,26 @@ from dataclasses import dataclass, replace
 from rich.console import Console
 
 from analysis.display.columns import Column, tables
-from analysis.formatting import mebibytes, short
+from analysis.formatting import mebibytes, points
 from analysis.records.trials import RANKED, Sweep
 from analysis.statistics.confirmed import confirmed_configs, mean_selection_bias
 from analysis.statistics.factorial import settings
 from analysis.statistics.pareto import front, hypervolume, reference
 from memmeta.errors import InputError
 from memmeta.metric import ACCURACY, MSE, Metric
+from memmeta.system.units import short
 
 _LEGEND = """\
-best: best trial of explore and search, one seed, ± over validation tasks; fresh val, fresh test:
-mean over fresh seeds, ± over these seeds (number of seeds), of the confirmed config with the best
-mean among those with the most seeds; tasks: ± over test tasks of one trained model; selection bias:
-by how much a single seed overstates, mean over confirmed configs; peak, s/step: of the best trial;
-least: smallest peak on the Pareto front. All intervals are 95 %."""
+Best: of explore and search, one seed, ± over validation tasks. Fresh seeds: mean ± over seeds
+(number of seeds) of the confirmed config with the best mean among those with the most seeds; ± over
+test tasks: of one trained model. Selection bias: by how much a single seed overstates, mean over
+confirmed configs. All intervals are 95 %."""
+
+_UNKNOWN = "–"
+"""Printed in place of an unknown value."""
+
+_HEADING_WIDTH = 16
+"""Characters in a line of a heading. The result of fresh seeds needs as many."""
 
 
 @dataclass(frozen=True)
@@ -93,14 +100,16 @@ def differences(sweeps: Sequence[Sweep]) -> str | None:
 
 
 def show(console: Console, rows: Sequence[Row]) -> None:
-    """Print the rows as a table, or as several tables if the console is narrow."""
-    naming = [
-        Column("sweep", [row.sweep for row in rows]),
-        Column("algorithm", [row.algorithm for row in rows]),
+    """Print one column per row, as several tables below each other if the console is narrow."""
+    lines = [_lines(row) for row in rows]
+    naming = [Column("", list(lines[0]), justify="left")]
+    columns = [
+        Column(_heading(row), list(cells.values())) for row, cells in zip(rows, lines, strict=True)
     ]
-    for table in tables(console, naming, _columns(rows)):
+    for table in tables(console, naming, columns):
         console.print(table)
-    console.print(f"\n{' '.join(_LEGEND.splitlines())}")
+        console.print()
+    console.print(" ".join(_LEGEND.splitlines()))
 
 
 def _by_algorithm(sweep: Sweep) -> list[Sweep]:
@@ -183,40 +192,37 @@ def _limit(sweep: Sweep) -> str | None:
     return None if limit is None else f"{mebibytes(limit)} MiB"
 
 
-def _columns(rows: Sequence[Row]) -> list[Column]:
-    return [
-        Column("data set", [row.dataset for row in rows]),
-        Column("complete", [f"{row.complete} of {row.trials}" for row in rows]),
-        Column("best", [_score(row, row.best, row.best_interval) for row in rows]),
-        Column("fresh val", [_fresh(row, row.val, row.val_seed_interval) for row in rows]),
-        Column("fresh test", [_fresh(row, row.test, row.test_seed_interval) for row in rows]),
-        Column("tasks", [_difference(row, row.test_task_interval, "±") for row in rows]),
-        Column("selection\nbias", [_difference(row, row.selection_bias, "") for row in rows]),
-        Column("peak\nMiB", [mebibytes(row.peak_memory_bytes) for row in rows]),
-        Column("least\nMiB", [mebibytes(row.least_memory_bytes) for row in rows]),
-        Column("s/step", [short(row.seconds_per_step) for row in rows]),
-        Column("hyper-\nvolume", [short(row.hypervolume) for row in rows]),
-    ]
+def _heading(row: Row) -> str:
+    return "\n".join([*textwrap.wrap(row.sweep, _HEADING_WIDTH), row.algorithm])
+
+
+def _lines(row: Row) -> dict[str, str]:
+    """The cells of a row by their labels. At most 23 characters each, for 40 columns."""
+    return {
+        "data set": row.dataset,
+        "complete trials": f"{row.complete} of {row.trials}",
+        "best, validation": _score(row, row.best, row.best_interval),
+        "  peak memory, MiB": mebibytes(row.peak_memory_bytes),
+        "  seconds per step": short(row.seconds_per_step),
+        "fresh seeds, validation": _fresh(row, row.val, row.val_seed_interval),
+        "fresh seeds, test": _fresh(row, row.test, row.test_seed_interval),
+        "  ± over test tasks": _difference(row, row.test_task_interval),
+        "selection bias": _difference(row, row.selection_bias),
+        "least MiB on the front": mebibytes(row.least_memory_bytes),
+        "hypervolume": short(row.hypervolume),
+    }
 
 
 def _fresh(row: Row, value: float | None, interval: float | None) -> str:
-    return "" if value is None else f"{_score(row, value, interval)} ({row.seeds})"
+    return _UNKNOWN if value is None else f"{_score(row, value, interval)} ({row.seeds})"
 
 
 def _score(row: Row, value: float | None, interval: float | None) -> str:
-    if value is None:
-        return ""
-    metric = _metric(row)
-    return metric.alone(value) if interval is None else metric.text(value, interval)
+    return _UNKNOWN if value is None else _metric(row).rounded(value, interval)
 
 
-def _difference(row: Row, value: float | None, sign: str) -> str:
-    """A difference of metric values, in the metric's unit, with `sign` in front."""
-    if value is None:
-        return ""
-    metric = _metric(row)
-    number = f"{100 * value:.2f} {metric.unit}" if metric.unit else f"{value:#.2g}"
-    return f"{sign} {number}".strip()
+def _difference(row: Row, value: float | None) -> str:
+    return _UNKNOWN if value is None else points(_metric(row), value)
 
 
 def _metric(row: Row) -> Metric:

@@ -5,20 +5,8 @@ from memmeta.system.units import MIB
 
 
 def mebibytes(size: int | None) -> str:
-    """Bytes as MiB with one decimal, without the unit; empty for None."""
-    return "" if size is None else f"{size / MIB:.1f}"
-
-
-def short(value: object) -> str:
-    """A setting or a number: floats with three significant digits, empty for None."""
-    if value is None:
-        return ""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def significant(value: float, count: int) -> str:
-    """`value` to `count` significant digits, without an exponent; keeps all integer digits."""
-    return f"{value:.0f}" if abs(value) >= 10**count - 0.5 else f"{value:.{count}g}"
+    """Bytes as MiB with one decimal, without the unit; a dash for None."""
+    return "–" if size is None else f"{size / MIB:.1f}"
 
 
 def signed_percent(share: float) -> str:

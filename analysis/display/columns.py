@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from rich import box
 from rich.console import Console
@@ -19,6 +20,8 @@ class Column:
     """Heading, possibly of several lines."""
     cells: list[str]
     """One cell per row."""
+    justify: Literal["left", "right"] = "right"
+    """Side to which the cells and the heading are aligned."""
 
 
 def tables(console: Console, naming: list[Column], columns: list[Column]) -> Iterator[Table]:
@@ -53,7 +56,7 @@ def _table(columns: list[Column], gap: int = 0) -> Table:
     """A table with `gap` extra spaces between its columns."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, gap, 0, 0), show_edge=False, pad_edge=False)
     for column in columns:
-        table.add_column(column.heading, justify="right", no_wrap=True, vertical="bottom")
+        table.add_column(column.heading, justify=column.justify, no_wrap=True, vertical="bottom")
     for cells in zip(*(column.cells for column in columns), strict=True):
         table.add_row(*cells)
     return table

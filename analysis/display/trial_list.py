@@ -5,8 +5,9 @@ from collections import Counter
 from rich.console import Console
 
 from analysis.display.columns import Column, tables
-from analysis.formatting import mebibytes, short
+from analysis.formatting import mebibytes
 from analysis.records.trials import BLOCKS, RANKED, Sweep, Trial
+from memmeta.system.units import short
 
 _NO_RANK = "–"
 """Printed in place of a rank."""
@@ -154,10 +155,10 @@ def _result_columns(trials: tuple[Trial, ...]) -> list[Column]:
 def _result(trial: Trial) -> str:
     if trial.status != "complete" or trial.value is None or trial.val_interval is None:
         return trial.status.replace("_", " ")
-    return trial.config.data.metric.number(trial.value, trial.val_interval)
+    return trial.config.data.metric.rounded(trial.value, trial.val_interval, unit=False)
 
 
 def _test(trial: Trial) -> str:
     if trial.status != "complete" or trial.test_value is None or trial.test_interval is None:
         return ""
-    return trial.config.data.metric.number(trial.test_value, trial.test_interval)
+    return trial.config.data.metric.rounded(trial.test_value, trial.test_interval, unit=False)

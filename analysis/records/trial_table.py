@@ -64,13 +64,18 @@ class _StageSettings(Config):
     tuning: TrainingConfig | None = None
 
 
+def trials_csv(sweep: Sweep) -> str:
+    """Format the trials of `sweep` as CSV: one line per trial with its settings and results."""
+    return csv_text(_record(trial, sweep) for trial in sweep.trials)
+
+
 def write_trials(sweep: Sweep, path: Path) -> None:
-    """Write the trials of `sweep` as CSV: one line per trial with its settings and results.
+    """Write the trials of `sweep` as CSV, as `trials_csv` formats them.
 
     Raises:
         InputError: the file cannot be written.
     """
-    write_file(path, csv_text(_record(trial, sweep) for trial in sweep.trials).encode())
+    write_file(path, trials_csv(sweep).encode())
 
 
 def data_frame(sweep: Sweep) -> "pd.DataFrame":

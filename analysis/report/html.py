@@ -8,7 +8,7 @@ import jinja2
 from matplotlib import rc_context
 
 from analysis.output import write_file
-from analysis.report.page import Figure, Heading, Page, Table
+from analysis.report.page import LONG_CELL, Figure, Heading, InWords, Page, Table
 from memmeta.system.csv_text import csv_text
 
 _DOTS_PER_INCH = 200
@@ -28,6 +28,7 @@ def write_page(page: Page, folder: Path) -> list[Path]:
     content = {folder / "report.html": _html(page).encode()}
     for figure in page.figures:
         content[folder / "figures" / f"{figure.name}.png"] = _image(figure, "png")
+    for figure in [*page.figures, *page.in_words]:
         content[folder / "data" / f"{figure.name}.csv"] = csv_text(figure.data).encode()
     for path, data in content.items():
         write_file(path, data)
@@ -41,10 +42,11 @@ def _html(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["svg"] = _svg_url
+    environment.globals |= {"svg": _svg_url, "long_cell": LONG_CELL}
     environment.tests["paragraph"] = lambda block: isinstance(block, str)
     environment.tests["heading"] = lambda block: isinstance(block, Heading)
     environment.tests["table"] = lambda block: isinstance(block, Table)
+    environment.tests["in_words"] = lambda block: isinstance(block, InWords)
     return environment.get_template("page.html.jinja").render(page=page)
 
 

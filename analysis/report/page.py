@@ -1,5 +1,7 @@
 """The elements of a report: a page has sections, a section has text, tables and figures."""
 
+import itertools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -16,16 +18,36 @@ class Heading:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of formatted cells. The first column names the row."""
+    """A table of formatted cells. The first column names the row and stays in view."""
 
-    caption: str
-    """Explains the numbers and what their intervals cover."""
+    title: str
+    """What the table shows, in a few words."""
     columns: Sequence[str]
-    """Headings."""
+    """Headings, with units. They wrap at spaces and underscores."""
     rows: Sequence[Sequence[str]]
-    """One cell per column."""
+    """One cell per column. Cells wrap only if they are longer than `LONG_CELL`."""
+    note: str = ""
+    """Explains the numbers and what their intervals cover; says what is the same in all rows."""
     folded: bool = False
     """Whether the table is collapsed until the reader opens it."""
+
+    @property
+    def width(self) -> float:
+        """Width without scrolling, in characters."""
+        headings = (max(map(len, _HEADING_BREAKS.split(name))) for name in self.columns)
+        cells = (max(map(len, column), default=0) for column in zip(*self.rows, strict=True))
+        pairs = itertools.zip_longest(headings, cells, fillvalue=0)
+        return sum(max(heading, min(cell, LONG_CELL)) + _PADDING for heading, cell in pairs)
+
+
+LONG_CELL = 20
+"""Maximum number of characters in one line of a cell."""
+
+_HEADING_BREAKS = re.compile(r"(?<!=) (?!=)|(?<=_)")
+"""Where a heading wraps: after underscores, and at spaces but not those of `N = 1`."""
+
+_PADDING = 1.6
+"""Space beside a cell, in characters."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +76,18 @@ class Gallery:
     """In reading order."""
 
 
-Block = str | Heading | Table | Gallery
-"""A paragraph, a heading, a table or a group of figures."""
+@dataclass(frozen=True)
+class InWords:
+    """A sentence in place of figures that would show nothing. Their data are still written."""
+
+    text: str
+    """What the figures would show, and why they are not drawn."""
+    figures: Sequence[Figure]
+    """The figures that are not drawn."""
+
+
+Block = str | Heading | Table | Gallery | InWords
+"""A paragraph, a heading, a table, a group of figures, or a sentence in their place."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +104,20 @@ class Section:
     @property
     def anchor(self) -> str:
         """The section's id on the page."""
-        return "-".join(self.title.lower().split())
+        return _anchor(self.title)
+
+    def anchor_of(self, heading: Heading) -> str:
+        """The id of a heading of this section."""
+        return f"{self.anchor}-{_anchor(heading.text)}"
+
+    @property
+    def headings(self) -> list[Heading]:
+        """The headings within the section."""
+        return [block for block in self.blocks if isinstance(block, Heading)]
+
+
+def _anchor(text: str) -> str:
+    return re.sub("[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
 @dataclass(frozen=True)
@@ -90,6 +135,14 @@ class Page:
 
     @property
     def figures(self) -> list[Figure]:
-        """The figures of all sections."""
-        blocks = (block for section in self.sections for block in section.blocks)
-        return [f for block in blocks if isinstance(block, Gallery) for f in block.figures]
+        """The figures of all sections that are drawn."""
+        return [f for b in self._blocks if isinstance(b, Gallery) for f in b.figures]
+
+    @property
+    def in_words(self) -> list[Figure]:
+        """The figures of all sections that are said in words."""
+        return [f for b in self._blocks if isinstance(b, InWords) for f in b.figures]
+
+    @property
+    def _blocks(self) -> list[Block]:
+        return [block for section in self.sections for block in section.blocks]

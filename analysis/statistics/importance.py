@@ -82,7 +82,7 @@ def _study(
 ) -> optuna.Study:
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(direction="maximize" if response.name == "accuracy" else "minimize")
+    study = optuna.create_study(direction=response.direction)
     optuna.logging.set_verbosity(verbosity)
     scaled = {name: _scaled_distribution(distribution) for name, distribution in space.items()}
     study.add_trials(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from analysis.records.trials import Trial
 from memmeta.config import DataConfig
 from memmeta.metric import Metric
+from sweeps.engine.study.objective import pareto_front
 
 REFERENCE_MEMORY = 2**30
 """Default memory of a reference, in bytes."""
@@ -40,13 +41,11 @@ def front(trials: Iterable[Trial]) -> tuple[Trial, ...]:
         The trials that no other trial dominates, by increasing peak memory. If trials are equal
         in both objectives, only the first is included.
     """
-    trials_on_front: list[Trial] = []
-    best = float("inf")
-    for _, loss, trial in sorted(_points(trials), key=lambda point: point[:2]):
-        if loss < best:
-            trials_on_front.append(trial)
-            best = loss
-    return tuple(trials_on_front)
+    first_of_equals: dict[tuple[int, float], Trial] = {}
+    for memory, loss, trial in _points(trials):
+        first_of_equals.setdefault((memory, loss), trial)
+    points = pareto_front(first_of_equals.items(), lambda item: item[0])
+    return tuple(trial for _, trial in points)
 
 
 def hypervolume(trials: Iterable[Trial], reference: Reference) -> float:

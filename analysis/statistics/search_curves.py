@@ -8,10 +8,10 @@ import annotated_types
 import numpy as np
 from optuna.distributions import FloatDistribution, IntDistribution
 
-from analysis.formatting import short
 from analysis.records.trials import RANKED, Sweep, Trial
 from memmeta.config import LearnerConfig
 from memmeta.metric import Metric
+from memmeta.system.units import short
 from sweeps.engine.study.outcome import FINAL
 from sweeps.engine.study.space import applies
 

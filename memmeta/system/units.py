@@ -1,4 +1,4 @@
-"""Sizes of memory and shares, in and out of text."""
+"""Numbers in and out of text: sizes of memory, shares, and settings."""
 
 import re
 
@@ -63,3 +63,10 @@ def human_size(size: int) -> str:
 def percent(part: float, whole: float) -> str:
     """`part` of `whole` in per cent: `25 %`."""
     return f"{100 * part / whole:.0f} %"
+
+
+def short(value: object) -> str:
+    """A setting or a number: floats with three significant digits, a dash for None."""
+    if value is None:
+        return "–"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -144,7 +144,13 @@ def printed(capsys: pytest.CaptureFixture[str], sweeps: Sequence[Sweep], width: 
     return capsys.readouterr().out.splitlines()
 
 
-def test_every_row_has_the_unit_of_its_metric(capsys: pytest.CaptureFixture[str]) -> None:
+def cells(lines: Sequence[str], label: str) -> list[str]:
+    """The cells with this label, in all tables below each other."""
+    found = (line.strip() for line in lines)
+    return [line.removeprefix(label).strip() for line in found if line.startswith(label)]
+
+
+def test_every_value_has_the_unit_of_its_metric(capsys: pytest.CaptureFixture[str]) -> None:
     mlp = {"backbone": "mlp"}
     tested: dict[str, Any] = {"test_value": 0.6, "test_interval": 0.1}
     waves = sweep(
@@ -153,23 +159,26 @@ def test_every_row_has_the_unit_of_its_metric(capsys: pytest.CaptureFixture[str]
             trial("confirm", 0, 0.5, data=SINUSOID, learner=mlp, seed=1, **tested),
         ]
     )
-    lines = printed(capsys, [MIXED, waves], 400)
-    accuracy, mse = (
-        next(line for line in lines if f" {name} " in line) for name in ("3 of 3", "1 of 1")
-    )
-    assert "72.00 ± 25.41 % (2)" in accuracy
-    assert "± 1.00 %" in accuracy
-    assert "9.00 %" in accuracy
-    assert "0.400 ± 0.020" in mse
-    assert "0.500 (1)" in mse
-    assert "± 0.10" in mse
-    assert "%" not in mse
+    lines = printed(capsys, [MIXED, waves], 40)  # one column in each table
+    assert cells(lines, "fresh seeds, validation") == ["–", "72 ± 25 % (2)", "0.500 (1)"]
+    assert cells(lines, "± over test tasks") == ["–", "1.0 points", "0.1"]
+    assert cells(lines, "selection bias") == ["–", "9.0 points", "0.1"]
+    assert cells(lines, "best, validation") == ["70.0 ± 2.0 %", "80.0 ± 2.0 %", "0.400 ± 0.020"]
 
 
-def test_no_number_is_cut_in_a_narrow_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    lines = printed(capsys, [MIXED], 60)
-    assert max(map(len, lines)) <= 60
+def words(lines: Sequence[str]) -> set[str]:
+    return {word for line in lines for word in line.split() if "─" not in word}
+
+
+@pytest.mark.parametrize("width", [80, 40])
+def test_nothing_is_cut_in_a_narrow_terminal(
+    capsys: pytest.CaptureFixture[str], width: int
+) -> None:
+    long = dataclasses.replace(MIXED, name="a_study_of_many_words-3200tasks-seed0-v2")
+    lines = printed(capsys, [long], width)
+    wide = printed(capsys, [long], 400)
+    assert max(map(len, lines)) <= width
     assert "…" not in "".join(lines)
-    named = [line for line in lines if "memory_reduced" in line]
-    assert len(named) > 1
-    assert any("72.00 ± 25.41 % (2)" in line for line in named)
+    assert words(wide) <= words(lines)
+    tables = [line for line in lines if line.startswith("data set")]
+    assert len(tables) == (1 if width == 80 else 2)

@@ -1,24 +1,9 @@
-import pytest
-
-from analysis.formatting import mebibytes, points, short, signed_percent, significant
+from analysis.formatting import mebibytes, points, signed_percent
 from memmeta.metric import ACCURACY, MSE
 
 
-def test_settings_are_short() -> None:
-    values = (None, 0.123456, 12, "anil")
-    assert [short(value) for value in values] == ["", "0.123", "12", "anil"]
-
-
 def test_memory_is_in_mebibytes() -> None:
-    assert [mebibytes(None), mebibytes(3 * 2**19)] == ["", "1.5"]
-
-
-@pytest.mark.parametrize(
-    ("value", "count", "text"),
-    [(0.012345, 2, "0.012"), (12345.6, 2, "12346"), (99.6, 2, "100"), (99.4, 2, "99")],
-)
-def test_significant_digits_have_no_exponent(value: float, count: int, text: str) -> None:
-    assert significant(value, count) == text
+    assert [mebibytes(None), mebibytes(3 * 2**19)] == ["–", "1.5"]
 
 
 def test_relative_changes_have_a_sign_unless_they_round_to_zero() -> None:

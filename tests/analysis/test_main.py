@@ -54,7 +54,7 @@ def test_the_program_prints_nothing_else(storage: Path, tmp_path: Path) -> None:
         text=True,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert "66.67 ± 1.23" in done.stdout
+    assert "66.7 ± 1.2" in done.stdout
     assert list(tmp_path.iterdir()) == []
 
 

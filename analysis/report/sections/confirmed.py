@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from matplotlib.axes import Axes
 
-from analysis.formatting import points, short
+from analysis.formatting import points
 from analysis.records.trials import RANKED, Sweep
 from analysis.report import style
-from analysis.report.page import Block, Figure, Gallery, Section, Table
+from analysis.report.page import Block, Figure, Gallery, InWords, Section, Table
 from analysis.report.sections.what_was_run import status_counts
 from analysis.statistics.confirmed import (
     ConfirmedConfig,
@@ -19,6 +20,7 @@ from analysis.statistics.confirmed import (
 from analysis.statistics.responses import quality
 from memmeta.metric import Metric
 from memmeta.system import palette
+from memmeta.system.units import short
 
 TITLE = "Confirmed results"
 
@@ -31,13 +33,9 @@ def section(sweep: Sweep) -> Section | None:
     if not configs:
         return Section(TITLE, _nothing_confirmed(sweep))
     blocks: list[Block] = [
-        _table(sweep, configs),
-        Gallery(
-            "Results of each config: the single seed of explore or search by which it was "
-            "selected, and fresh training seeds. Bars are 95 % t-intervals of the mean over "
-            "training seeds.",
-            [_figure(sweep.metric, configs)],
-        ),
+        _results(sweep.metric, configs),
+        _settings(sweep, configs),
+        _seeds(sweep.metric, configs),
         *_seed_deviation_text(sweep),
     ]
     return Section(TITLE, _finding(sweep, configs), blocks)
@@ -84,46 +82,78 @@ def _compared_with(configs: Sequence[ConfirmedConfig]) -> str:
     )
 
 
-def _table(sweep: Sweep, configs: Sequence[ConfirmedConfig]) -> Table:
-    metric = sweep.metric
-    names = list(sweep.space)
+def _results(metric: Metric, configs: Sequence[ConfirmedConfig]) -> Table:
     return Table(
-        "Means with 95 % t-intervals over fresh training seeds. The interval over test tasks is "
-        "the uncertainty of the result of one trained model due to the sampling of tasks; it does "
-        "not include the variation over training seeds. Selection bias is the validation result "
-        "of the single seed minus the mean over fresh seeds.",
+        "Results of the confirmed configs",
         [
             "config",
+            f"test {metric.title} {metric.unit}".rstrip(),
+            f"validation {metric.title} {metric.unit}".rstrip(),
             "fresh seeds",
-            "test, over seeds",
-            "test, over tasks",
-            "validation, over seeds",
-            "single seed",
+            f"single seed {metric.unit}".rstrip(),
             "selection bias",
-            *names,
+            "interval over test tasks",
         ],
-        [_row(metric, config, names) for config in configs],
+        [_result(metric, config) for config in configs],
+        "Means over fresh training seeds with 95 % t-intervals over these seeds. The interval over "
+        "test tasks is the uncertainty of the result of one trained model due to the sampling of "
+        "tasks; it does not include the variation over training seeds. Single seed is the "
+        "validation result by which the config was selected. Selection bias is that result minus "
+        "the mean over fresh seeds.",
     )
 
 
-def _row(metric: Metric, config: ConfirmedConfig, names: Sequence[str]) -> list[str]:
-    candidate, settings = config.candidate, config.trials[0].config.flat()
+def _result(metric: Metric, config: ConfirmedConfig) -> list[str]:
+    candidate = config.candidate
     incomplete = f" ({config.incomplete} not complete)" if config.incomplete else ""
-    single = selection_bias = ""
+    single = selection_bias = "–"
     if candidate and candidate.value is not None and config.selection_bias is not None:
-        single = metric.alone(candidate.value)
+        single = metric.rounded(candidate.value, unit=False)
         selection_bias = points(metric, config.selection_bias)
-    tasks = config.task_interval
     return [
-        candidate.run_name if candidate else "not in the ranking",
+        _name(config),
+        metric.rounded(*config.test, unit=False),
+        metric.rounded(*config.val, unit=False),
         f"{len(config.seeds)}{incomplete}",
-        config.test.text(metric),
-        f"± {100 * tasks:.1f} %" if metric.unit else f"± {tasks:.2g}",
-        config.val.text(metric),
         single,
         selection_bias,
-        *(short(settings.get(name)) for name in names),
+        f"± {metric.rounded(config.task_interval, unit=False)}",
     ]
+
+
+def _settings(sweep: Sweep, configs: Sequence[ConfirmedConfig]) -> Block:
+    """The searched settings of the configs: a table, or a sentence if there is one config."""
+    flat = [config.trials[0].config.flat() for config in configs]
+    if len(configs) == 1:
+        values = ", ".join(f"{name} {short(flat[0].get(name))}" for name in sweep.space)
+        return f"Settings of {_name(configs[0])}: {values}."
+    rows = [
+        [_name(config), *(short(values.get(name)) for name in sweep.space)]
+        for config, values in zip(configs, flat, strict=True)
+    ]
+    return Table("Settings of the confirmed configs", ["config", *sweep.space], rows)
+
+
+def _seeds(metric: Metric, configs: Sequence[ConfirmedConfig]) -> Block:
+    """The result of every seed: a figure, or a sentence if there is one config."""
+    figure = _figure(metric, configs)
+    if len(configs) == 1:
+        (config,) = configs
+        values = {
+            "validation": [trial.value for trial in config.trials],
+            "test": [trial.test_value for trial in config.trials],
+        }
+        texts = (
+            f"{split} {', '.join(metric.rounded(v, unit=False) for v in of if v is not None)}"
+            for split, of in values.items()
+        )
+        return InWords(f"Seed by seed: {'; '.join(texts)}{f' {metric.unit}'.rstrip()}.", [figure])
+    return Gallery(
+        "Results of each config: the single seed of explore or search by which it was "
+        "selected, and fresh training seeds. Bars are 95 % t-intervals of the mean over "
+        "training seeds.",
+        [figure],
+    )
 
 
 def _seed_deviation_text(sweep: Sweep) -> list[str]:
@@ -139,16 +169,16 @@ def _seed_deviation_text(sweep: Sweep) -> list[str]:
 
 
 def _figure(metric: Metric, configs: Sequence[ConfirmedConfig]) -> Figure:
-    width, height = style.WIDE
+    width, _ = style.WIDE
     data: list[dict[str, object]] = []
     first_selected = next((config for config in configs if config.candidate), None)
-    with style.panel((width, max(height, 0.6 * len(configs) + 1.2))) as (drawing, axes):
+    with style.panel((width, 0.6 * len(configs) + 1.6)) as (drawing, axes):
         for row, config in enumerate(configs):
             data += _draw_fresh_seeds(axes, metric, config, row)
             data += _draw_single_seed(axes, metric, config, row, config is first_selected)
         axes.set_yticks(range(len(configs)), [_name(config) for config in configs])
-        axes.invert_yaxis()
-        axes.set_xlabel(f"{metric.title} ({metric.unit})" if metric.unit else metric.title)
+        axes.set_ylim(len(configs) - 0.5, -0.5)
+        style.response_axis(axes, "x", replace(quality(metric), title=metric.title))
         drawing.legend(loc="outside upper center", ncols=2)
     alt = f"{len(configs)} configs: {quality(metric).title} and test, fresh seeds and single seed"
     return Figure("confirmed", "Fresh seeds", alt, drawing, data)
@@ -209,7 +239,7 @@ _OFFSET = 0.12
 
 
 def _name(config: ConfirmedConfig) -> str:
-    return config.candidate.run_name if config.candidate else "–"
+    return config.candidate.run_name if config.candidate else "not in the ranking"
 
 
 def _data_row(config: ConfirmedConfig, split: str, seed: int, value: float) -> dict[str, object]:

@@ -3,15 +3,17 @@
 from collections.abc import Collection, Mapping, Sequence
 from itertools import groupby
 
-from analysis.formatting import short, significant
+from analysis.formatting import capitalised
 from analysis.records.trials import Sweep, Trial
 from analysis.report import style
-from analysis.report.page import Block, Figure, Gallery, Section
+from analysis.report.constant import is_constant, range_text
+from analysis.report.page import Block, Figure, Gallery, InWords, Section
 from analysis.report.sections import k_by_n
 from analysis.statistics.factorial import Effect, difference, main_effects, varying
 from analysis.statistics.responses import Response, quality, responses
 from memmeta.config import TrainingConfig
 from memmeta.system import palette
+from memmeta.system.units import short
 
 TITLE = "Grid"
 
@@ -56,14 +58,13 @@ def _finding(sweep: Sweep, trials: Sequence[Trial], tuned: Collection[str]) -> s
         return f"{finding}."
     highest, lowest, mean, interval = max(spans, key=lambda span: span[2])
     unit = "points" if sweep.metric.unit else sweep.metric.title
-    half_width, explanation = "", "from one seed: no interval"
+    explanation = "from one seed: no interval"
     if interval is not None:
-        half_width = f" ± {significant(interval, 2)}"
         explanation = f"95 % interval over {highest.seeds} seeds"
     return (
         f"{finding}. {highest.dimension} has the largest effect on {sweep.metric.title}: it is "
-        f"{significant(mean, 3)}{half_width} {unit} higher at {short(highest.level)} than at "
-        f"{short(lowest.level)} ({explanation}; selected as the largest difference)."
+        f"{quality(sweep.metric).text(mean, interval)} {unit} higher at {short(highest.level)} "
+        f"than at {short(lowest.level)} ({explanation}; selected as the largest difference)."
     )
 
 
@@ -78,17 +79,35 @@ def _effects(trials: Sequence[Trial], response: Response, tuned: Collection[str]
     effects = [e for e in main_effects(trials, response, tuned) if e.mean is not None]
     if not effects:
         return []
+    figures = {
+        name: _figure(response, list(own)) for name, own in groupby(effects, lambda e: e.dimension)
+    }
+    means = {name: [e.mean or 0.0 for e in effects if e.dimension == name] for name in figures}
+    constant = [name for name in figures if is_constant(means[name])]
+    drawn = [figure for name, figure in figures.items() if name not in constant]
+    blocks: list[Block] = []
+    if drawn:
+        blocks.append(Gallery(_caption(response, effects[0]), drawn))
+    if constant:
+        ranges = (f"{range_text(response, means[name])} over {name}" for name in constant)
+        text = (
+            f"{capitalised(response.title)}, averaged over the other dimensions: "
+            f"{', '.join(ranges)}. Averages that differ by less than 1 % are not drawn."
+        )
+        blocks.append(InWords(text, [figures[name] for name in constant]))
+    return blocks
+
+
+def _caption(response: Response, effect: Effect) -> str:
     intervals = (
         ", with its 95 % t-interval over training seeds. The interval includes effects of a seed "
         "on all levels, so levels can differ although their bars overlap"
     )
-    caption = (
+    return (
         f"Effect of each dimension on {response.title}: the mean over all cells at a level"
-        f"{intervals if effects[0].seeds > 1 else ', for one training seed'}."
-        f"{_excluded_seeds(effects[0].left_out)}"
+        f"{intervals if effect.seeds > 1 else ', for one training seed'}."
+        f"{_excluded_seeds(effect.left_out)}"
     )
-    figures = [_figure(response, list(own)) for _, own in groupby(effects, lambda e: e.dimension)]
-    return [Gallery(caption, figures)]
 
 
 def _excluded_seeds(count: int) -> str:
@@ -112,7 +131,8 @@ def _figure(response: Response, effects: Sequence[Effect]) -> Figure:
         )
         axes.set_xticks(range(len(effects)), [short(effect.level) for effect in effects])
         axes.margins(x=0.15, y=0.15)
-        axes.set(xlabel=name, ylabel=response.label)
+        axes.set_xlabel(name)
+        style.response_axis(axes, "y", response)
     data = [
         {name: e.level, response.name: e.mean, "interval": e.interval, "seeds": e.seeds}
         for e in effects

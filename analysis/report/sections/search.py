@@ -1,7 +1,7 @@
 """The search: best result by trials and by hours, compared with random search."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
@@ -9,7 +9,7 @@ from optuna.distributions import FloatDistribution, IntDistribution
 
 from analysis.records.trials import RANKED, Sweep
 from analysis.report import style
-from analysis.report.page import Block, Figure, Gallery, Section
+from analysis.report.page import Block, Figure, Gallery, InWords, Section
 from analysis.report.sections.what_was_run import hours_unit
 from analysis.statistics.responses import quality
 from analysis.statistics.search_curves import (
@@ -37,9 +37,18 @@ def section(sweep: Sweep) -> Section | None:
     figures = [_by_trials(sweep, steps, random)]
     if steps[-1].hours:
         figures.append(_by_hours(sweep, steps, random))
-    caption = _CAPTION + (_RANDOM_CAPTION if random else "")
-    blocks: list[Block] = [Gallery(caption, figures), *_warnings(sweep)]
-    return Section(TITLE, _finding(sweep, steps, random), blocks)
+    return Section(
+        TITLE, _finding(sweep, steps, random), [_curves(steps, random, figures), *_warnings(sweep)]
+    )
+
+
+def _curves(steps: Sequence[Step], random: Sequence[Expected], figures: Sequence[Figure]) -> Block:
+    """The figures, or a sentence if the best result never improved."""
+    results = {step.best for step in steps if step.best is not None}
+    if len(results) == 1:
+        text = "The first complete trial was not improved upon, so no curves are drawn."
+        return InWords(text, figures)
+    return Gallery(_CAPTION + (_RANDOM_CAPTION if random else ""), figures)
 
 
 _CAPTION = "Best validation result so far, with one training seed: explore first, then search."
@@ -55,15 +64,15 @@ def _finding(sweep: Sweep, steps: Sequence[Step], random: Sequence[Expected]) ->
     metric = sweep.metric
     best = sweep.ranking[0]
     assert best.value is not None
-    finding = f"The best of {len(steps)} trials, {best.run_name}, has {metric.alone(best.value)}"
+    finding = f"The best of {len(steps)} trials, {best.run_name}, has {metric.rounded(best.value)}"
     proposed = [trial for trial in sweep.ranking if trial.stage == "search"]
     tries = len(steps) - len(random)
     if proposed and 0 < tries <= len(random):
         assert proposed[0].value is not None
         finding += (
             f". The {tries} trials that the optimiser proposed reached "
-            f"{metric.alone(proposed[0].value)}; {tries} random trials would be expected to reach "
-            f"{metric.alone(random[tries - 1].mean)}"
+            f"{metric.rounded(proposed[0].value)}; {tries} random trials would be expected to "
+            f"reach {metric.rounded(random[tries - 1].mean)}"
         )
     warnings = boundary_warnings(sweep)
     if warnings:
@@ -138,7 +147,9 @@ def _drawing(
         if 0 < explored < len(steps):
             axes.axvline(at(steps[explored - 1]), color=palette.GREY, linestyle=":")
         style.linear_axis(axes, "x", whole=label == "trials")
-        axes.set(xlabel=label, ylabel=f"best {quality(sweep.metric).label}")
+        response = quality(sweep.metric)
+        style.response_axis(axes, "y", replace(response, title=f"best {response.title}"))
+        axes.set_xlabel(label)
         axes.legend(loc="lower right" if sweep.metric.direction == "maximize" else "upper right")
     data: list[dict[str, object]] = [{"curve": "this sweep", **asdict(step)} for step in steps]
     data += [{"curve": "random search", "hours": "", **asdict(e)} for e in random]

@@ -10,14 +10,14 @@ from matplotlib.colors import LogNorm, Normalize
 from analysis.formatting import capitalised
 from analysis.records.trials import Sweep, Trial
 from analysis.report import style
-from analysis.report.page import Block, Figure, Gallery, Heading, Section, Table
+from analysis.report.page import Block, Figure, Gallery, Heading, InWords, Section, Table
 from analysis.report.sections.what_was_run import status_counts
 from analysis.statistics.averages import Curve, Map
 from analysis.statistics.encoding import Space, loop_distances, params
 from analysis.statistics.importance import Importance, importances
 from analysis.statistics.region import Region, narrow, trials_inside
 from analysis.statistics.responses import Response, responses
-from analysis.statistics.sensitivity import THRESHOLD, Sensitivity, analyse
+from analysis.statistics.sensitivity import MIN_CONFIGS, THRESHOLD, Sensitivity, analyse
 from analysis.statistics.sobol import Estimate
 from memmeta.system import palette
 
@@ -46,6 +46,8 @@ def section(
     for response in responses(sweep.metric):
         on_step(f"{TITLE}: {response.title}")
         results.append(analyse(trials, space, response))
+    if all(result.configs < MIN_CONFIGS for result in results):
+        return Section(TITLE, _too_few(results, trials))
     fitted = any(result.r2 is not None for result in results)
     blocks: list[Block] = [_method(space)] if fitted else []
     finding = " ".join(map(_finding, results))
@@ -57,6 +59,17 @@ def section(
     for result in results:
         blocks += _response_blocks(result, trials, space)
     return Section(TITLE, finding, blocks)
+
+
+def _too_few(results: Sequence[Sensitivity], trials: Sequence[Trial]) -> str:
+    """One sentence for all responses, if none has enough trials."""
+    configs = max(result.configs for result in results)
+    statuses = Counter(trial.status for trial in trials)
+    number = "1 config" if configs == 1 else f"{configs} configs"
+    return (
+        f"Too few trials for sensitivity: {number} of stage explore with a result, at least "
+        f"{MIN_CONFIGS} are needed (by status: {status_counts(statuses)})."
+    )
 
 
 def _method(space: Space) -> str:
@@ -105,36 +118,90 @@ def _response_blocks(result: Sensitivity, trials: Sequence[Trial], space: Space)
     if result.r2 is None:
         return blocks
     if result.supported:
+        blocks += _dependence(result, trials, space)
+    else:
+        blocks += [
+            "If some trials break down and others do not, a smooth surrogate cannot predict "
+            "which; the figures show where they do. To analyse a region of the space without "
+            "such trials, use report --within.",
+            Gallery(
+                f"{capitalised(title)} of each trial.",
+                list(_effects(result, trials, space).values()),
+            ),
+        ]
+    return [*blocks, _table(result, importances(trials, space, result.response))]
+
+
+def _dependence(result: Sensitivity, trials: Sequence[Trial], space: Space) -> list[Block]:
+    """Indices, maps and main effects: figures of what matters, and a sentence on the rest."""
+    title = result.response.title
+    matter = [index.name for index in result.indices if index.total.high >= LEAST_SHARE]
+    flat: dict[str, Figure] = {}
+    overview: list[Figure] = []
+    if len(matter) > 1:
+        overview.append(_bars(result))
+    else:
+        flat["the Sobol indices (see the table)"] = _bars(result)
+    for surface in result.maps:
+        if _is_flat(result, surface):
+            flat[f"the map {_map_title(surface)}"] = _map(result, surface, space)
+        else:
+            overview.append(_map(result, surface, space))
+    effects = _effects(result, trials, space)
+    flat |= {name: figure for name, figure in effects.items() if name not in matter}
+    blocks: list[Block] = []
+    if overview:
         caption = (
             f"Dependence of {title} on the dimensions. Maps show its average over all other "
             "dimensions, for the pairs with the strongest interactions and for inner_lr with "
             "inner_steps, all on one colour scale."
         )
-        figures = [_bars(result), *(_map(result, surface, space) for surface in result.maps)]
-        blocks.append(Gallery(caption, figures))
-    else:
-        blocks.append(
-            "If some trials break down and others do not, a smooth surrogate cannot predict "
-            "which; the figures show where they do. To analyse a region of the space without "
-            "such trials, use report --within."
+        blocks.append(Gallery(caption, overview))
+    drawn = [figure for name, figure in effects.items() if name in matter]
+    if drawn:
+        caption = (
+            f"{capitalised(title)} of each trial; the line is the average over all other "
+            "dimensions, with its 95 % band."
         )
-    effects = _effects(result, trials, space)
-    optuna = importances(trials, space, result.response)
-    return [*blocks, effects, _table(result, optuna)]
+        blocks.append(Gallery(caption, drawn))
+    if flat:
+        text = (
+            f"Not drawn, because {title} hardly changes: {', '.join(flat)}. A dimension is drawn "
+            f"if it may explain {100 * LEAST_SHARE:.0f} % of the variance, with interactions "
+            "(upper end of the interval); a map if the average varies by more than its 95 % band, "
+            "taken from the main effects."
+        )
+        blocks.append(InWords(text, list(flat.values())))
+    return blocks
 
 
-def _effects(result: Sensitivity, trials: Sequence[Trial], space: Space) -> Gallery:
+LEAST_SHARE = 0.05
+"""A dimension is drawn if the upper end of its total-order index reaches this share."""
+
+
+def _is_flat(result: Sensitivity, surface: Map) -> bool:
+    """Whether a map varies by less than the 95 % band of the main effects of its dimensions."""
+    scale = np.log if result.response.log else np.asarray
+    widths = [
+        np.max(scale(curve.high) - scale(curve.low))
+        for curve in result.curves
+        if curve.name in surface.names
+    ]
+    return bool(np.ptp(scale(surface.mean)) <= max(widths))
+
+
+def _map_title(surface: Map) -> str:
+    return " × ".join(surface.names)
+
+
+def _effects(result: Sensitivity, trials: Sequence[Trial], space: Space) -> dict[str, Figure]:
     """The response against each dimension, with its main effect where there is one."""
     curves = {curve.name: curve for curve in result.curves}
-    figures = [
-        _effect(result, name, space, points, curves.get(name))
+    return {
+        name: _effect(result, name, space, points, curves.get(name))
         for name in space
         if (points := _points(result.response, name, space, trials))
-    ]
-    caption = f"{capitalised(result.response.title)} of each trial"
-    if result.supported:
-        caption += "; the line is the average over all other dimensions, with its 95 % band"
-    return Gallery(f"{caption}.", figures)
+    }
 
 
 def _left_out(response: Response, trials: Sequence[Trial]) -> str:
@@ -170,11 +237,11 @@ def _table(result: Sensitivity, optuna: Sequence[Importance]) -> Table:
     methods = "; ".join(f"{method.method}: {method.question}" for method in optuna)
     sobol_columns = ["first order", "total order"] if indices else []
     return Table(
-        f"Importance for {result.response.title}, by methods that answer different questions. "
-        f"Sobol indices: shares of the variance over the analysed space. {methods}. Optuna's "
-        "importances have no intervals.",
+        f"Importance for {result.response.title}",
         ["dimension", *sobol_columns, *(method.method for method in optuna)],
         rows,
+        "The methods answer different questions. Sobol indices: shares of the variance over the "
+        f"analysed space. {methods}. Optuna's importances have no intervals.",
     )
 
 
@@ -253,10 +320,8 @@ def _effect(
                     curve.x, curve.mean, curve.low, curve.high, strict=True
                 )
             ]
-        if response.log:
-            values = [value for _, value in points]
-            style.log_axis(axes, "y", min(values), max(values))
-        axes.set(xlabel=name, ylabel=response.label)
+        axes.set_xlabel(name)
+        style.response_axis(axes, "y", response, log=response.log)
     alt = f"{response.title} against {name}, {len(points)} trials"
     return Figure(f"effect_{response.name}_{name}", name, alt, drawing, data)
 
@@ -286,7 +351,7 @@ def _map(result: Sensitivity, surface: Map, space: Space) -> Figure:
         for y, row in zip(surface.y, surface.mean, strict=True)
         for x, value in zip(surface.x, row, strict=True)
     ]
-    title = f"{x_name} × {y_name}"
+    title = _map_title(surface)
     alt = f"Average {response.title} over {title}"
     return Figure(f"map_{response.name}_{x_name}_{y_name}", title, alt, drawing, data)
 

@@ -1,15 +1,16 @@
 """Metric against peak memory: the Pareto front, and the best trial for each memory budget."""
 
 from collections.abc import Sequence
+from itertools import groupby
 
-from analysis.formatting import short
+from analysis.formatting import mebibytes
 from analysis.records.trials import RANKED, Sweep, Trial
 from analysis.report import style
-from analysis.report.page import Figure, Gallery, Section, Table
+from analysis.report.page import Block, Figure, Gallery, InWords, Section, Table
 from analysis.statistics import pareto
 from analysis.statistics.responses import PEAK_MEMORY, quality
 from memmeta.system import palette
-from memmeta.system.units import MIB
+from memmeta.system.units import MIB, short
 
 TITLE = "Quality against memory"
 
@@ -29,16 +30,12 @@ def section(sweep: Sweep, reference_memory: int) -> Section | None:
     reference = pareto.reference(front[0].config.data, reference_memory)
     share = pareto.hypervolume(sweep.ranking, reference)
     metric = sweep.metric
-    corner = f"{metric.alone(reference.value)} at {reference_memory / MIB:g} MiB"
+    corner = f"{metric.rounded(reference.value)} at {reference_memory / MIB:g} MiB"
     return Section(
         TITLE,
         _finding(front, sweep.ranking),
         [
-            Gallery(
-                "Complete trials of explore and search, one training seed each. A trial is on the "
-                "Pareto front if no other is at least as good in both and better in one.",
-                [_figure(sweep, front)],
-            ),
+            *_drawn(sweep, front),
             f"Hypervolume {share:.3f}: the share of the region better than the reference point, "
             f"{corner}, that these trials dominate. The reference is a learner at chance level "
             "with a memory that is fixed in advance. Hypervolumes of two sweeps are comparable "
@@ -63,7 +60,24 @@ def _finding(front: Sequence[Trial], complete: Sequence[Trial]) -> str:
 def _summary(trial: Trial) -> str:
     assert trial.value is not None
     peak = PEAK_MEMORY.value_of(trial)
-    return f"{trial.config.data.metric.alone(trial.value)} in {peak:.0f} MiB"
+    return f"{trial.config.data.metric.rounded(trial.value)} in {peak:.0f} MiB"
+
+
+def _drawn(sweep: Sweep, front: Sequence[Trial]) -> list[Block]:
+    """The figure, or nothing if there are too few trials to compare."""
+    figure = _figure(sweep, front)
+    if len(figure.data) < _LEAST_TRIALS:
+        text = f"No figure is drawn for fewer than {_LEAST_TRIALS} trials."
+        return [InWords(text, [figure])]
+    caption = (
+        "Complete trials of explore and search, one training seed each. A trial is on the "
+        "Pareto front if no other is at least as good in both and better in one."
+    )
+    return [Gallery(caption, [figure])]
+
+
+_LEAST_TRIALS = 3
+"""Minimum number of trials for a figure."""
 
 
 def _figure(sweep: Sweep, front: Sequence[Trial]) -> Figure:
@@ -91,8 +105,8 @@ def _figure(sweep: Sweep, front: Sequence[Trial]) -> Figure:
             zorder=1,
             label="Pareto front",
         )
-        style.log_axis(axes, "x", min(memories), max(memories))
-        axes.set(xlabel=PEAK_MEMORY.label, ylabel=response.label)
+        style.response_axis(axes, "x", PEAK_MEMORY, log=True)
+        style.response_axis(axes, "y", response)
         axes.legend(loc="best")
     on_front = {trial.run_id for trial in front}
     data = [
@@ -111,21 +125,28 @@ def _figure(sweep: Sweep, front: Sequence[Trial]) -> Figure:
 def _budget_table(sweep: Sweep) -> Table:
     metric = sweep.metric
     budgets = pareto.budgets(sweep.ranking)
-    names = list(sweep.space)
+    best = zip(pareto.best_within(sweep.ranking, budgets), budgets, strict=True)
     rows = []
-    for budget, trial in zip(budgets, pareto.best_within(sweep.ranking, budgets), strict=True):
+    for trial, admitting in groupby(best, key=lambda pair: pair[0]):
         assert trial is not None
         assert trial.value is not None
+        admitted = [budget / MIB for _, budget in admitting]
+        ends = dict.fromkeys(f"{end:g}" for end in (admitted[0], admitted[-1]))
         values = trial.config.flat()
-        settings = [short(values.get(name)) for name in names]
-        peak = f"{PEAK_MEMORY.value_of(trial):.1f}"
-        value = metric.number(trial.value, trial.val_interval or 0.0, decimals=1)
-        rows.append([f"{budget / MIB:g} MiB", value, peak, trial.run_name, *settings])
-    quality_heading = f"{metric.title} {metric.unit}".strip()
+        settings = [short(values.get(name)) for name in sweep.space]
+        peak = mebibytes(trial.peak_memory_bytes)
+        value = metric.rounded(trial.value, trial.val_interval, unit=False)
+        rows.append([" to ".join(ends), value, peak, trial.run_name, *settings])
     return Table(
-        "The best trial within each budget of peak memory, with a single training seed. Intervals "
-        "are over validation tasks. The best of many trials looks better than it is (selection "
-        "bias): see the confirmed results.",
-        ["budget", quality_heading, "peak MiB", "trial", *names],
+        "The best trial within each budget of peak memory",
+        [
+            "budget MiB",
+            f"{metric.title} {metric.unit}".strip(),
+            "peak MiB",
+            "trial",
+            *sweep.space,
+        ],
         rows,
+        "Each has a single training seed; intervals are over validation tasks. The best of many "
+        "trials looks better than it is (selection bias): see the confirmed results.",
     )

@@ -6,10 +6,11 @@ from typing import get_args
 
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
-from analysis.formatting import mebibytes, short
+from analysis.formatting import mebibytes
 from analysis.records.trials import Sweep, Trial
 from analysis.report.page import Section, Table
 from memmeta.config import RunConfig
+from memmeta.system.units import short
 from sweeps.engine.study.dimension import described
 from sweeps.engine.study.outcome import Stage, Status
 
@@ -115,18 +116,19 @@ def _stage_table(sweep: Sweep, stages: Sequence[Stage]) -> Table:
         numbers = [str(counts[status]) for status in present]
         rows.append([stage, str(len(trials)), *numbers, hours_text(trials)])
     return Table(
-        "Trials by stage and status. Stage explore is a space-filling design, search contains the "
+        "Trials by stage and status",
+        ["stage", "trials", *(status.replace("_", " ") for status in present), "time"],
+        rows,
+        "Stage explore is a space-filling design, search contains the "
         "proposals of the optimiser, confirm the best configs with fresh seeds, grid a factorial "
         "design, and tune the trials that tuned its cells. Every statistic below states which "
         "stages it uses.",
-        ["stage", "trials", *(status.replace("_", " ") for status in present), "time"],
-        rows,
     )
 
 
 def _space_table(space: Mapping[str, BaseDistribution]) -> Table:
     return Table(
-        "The search space of explore and search.",
+        "The search space of explore and search",
         ["dimension", "values", "scale"],
         [[name, _range(dimension), _scale(dimension)] for name, dimension in space.items()],
     )
@@ -162,15 +164,14 @@ def _trial_table(sweep: Sweep) -> Table:
     metric = sweep.metric
     columns = ["trial", "status", f"{metric.title} {metric.unit}".strip(), "peak MiB", "s/step"]
     rows = [_trial_row(trial, varying) for trial in sweep.trials]
-    caption = f"All {len(rows)} trials, with the settings in which they differ"
-    return Table(caption, [*columns, *varying], rows, folded=True)
+    title = f"All {len(rows)} trials, with the settings in which they differ"
+    return Table(title, [*columns, *varying], rows, folded=True)
 
 
 def _trial_row(trial: Trial, varying: Sequence[str]) -> list[str]:
-    metric = trial.config.data.metric
     value = ""
-    if trial.value is not None and trial.val_interval is not None:
-        value = metric.number(trial.value, trial.val_interval, decimals=1)
+    if trial.value is not None:
+        value = trial.config.data.metric.rounded(trial.value, trial.val_interval, unit=False)
     flat = trial.config.flat()
     settings = [short(flat.get(name)) for name in varying]
     status = trial.status.replace("_", " ")

@@ -21,8 +21,7 @@ from memmeta.memory.prediction import TrialMemory, predict_trial_memory
 from memmeta.metric import MSE
 from memmeta.system import provenance
 from memmeta.system.runtime import configure_process
-from memmeta.system.units import human_size, mib, percent
-from sweeps.engine.display.table import short
+from memmeta.system.units import human_size, mib, percent, short
 from sweeps.engine.display.timing import Timing, timing
 from sweeps.engine.execution import cluster
 from sweeps.engine.execution.placement import Device, reservation, share_for, this_device

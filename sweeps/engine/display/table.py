@@ -6,7 +6,7 @@ from rich import box
 from rich.table import Table
 
 from memmeta.metric import Metric
-from memmeta.system.units import MIB, mib
+from memmeta.system.units import MIB, mib, short
 from sweeps.engine.ledger.entry import Entry
 from sweeps.engine.study.seeds import over_seeds
 
@@ -29,7 +29,7 @@ def best_table(metric: Metric, best: Sequence[Entry], confirmed: Sequence[Entry]
     table.add_row(f"validation {metric.title}", *(score(metric, entry) for entry in best))
     table.add_row("peak memory", *map(memory, best))
     for name in dict.fromkeys(name for entry in best for name in entry.params):
-        table.add_row(name, *(short(entry.params.get(name, "")) for entry in best))
+        table.add_row(name, *(short(entry.params.get(name)) for entry in best))
     fresh = [[c for c in confirmed if c.params == entry.params] for entry in best]
     if any(fresh):
         table.add_section()
@@ -52,7 +52,7 @@ def unsolved(entries: Iterable[Entry]) -> str | None:
 def score(metric: Metric, entry: Entry) -> str:
     """The metric of a complete trial, with the half-width of its interval over tasks."""
     metrics = entry.reported["metrics"]
-    return metric.text(metrics[metric.key], metrics["val_interval"], decimals=1)
+    return metric.rounded(metrics[metric.key], metrics["val_interval"])
 
 
 def memory(entry: Entry) -> str:
@@ -61,11 +61,6 @@ def memory(entry: Entry) -> str:
     if peak is None:
         return "not measured"
     return mib(peak, decimals=0 if peak >= MIB else 1)
-
-
-def short(value: object) -> str:
-    """The value of a hyperparameter, with three significant digits."""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _mean_over_seeds(metric: Metric, split: str, entries: Sequence[Entry]) -> str:

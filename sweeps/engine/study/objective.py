@@ -14,6 +14,22 @@ T = TypeVar("T")
 Direction = Literal["minimize", "maximize"]
 
 
+def pareto_front(items: Iterable[T], costs: Callable[[T], tuple[float, ...]]) -> list[T]:
+    """The items that no other item dominates, by increasing first cost.
+
+    Args:
+        items: the items, such as trials. Of items with equal costs, all are returned.
+        costs: returns the two costs of an item; less is better.
+    """
+    front: list[tuple[tuple[float, ...], T]] = []
+    pairs = [(costs(item), item) for item in items]
+    # The first cost increases, so an item is on the front if its second cost is a new minimum.
+    for cost, item in sorted(pairs, key=lambda pair: pair[0]):
+        if not front or cost[1] < front[-1][0][1] or cost == front[-1][0]:
+            front.append((cost, item))
+    return [item for _, item in front]
+
+
 @dataclass(frozen=True)
 class Objective:
     """Converts results of trials to Optuna's values and constraints, and ranks them."""
@@ -56,16 +72,11 @@ class Objective:
             items: the items to rank, such as trials.
             result: returns the result of an item.
         """
-        costs = [(self._costs(result(item)), item) for item in items]
-        costs.sort(key=lambda pair: pair[0])
-        if len(self.names) == 1:
-            return [item for _, item in costs]
-        front: list[tuple[tuple[float, ...], T]] = []
-        # The first cost increases, so an item is on the front if its second cost is a new minimum.
-        for cost, item in costs:
-            if not front or cost[1] < front[-1][0][1] or cost == front[-1][0]:
-                front.append((cost, item))
-        return [item for _, item in front]
+
+        def costs(item: T) -> tuple[float, ...]:
+            return self._costs(result(item))
+
+        return sorted(items, key=costs) if len(self.names) == 1 else pareto_front(items, costs)
 
     def _costs(self, result: TrialResult) -> tuple[float, ...]:
         """The objective values, with signs such that less is better."""

@@ -17,10 +17,8 @@ class SeedMean(NamedTuple):
     """Half-width of the 95 % t-interval of the mean over training seeds; None for one seed."""
 
     def text(self, metric: Metric) -> str:
-        """The mean as text: `61.2 ± 0.8 %`, or `61.20%` for one seed."""
-        if self.interval is None:
-            return metric.alone(self.value)
-        return metric.text(self.value, self.interval, decimals=1)
+        """The mean as text: `61.2 ± 0.8 %`, or `61.2 %` for one seed."""
+        return metric.rounded(self.value, self.interval)
 
 
 def over_seeds(values: Sequence[float]) -> SeedMean:

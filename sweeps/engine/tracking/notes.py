@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from sweeps.engine.display.table import memory, score, short
+from memmeta.system.units import short
+from sweeps.engine.display.table import memory, score
 from sweeps.engine.ledger.entry import Entry
 from sweeps.engine.stores.models import CHECKPOINT, MODEL
 from sweeps.engine.study.outcome import Stage

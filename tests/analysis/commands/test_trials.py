@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 
 from analysis.display import trial_list
+from analysis.records.trial_table import write_trials
 from analysis.records.trials import read_sweep
 from sweeps.engine.stores.store import default_uri
 from tests.analysis import made_up
@@ -29,10 +30,10 @@ def test_the_table_fits_eighty_columns(storage: Path) -> None:
     ranked = blocks(result.stdout)["explore and search"]
     first, second, third = (line for line in ranked if "±" in line)
     assert first.split() == [
-        "1", "explore", "001", "66.67", "±", "1.23", "78.2", "0.3",
+        "1", "explore", "001", "66.7", "±", "1.2", "78.2", "0.3",
         "0.01", "2", "0.0333", "20", "0.001", "8",
     ]  # fmt: skip
-    assert second.split()[:7] == ["2", "search", "000", "64.00", "±", "1.23", "78.2"]
+    assert second.split()[:7] == ["2", "search", "000", "64.0", "±", "1.2", "78.2"]
     assert third.split()[:3] == ["3", "explore", "000"]
     assert [line.split()[:4] for line in ranked if line.lstrip().startswith("–")] == [
         ["–", "search", "001", "pruned"],
@@ -59,7 +60,7 @@ def test_unranked_stages_have_separate_blocks(storage: Path) -> None:
         "grid: 2 of 2 trials complete",
     ]
     trials = [line.split() for line in found["confirm"] if line.startswith("confirm 0")]
-    assert trials[0][:8] == ["confirm", "000", "75.00", "±", "1.23", "50.00", "±", "1.23"]
+    assert trials[0][:8] == ["confirm", "000", "75.0", "±", "1.2", "50.0", "±", "1.2"]
     assert trials[2][:4] == ["confirm", "002", "diverged", "78.2"]
     assert not any("test accuracy" in line for line in found["grid"])
     assert "the same in these: seed 0" in found["explore and search"]
@@ -69,7 +70,7 @@ def test_a_grid_is_listed_in_its_order(storage: Path) -> None:
     output = invoke("trials", "factorial", "--storage", storage).stdout
     assert list(blocks(output)) == ["grid"]
     lines = [line.split() for line in output.splitlines() if "±" in line]
-    assert [line[:3] for line in lines] == [["grid", "000", "85.00"], ["grid", "001", "95.00"]]
+    assert [line[:3] for line in lines] == [["grid", "000", "85.0"], ["grid", "001", "95.0"]]
     assert [line[-1] for line in lines] == ["1", "5"]
     rows = json.loads(invoke("trials", "factorial", "--json", "--storage", storage).stdout)
     assert [(row["stage"], row["index"], row["rank"]) for row in rows] == [
@@ -92,13 +93,13 @@ def test_no_number_is_cut_in_a_narrow_terminal(storage: Path) -> None:
     assert max(map(len, lines)) <= 40
     assert "…" not in "".join(lines)
     words = {word for line in lines for word in line.split() if "explore 001" in line}
-    assert {"66.67", "1.23", "78.2", "0.3", "0.0333"} <= words
+    assert {"66.7", "1.2", "78.2", "0.3", "0.0333"} <= words
     assert sum(line.split()[:3] == ["1", "explore", "001"] for line in lines) > 1
 
 
 def test_a_single_trial_is_shown_as_a_table(storage: Path) -> None:
     result = invoke("trials", "single", "--storage", storage)
-    assert "25.00 ± 1.23" in result.stdout
+    assert "25.0 ± 1.2" in result.stdout
     assert "inner_lr 1, " in result.stdout.replace("\n", " ")
 
 
@@ -166,3 +167,16 @@ def test_other_sweeps_are_named_on_standard_error(storage: Path, flag: str) -> N
     assert line.startswith("mixed: using mixed-60steps-seed0;")
     assert line.endswith(": mixed-60steps-seed1")
     assert "seed1" not in result.stdout
+
+
+@pytest.mark.parametrize("columns", [80, 40])
+def test_trials_as_csv_are_those_of_a_report(storage: Path, tmp_path: Path, columns: int) -> None:
+    result = invoke("trials", "mixed", "--csv", "--storage", storage, columns=columns)
+    write_trials(read_sweep(default_uri(storage), "mixed"), tmp_path / "trials.csv")
+    assert result.stdout.encode() == (tmp_path / "trials.csv").read_bytes()
+
+
+def test_trials_are_printed_in_one_format(storage: Path) -> None:
+    result = invoke("trials", "mixed", "--csv", "--json", "--storage", storage)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "only one of --json and --csv" in result.stderr

@@ -1,13 +1,14 @@
 """Simulated sweeps for reports, and access to the content of a report."""
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from analysis.records.trials import Sweep, Trial
 from analysis.report.build import build_report
-from analysis.report.page import Gallery, Heading, Page, Section, Table
+from analysis.report.page import Figure, Gallery, Heading, InWords, Page, Section, Table
 from analysis.statistics.region import Region
 from memmeta.config import DataConfig
 from sweeps.engine.study.outcome import Stage
@@ -109,14 +110,19 @@ def words(section: Section) -> str:
     for block in section.blocks:
         if isinstance(block, str):
             said.append(block)
-        elif isinstance(block, Heading):
+        elif isinstance(block, Heading | InWords):
             said.append(block.text)
         elif isinstance(block, Gallery):
             said.append(block.caption)
         else:
-            said += [block.caption, *block.columns, *(c for row in block.rows for c in row)]
+            said += [block.title, block.note, *block.columns]
+            said += [cell for row in block.rows for cell in row]
     return "\n".join(said)
 
 
 def tables(section: Section) -> list[Table]:
     return [block for block in section.blocks if isinstance(block, Table)]
+
+
+def names(found: Iterable[Figure]) -> list[str]:
+    return [figure.name for figure in found]

@@ -4,7 +4,7 @@ import pytest
 
 from analysis.report.page import Page
 from tests.analysis.made_up import sweep, trial
-from tests.analysis.report.helpers import build, section, tables
+from tests.analysis.report.helpers import SPACE, build, names, section, tables, words
 
 
 def test_intervals_over_seeds_and_tasks_are_separate(page: Page) -> None:
@@ -12,11 +12,11 @@ def test_intervals_over_seeds_and_tasks_are_separate(page: Page) -> None:
     (found,) = tables(confirmed)
     row = dict(zip(found.columns, found.rows[0], strict=True))
     assert row["fresh seeds"] == "3"
-    assert row["test, over tasks"] == "± 1.0 %"
+    assert row["interval over test tasks"] == "± 1.0"
     # The mean of the three noise values is -1/3 of a point and their standard deviation 1.5275
     # points, which gives a half-width of 3.795 by Student's t with two degrees of freedom.
     assert row["selection bias"] == "0.3 points"
-    assert row["validation, over seeds"].endswith("± 3.8 %")
+    assert row["validation accuracy %"].endswith("± 3.8")
 
 
 def confirming(single: float, *seeds: tuple[int, int]) -> str:
@@ -60,13 +60,32 @@ def test_failure_of_all_fresh_seeds_is_stated() -> None:
     assert found == "No config is confirmed: no trial with a fresh seed has a result (3 diverged)."
 
 
-def test_the_single_seed_is_in_the_legend() -> None:
+def test_several_configs_have_a_figure_and_a_table_of_settings() -> None:
     tested = {"test_value": 0.5, "test_interval": 0.01}
     of = sweep([
         trial("search", 0, 0.5, learner={"inner_steps": 2}),
         trial("confirm", 0, 0.6, seed=1, learner={"inner_steps": 1}, **tested),
         trial("confirm", 1, 0.5, seed=1, learner={"inner_steps": 2}, **tested),
-    ])  # fmt: skip
+    ], SPACE)  # fmt: skip
+    settings = tables(section(build(of), "Confirmed results"))[1]
+    assert [row[:3] for row in settings.rows] == [
+        ["not in the ranking", "1", "1"],
+        ["search 000", "1", "2"],
+    ]
     (figure,) = (figure for figure in build(of).figures if figure.name == "confirmed")
     (legend,) = figure.drawing.legends
     assert "validation, single seed" in [text.get_text() for text in legend.get_texts()]
+
+
+def test_the_seeds_of_a_single_config_are_said_in_words() -> None:
+    trials = [trial("search", 0, 0.5)]
+    trials += [
+        trial("confirm", n, 0.5 + 0.01 * n, seed=1 + n, test_value=0.4, test_interval=0.01)
+        for n in range(2)
+    ]
+    page = build(sweep(trials, {"inner_lr": SPACE["inner_lr"]}))
+    said = words(section(page, "Confirmed results"))
+    assert "Settings of search 000: inner_lr 1." in said
+    assert "Seed by seed: validation 50.0, 51.0; test 40.0, 40.0 %." in said
+    assert "confirmed" not in names(page.figures)
+    assert "confirmed" in names(page.in_words)

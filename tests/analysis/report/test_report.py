@@ -9,15 +9,25 @@ import pytest
 from analysis.records.trial_table import read_trials
 from analysis.records.trials import Sweep
 from analysis.report.build import write_report
-from analysis.report.page import Page
-from analysis.report.sections import search, sensitivity
+from analysis.report.page import Page, Table
+from analysis.report.sections import (
+    confirmed,
+    grid,
+    memory_growth,
+    search,
+    sensitivity,
+    trade_off,
+    what_was_run,
+)
 from memmeta.config import DataConfig
 from memmeta.errors import InputError
-from tests.analysis.made_up import sweep, trial
+from tests import ROOT
+from tests.analysis.made_up import MIB, sweep, trial
 from tests.analysis.report.helpers import (
     SPACE,
     build,
     measured,
+    names,
     of_two_algorithms,
     only,
     section,
@@ -70,7 +80,8 @@ def test_ways_in_training_are_stated_if_different() -> None:
 def test_the_best_trials_are_within_their_budgets(page: Page) -> None:
     (budgets,) = tables(section(page, "Quality against memory"))
     for row in budgets.rows:
-        assert float(row[2]) <= float(row[0].removesuffix(" MiB"))
+        assert float(row[2]) <= float(row[0].partition(" to ")[0])
+    assert len(budgets.rows) == len({row[3] for row in budgets.rows})  # one row for each trial
 
 
 def test_constant_memory_does_not_grow(page: Page) -> None:
@@ -83,7 +94,8 @@ def test_constant_memory_does_not_grow(page: Page) -> None:
 
 def test_heads_are_distinguished_in_the_figure_of_memory() -> None:
     of = sweep([
-        trial("grid", n, 0.5, learner={"inner_steps": k, "head": head})
+        trial("grid", n, 0.5, learner={"inner_steps": k, "head": head},
+              peak_memory_bytes=(100 + 10 * k) * MIB)
         for n, (k, head) in enumerate((k, head) for k in (1, 5) for head in ("linear", "mlp"))
     ])  # fmt: skip
     (figure,) = (figure for figure in build(of).figures if figure.name == "memory_against_k")
@@ -94,10 +106,10 @@ def test_heads_are_distinguished_in_the_figure_of_memory() -> None:
 def test_a_single_config_on_the_front_is_best_in_both_objectives() -> None:
     trials = [trial("search", 0, 0.5), trial("search", 1, 0.6, peak_memory_bytes=None)]
     for some, said in (
-        (trials[:1], "One config is best in both objectives: 50.00%"),
+        (trials[:1], "One config is best in both objectives: 50.0 %"),
         (
             trials,
-            "One config, of those with a measured peak memory, is best in both objectives: 50.00%",
+            "One config, of those with a measured peak memory, is best in both objectives: 50.0 %",
         ),
     ):
         finding = section(build(sweep(some)), "Quality against memory").finding
@@ -217,3 +229,85 @@ def test_incomplete_sweeps_have_a_report(of: Sweep, tmp_path: Path) -> None:
 def test_a_sweep_without_trials_is_refused() -> None:
     with pytest.raises(InputError, match="has no trials"):
         build(sweep([]))
+
+
+WIDEST = 102
+"""Characters of a table beside the contents at 1,200 pixels, in a font with wide digits."""
+
+
+def committed(name: str) -> list[Table]:
+    """The tables of a sweep of docs/results, except those of its sensitivity, which takes long."""
+    sections = (what_was_run, grid, memory_growth, search, confirmed)
+    of = read_trials(ROOT / "docs" / "results" / f"{name}.csv")
+    found = [part.section(of) for part in sections] + [trade_off.section(of, 2**30)]
+    return [table for part in found if part for table in tables(part)]
+
+
+@pytest.mark.parametrize("name", ["k_by_n_cifar_fs", "inner_loop_cost", "best_cifar_fs"])
+def test_no_table_of_the_documentation_is_cut_off(name: str) -> None:
+    for table in committed(name):
+        assert table.folded or table.width <= WIDEST, table.title
+
+
+def test_no_table_is_cut_off(page: Page) -> None:
+    for part in page.sections:
+        for table in tables(part):
+            assert table.folded or table.width <= WIDEST, table.title
+
+
+def test_verdicts_come_first(page: Page) -> None:
+    growth, results = (
+        tables(section(page, title))[0] for title in ("Memory against K", "Confirmed results")
+    )
+    assert list(growth.columns[:2]) == ["algorithm", "verdict"]
+    assert list(results.columns[:3]) == ["config", "test accuracy %", "validation accuracy %"]
+
+
+def test_dimensions_without_an_effect_are_not_drawn(page: Page) -> None:
+    # Memory depends on the task batch alone, accuracy on the inner loop alone.
+    drawn, hidden = names(page.figures), names(page.in_words)
+    assert "effect_memory_task_batch" in drawn
+    assert {"effect_memory_inner_lr", "effect_memory_inner_steps", "sobol_memory"} <= set(hidden)
+    assert "map_memory_inner_lr_inner_steps" in hidden
+    assert {"sobol_accuracy", "map_accuracy_inner_lr_inner_steps"} <= set(drawn)
+    assert "effect_accuracy_task_batch" in hidden
+    said = words(section(page, "Sensitivity"))
+    assert "Not drawn, because peak memory hardly changes: the Sobol indices" in said
+
+
+def test_peaks_that_are_constant_in_k_are_said_in_words(page: Page) -> None:
+    found = section(page, "Memory against K")
+    assert "from K = 1 to 20: 40.0 MiB (memory_reduced, linear head)" in words(found)
+    assert "memory_against_k" in names(page.in_words)
+
+
+def test_algorithms_with_the_same_growth_share_a_sentence() -> None:
+    of = sweep([
+        trial("grid", n, 0.5, learner={"inner_steps": k, "algorithm": algorithm})
+        for n, (k, algorithm) in enumerate((k, a) for k in (1, 5, 9) for a in ("anil", "itd_bio"))
+    ])  # fmt: skip
+    finding = section(build(of), "Memory against K").finding
+    assert finding == (
+        "anil cached, linear head; itd_bio cached, linear head: does not grow from K = 1 to 9 "
+        "(0.0%)."
+    )
+
+
+def test_a_stage_that_is_too_small_has_one_sentence() -> None:
+    trials = [trial("explore", n, 0.5 + 0.1 * n) for n in range(2)]
+    page = build(sweep([*trials, trial("explore", 2, None, status="diverged")], SPACE))
+    found = section(page, "Sensitivity")
+    assert found.finding == (
+        "Too few trials for sensitivity: 1 config of stage explore with a result, at least 10 "
+        "are needed (by status: 2 complete, 1 diverged)."
+    )
+    assert not found.blocks
+    assert "No figure is drawn for fewer than 3 trials." in words(
+        section(page, "Quality against memory")
+    )
+
+
+def test_a_search_that_never_improves_is_said_in_words() -> None:
+    page = build(sweep([trial("search", n, 0.6 - 0.1 * n) for n in range(4)]))
+    assert "was not improved upon" in words(section(page, "Search"))
+    assert {"best_by_trials", "best_by_hours"} <= set(names(page.in_words))

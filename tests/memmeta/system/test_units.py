@@ -1,6 +1,6 @@
 import pytest
 
-from memmeta.system.units import parse_size
+from memmeta.system.units import parse_size, short
 
 
 @pytest.mark.parametrize(
@@ -15,3 +15,8 @@ def test_sizes_are_read_as_people_type_them(text, size):
 def test_what_is_no_size_is_refused(value):
     with pytest.raises(ValueError, match="bytes above 0 are accepted, such as"):
         parse_size(value)
+
+
+def test_settings_are_short():
+    values = (None, 0.123456, 12, "anil")
+    assert [short(value) for value in values] == ["–", "0.123", "12", "anil"]
