@@ -89,7 +89,8 @@ def _remove_runs(uri: str, sweep: "Run") -> str:
             client._tracking_client.store._hard_delete_run(run.info.run_id)
         elif run.info.lifecycle_stage == "active":
             client.delete_run(run.info.run_id)
-    what = f"its run and {len(trials)} trials in {masked(uri)}"
+    count = f"{len(trials)} {'trial' if len(trials) == 1 else 'trials'}"
+    what = f"its run and {count} in {masked(uri)}"
     if permanently:
         return f"removed {what}, and their files"
     return f"deleted {what}; they can be restored there until `mlflow gc` removes them"
