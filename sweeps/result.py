@@ -163,6 +163,24 @@ class Result:
         export_best(self._sweep, selection, Path(path), self._store, say=_warn)
         return Path(path)
 
+    def save_model(self, path: str | Path = "model.pt") -> Path:
+        """Write the checkpoint of the best confirmed model, which `memmeta.load` reads.
+
+        Args:
+            path: output file; an existing file is replaced.
+
+        Returns:
+            The file.
+
+        Raises:
+            InputError: the sweep has no confirmed model, or the file cannot be written.
+        """
+        from analysis.model import read_model
+        from analysis.output import write_file
+
+        write_file(Path(path), read_model(self.tracking_uri, self._sweep))
+        return Path(path)
+
     @property
     def _store(self) -> list[str]:
         """The store as options of the command line, with passwords masked."""

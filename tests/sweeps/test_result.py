@@ -131,6 +131,13 @@ def test_exports_that_are_refused(mixed, tmp_path, monkeypatch, arguments, said)
     assert not [*tmp_path.iterdir()]
 
 
+def test_a_sweep_without_a_confirmed_model_has_none_to_save(storage, tmp_path):
+    factorial = sweeps.load("factorial", storage=storage)
+    with pytest.raises(InputError, match="no confirmed model, because stage confirm has no"):
+        factorial.save_model(tmp_path / "model.pt")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_report_of_a_range_outside_the_space_is_refused(tmp_path):
     result = Result(sweep([trial("explore", 0, 0.5)], {"inner_lr": [0.1, 1.0]}), "")
     with pytest.raises(InputError, match="ridge: the space has inner_lr"):

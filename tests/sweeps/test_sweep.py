@@ -12,6 +12,7 @@ import pytest
 from mlflow import MlflowClient
 
 import memmeta as mm
+import sweeps
 from memmeta.config import RunConfig
 from memmeta.exported import read_run
 from sweeps.engine.ledger.entry import Slot
@@ -125,6 +126,8 @@ def test_the_best_confirmed_model_is_in_mlflow_and_can_be_exported(finished, tmp
     (confirmed,) = Ledger(STUDY, 0, sweep.storage / NAME).finished("confirm")
     assert run.config == confirmed.run
     assert read_run(out).results.confirmed.seeds == [run.config.seed]
+    saved = sweeps.load("tiny", storage=sweep.storage).save_model(tmp_path / "again.pt")
+    assert saved.read_bytes() == weights.read_bytes()
 
 
 def test_test_tasks_are_used_only_in_confirm(finished):
