@@ -35,6 +35,11 @@ def store_arguments(storage: Path, tracking_uri: str | None) -> list[str]:
     return ["--storage", str(storage)]
 
 
+def say(text: str) -> None:
+    """Print a remark on standard error."""
+    click.echo(text, err=True)
+
+
 def chosen_sweep(study: str, storage: Path, tracking_uri: str | None) -> Sweep:
     """Read the sweep that STUDY selects, and name the others that it could have selected."""
     with progress(f"Reading {study}"):

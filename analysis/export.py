@@ -77,9 +77,7 @@ def export_best(
     check_suffix(path)
     best = best_runs(sweep, selection)
     options = [*selection.options, "--out", str(path), *store]
-    write(
-        best, sweep, selection, path, ["python", "-m", "analysis", "export", sweep.name, *options]
-    )
+    write(best, sweep, selection, path, ["memmeta", "export", sweep.name, *options])
     if selection.top and len(best.runs) < selection.top:
         conditions = "".join(f", {condition}," for condition in selection.conditions)
         count = f"only {len(best.runs)} different configs of explore and search"
@@ -136,7 +134,7 @@ def write(
         f"by {metric} on the validation tasks.",
         *(f"Only trials {condition}." for condition in selection.conditions),
         f"Written by: {shlex.join(command)}",
-        f"Train one:  python -m memmeta train {shlex.quote(path.name)} --rank 1",
+        f"Train one:  memmeta train {shlex.quote(path.name)} --rank 1",
     ]
     content = (_json if path.suffix.lower() == ".json" else _yaml)(export, about)
     write_file(path, content.encode())

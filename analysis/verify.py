@@ -47,11 +47,11 @@ def read_claim(path: Path, rank: int) -> Claim:
     run = read_run(path, rank)
     results, source = run.results, f"{path}, rank {rank}"
     if results is None or run.provenance is None:
-        raise InputError(f"{source}: no results to verify; python -m analysis export writes them")
+        raise InputError(f"{source}: no results to verify; memmeta export writes them")
     if results.fresh_seed is None:
         raise InputError(
             f"{source}: has no prediction for a fresh seed; run stage confirm of the sweep with at "
-            "least two seeds, then python -m analysis export"
+            "least two seeds, then memmeta export"
         )
     if results.peak_memory_bytes is None or run.config.iterations < 2:
         raise InputError(f"{source}: a run of one step has no peak memory to verify")

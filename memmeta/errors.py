@@ -78,15 +78,16 @@ def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode()
 
 
-def did_you_mean(word: str, names: Iterable[str]) -> str:
-    """The end of a message about a misspelled name; empty if no name is similar.
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """A suggestion to insert into a message about an unknown name; empty if none is similar.
 
     Examples:
         >>> did_you_mean("glyps", ["glyphs", "omniglot"])
-        '; did you mean glyphs?'
+        ' (did you mean glyphs?)'
     """
-    similar = difflib.get_close_matches(word, [*names], n=1)
-    return f"; did you mean {similar[0]}?" if similar else ""
+    # Long names come from files, and comparing them takes quadratic time.
+    near = difflib.get_close_matches(name[:_LONGEST], [*names], n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def cannot_read(path: Path, error: OSError) -> InputError:

@@ -55,9 +55,7 @@ class NotebookProgress:
         from IPython.display import display
 
         self._lines: list[str] = []
-        self._handle: Any = display(  # type: ignore[no-untyped-call]
-            _as_text(""), raw=True, display_id=True
-        )
+        self._handle: Any = display(_as_text(""), raw=True, display_id=True)
 
     @contextmanager
     def bar(self, total: int, done: int) -> Iterator[Callable[[], None]]:
@@ -111,10 +109,10 @@ def text_bar(done: int, total: int) -> str:
 
     Examples:
         >>> text_bar(100, 400)
-        '██████████░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░ 100 of 400 outer steps'
+        '━━━━━━━━━━┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄ 100 of 400 outer steps'
     """
     filled = _BAR_WIDTH * done // total
-    return f"{'█' * filled}{'░' * (_BAR_WIDTH - filled)} {done} of {total} outer steps"
+    return f"{'━' * filled}{'┄' * (_BAR_WIDTH - filled)} {done} of {total} outer steps"
 
 
 def _as_text(text: str) -> dict[str, str]:

@@ -30,9 +30,9 @@ class Registry(Generic[T]):
         >>> colours = Registry[str]("colour", {"red": "#ff0000"})
         >>> colours["red"]
         '#ff0000'
-        >>> colours["blue"]
+        >>> colours["rad"]
         Traceback (most recent call last):
-        ValueError: no such colour, choose from red
+        ValueError: no such colour (did you mean red?), choose from red
     """
 
     def __init__(self, kind: str, objects: Mapping[str, "T | ImportPath"]) -> None:
@@ -72,8 +72,8 @@ class Registry(Generic[T]):
             ValueError: no object has it.
         """
         if name not in self._objects:
-            choices = f"choose from {', '.join(self)}{did_you_mean(name, self)}"
-            raise ValueError(f"no such {self._kind}, {choices}")
+            meant = did_you_mean(name, self)
+            raise ValueError(f"no such {self._kind}{meant}, choose from {', '.join(self)}")
         return name
 
     def register(self, name: str, what: "T | ImportPath") -> None:

@@ -7,6 +7,7 @@ import click
 from analysis.command_line import chosen_sweep, say, store_arguments, study_argument
 from memmeta.command_line import Command
 from memmeta.system.units import Size
+from sweeps.engine.stores.store import default_uri
 
 
 @click.command(cls=Command, epilog="Example: memmeta export cifar_fs --top 3 --out best.yaml")
@@ -27,6 +28,11 @@ from memmeta.system.units import Size
     show_default=True,
     help="Output file, .yaml or .json; an existing file is replaced.",
 )
+@click.option(
+    "--model",
+    type=click.Path(path_type=Path),
+    help="Also write the best confirmed model to this file, for `memmeta predict`.",
+)
 def export(
     study: str,
     storage: Path,
@@ -35,14 +41,20 @@ def export(
     max_memory: int | None,
     pareto: bool,
     out: Path,
+    model: Path | None,
 ) -> None:
-    """Write the best configs of STUDY to a file for `python -m memmeta train`.
+    """Write the best configs of STUDY to a file for `memmeta train`.
 
     The configs are selected from stages explore and search, and sorted from best to worst. The
     file contains their results, the results for fresh seeds of stage confirm, and a prediction
     for one more seed, which `verify` tests.
+
+    --model writes a checkpoint as well: that of the config with the best mean over fresh seeds on
+    validation tasks, trained with the best of these seeds.
     """
     from analysis import export as exporting
+    from analysis.model import read_model
+    from analysis.output import write_file
 
     exporting.check_suffix(out)
     sweep = chosen_sweep(study, storage, tracking_uri)
@@ -50,5 +62,13 @@ def export(
         top = exporting.TOP
     selection = exporting.Selection(top, max_memory, pareto)
     store = store_arguments(storage, tracking_uri)
-    exporting.export_best(sweep, selection, out, store, say)
-    click.echo(f"wrote {out}; train the best: python -m memmeta train {out}")
+    if model:
+        # Before anything is written: the sweep may have no confirmed model.
+        content = read_model(tracking_uri or default_uri(storage), sweep)
+        write_file(model, content)
+    exporting.export_best(sweep, selection, out, store, say=say)
+    click.echo(f"wrote {out}; train the best: memmeta train {out}")
+    if model:
+        click.echo(
+            f"wrote {model}; use it: memmeta predict {model} --support FOLDER --query FOLDER"
+        )

@@ -52,7 +52,7 @@ def make_report(
     options = ["--reference-memory", str(reference_memory)]
     for name, (low, high) in region.items():
         options += ["--within", f"{name}={low:.12g},{high:.12g}"]
-    command = shlex.join(["python", "-m", "analysis", "report", *source, *options])
+    command = shlex.join(["memmeta", "report", *source, *options])
     page = build_report(sweep, reference_memory, command, region, on_step)
     on_step("Drawing")
     written = write_report(page, sweep, folder)

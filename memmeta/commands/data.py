@@ -14,7 +14,7 @@ from memmeta.data.sources import DataSource, ImageSource
 from memmeta.errors import InputError
 
 
-@click.group(cls=Group)
+@click.group(cls=Group, epilog="Example: memmeta data list --data-root data")
 def data() -> None:
     """List and download data sets."""
 

@@ -17,13 +17,14 @@ from ray.tune.error import TuneError
 from ray.tune.experiment import Trial
 from rich.console import Console
 
-from memmeta import data
+from memmeta import checkpoint, data
+from memmeta.checkpoint import Saved
 from memmeta.data.dataset import Dataset, check_episodes
 from memmeta.errors import FailedError, InputError, cannot_write
 from memmeta.memory.prediction import predict_trial_memory
 from memmeta.system.stopping import STOP, postponed
 from sweeps.engine.display.progress import Progress
-from sweeps.engine.display.summary import print_summary, summary_metrics
+from sweeps.engine.display.summary import best_trial, print_summary, summary_metrics
 from sweeps.engine.execution import cluster
 from sweeps.engine.execution.callbacks import ResultRecorder, Shutdown, Silence, SweepCallback
 from sweeps.engine.execution.cluster import CONTINUE_HINT
@@ -31,6 +32,7 @@ from sweeps.engine.execution.placement import Placement, find_devices
 from sweeps.engine.execution.preflight import DriverView, check_nodes, guarded, marked, software
 from sweeps.engine.execution.search import LedgerSearch, Listener
 from sweeps.engine.execution.trainable import MetaTrainable
+from sweeps.engine.ledger.confirmed import best_confirmed
 from sweeps.engine.ledger.folder import STORAGE_ERRORS, SweepFolder
 from sweeps.engine.ledger.ledger import Ledger
 from sweeps.engine.ledger.opening import only_one
@@ -154,10 +156,12 @@ def _sweep(console: Console, study: Study, options: Options, dataset: Dataset) -
         finally:
             ledger.release_all()
             entries = ledger.entries()
-            metrics = summary_metrics(ledger, schedule)
+            metrics, best = summary_metrics(ledger, schedule), best_trial(ledger)
             # A sweep that failed before its first trial leaves nothing in MLflow.
-            unsent = tracker.close(entries, schedule.finished, metrics) if entries else None
-        print_summary(console, options, ledger, schedule)
+            unsent = tracker.close(entries, schedule.finished, metrics, best) if entries else None
+        print_summary(console, options, ledger, schedule, tracker.addresses)
+        if tracker.addresses and schedule.finished and not unsent:
+            _log_model(console, dataset, ledger, tracker, folder)
     if bug and "\n" not in bug:
         raise FailedError(f"{bug}{CONTINUE_HINT}")
     if bug:
@@ -165,6 +169,27 @@ def _sweep(console: Console, study: Study, options: Options, dataset: Dataset) -
     if unsent:
         raise FailedError(f"{unsent}; run the sweep again to send the rest")
     return Ended(schedule.finished, tracker.run_id)
+
+
+def _log_model(
+    console: Console, dataset: Dataset, ledger: Ledger, tracker: Tracker, folder: SweepFolder
+) -> None:
+    """Log the model of the best confirmed trial, if there is one."""
+    trial = best_confirmed(ledger.entries("confirm"), ledger.objective.metric)
+    if trial is None:
+        return
+
+    def read() -> Saved:
+        saved = checkpoint.load(folder.checkpoint(trial.key))
+        # Checkpoints of earlier versions lack the inputs.
+        return saved._replace(inputs=saved.inputs or dataset.inputs)
+
+    try:
+        address = tracker.log_model(trial, read)
+    except InputError as error:
+        _print_plain(console, f"the model of {trial.name} is not in MLflow: {error.message}")
+        return
+    _print_plain(console, f"model of {trial.name}:  {address}")
 
 
 def _print_start(console: Console, name: str, ledger: Ledger, schedule: Schedule) -> None:

@@ -72,7 +72,7 @@ def test_every_command_has_an_example_that_parses():
     assert {"train", "data download", "sweep", "sweeps rm", "export"} <= {*names}
 
 
-def test_every_command_of_its_help_explains_itself():
+def test_the_help_of_a_command_ends_with_its_example():
     result = invoke("sweeps", "rm", "--help")
     assert result.exit_code == 0
     assert result.output.rstrip().splitlines()[-1].startswith("  Example: memmeta sweeps rm ")

@@ -3,7 +3,6 @@
 import os
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,12 +10,11 @@ import pytest
 from click.testing import CliRunner
 
 from sweeps.engine.command_line import _command
-from sweeps.engine.display.summary import _commands
+from sweeps.engine.display.summary import _commands, _pages
 from sweeps.engine.display.timing import Timing
 from sweeps.engine.options import Options
 from sweeps.engine.run import _sweep_folder
 from sweeps.engine.stores.store import default_uri
-from tests import ROOT
 from tests.sweeps.tiny import STUDY
 
 
@@ -124,21 +122,6 @@ def test_fresh_starts_a_new_version_and_the_latest_version_continues(tmp_path):
     assert names == expected
 
 
-def test_a_study_in_yaml_has_the_same_options(data_root):
-    command = [sys.executable, "-m", "sweeps", "run"]
-    study = ["examples/k_by_n.yaml", "--seeds", "1", "--tune", "inner_lr=0.1,0.3,0.9"]
-    study += ["--data-root", str(data_root), "--dry-run"]
-    done = subprocess.run([*command, *study], capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
-    for part in ("k_by_n-100steps-seed0", "36 trials on glyphs", "tune 27, grid 9", "predicted: "):
-        assert part in done.stdout
-    for part in ("inner_lr, the best of", "0.1, 0.3, 0.9"):
-        assert part in done.stdout
-    done = subprocess.run([*command, "nowhere.yaml"], capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 2
-    assert done.stderr == "Error: nowhere.yaml: cannot be read (No such file or directory)\n"
-
-
 def commands(storage, tracking_uri):
     options = Options(
         stage="all", data_root=storage, cache=None, seed=0, storage=storage, fresh=False,
@@ -161,6 +144,24 @@ def test_the_summary_names_a_tracking_server():
     *others, shown = commands(Path("/s"), "http://ada:hunter2@host:5000")
     assert shown == "http://host:5000"
     assert all(command.endswith("--tracking-uri http://host:5000") for command in others)
+
+
+@pytest.mark.parametrize(
+    ("uri", "address"),
+    [
+        ("sqlite:////s/mlflow.db", "http://127.0.0.1:5000"),
+        ("postgresql://ada:hunter2@host/db", "http://127.0.0.1:5000"),
+        ("http://ada:hunter2@host:5000/", "http://host:5000"),
+        ("https://host/mlflow", "https://host/mlflow"),
+    ],
+)
+def test_the_summary_links_to_the_pages_of_a_sweep(uri, address):
+    links = [line.split()[-1] for line in _pages(uri, ("#/trials", "#/chart"))]
+    assert links == [f"{address}/#/trials", f"{address}/#/chart"]
+
+
+def test_stores_without_pages_are_not_linked():
+    assert list(_pages("databricks", ("#/trials", "#/chart"))) == []
 
 
 def test_the_ledger_url_can_be_in_the_environment(tmp_path, data_root, monkeypatch):

@@ -42,8 +42,8 @@ def find_study(name: str) -> Study:
     if path.suffix in (".py", ".yaml", ".yml") or len(path.parts) > 1:
         raise InputError(f"{name}: no such file{hint}")
     raise InputError(
-        f"{name}: no such study, choose from {', '.join(names)}, or give the file of a study, "
-        f".py or .yaml{hint}"
+        f"{name}: no such study{hint}, choose from {', '.join(names)}, or give the file of a "
+        "study, .py or .yaml"
     )
 
 

@@ -49,6 +49,8 @@ class Tags:
     """On a sweep: a counter in the store that increases whenever a sweep starts or ends."""
     settings: str = "memmeta.settings"
     """On a sweep: `Study.settings` of its stages as JSON, including the space."""
+    best: str = "memmeta.best"
+    """On a sweep: name and params of the best trial of explore and search, as JSON."""
     planned: str = "memmeta.planned_trials"
     """On a sweep: how many trials it has when it is finished."""
     stage: str = "memmeta.stage"

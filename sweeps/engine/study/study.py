@@ -90,7 +90,7 @@ class Study(Config):
     """
 
     name: str
-    """Name of the study in MLflow and for the `analysis` commands."""
+    """Name of the study in MLflow and for the commands on results."""
     data: DataConfig
     """The data set and the shape of its episodes."""
     learner: LearnerConfig = LearnerConfig()

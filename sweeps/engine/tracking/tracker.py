@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from memmeta.checkpoint import Saved
 from memmeta.errors import InputError
 from sweeps.engine.ledger.entry import Entry
 from sweeps.engine.ledger.ledger import Ledger
@@ -87,8 +88,17 @@ class Tracker:
             self._waiting[entry.slot] = entry
             self._wake()
 
+    @property
+    def addresses(self) -> tuple[str, str] | None:
+        """See `SweepRuns.addresses`; None if the store is not open."""
+        return self._runs.addresses if self._runs else None
+
     def close(
-        self, entries: Iterable[Entry], finished: bool, summary: Mapping[str, float]
+        self,
+        entries: Iterable[Entry],
+        finished: bool,
+        summary: Mapping[str, float],
+        best: Entry | None = None,
     ) -> str | None:
         """Send the rest of the queue, and end the sweep's run.
 
@@ -96,6 +106,7 @@ class Tracker:
             entries: final state of all trials.
             finished: whether all trials are done.
             summary: metrics of the sweep.
+            best: the best trial of explore and search, if there is one.
 
         Returns:
             None, or the reason why not everything was sent. The next start of the sweep sends it.
@@ -113,10 +124,32 @@ class Tracker:
         if self._waiting or self._runs is None:
             return f"trials not in MLflow yet: {len(self._waiting)} ({self._problem})"
         try:
-            self._runs.finish(finished, summary, self._settings)
+            self._runs.finish(finished, summary, best)
         except Exception as error:
             return f"the sweep's summary is not in MLflow yet ({reason(error, self._uri)})"
         return None
+
+    def log_model(self, trial: Entry, read: Callable[[], Saved]) -> str:
+        """Log the model of a trial to the sweep's run, after `close` has sent everything.
+
+        Args:
+            trial: the trial.
+            read: reads its checkpoint.
+
+        Returns:
+            The address of the model.
+
+        Raises:
+            InputError: the model cannot be logged.
+        """
+        assert self._runs is not None
+        try:
+            return self._runs.log_model(trial, read)
+        except InputError:
+            raise
+        except Exception as error:
+            # Databases, object stores and file systems share no narrower base class.
+            raise InputError(reason(error, self._uri)) from None
 
     def _wake(self) -> None:
         if self._thread.ident is None:

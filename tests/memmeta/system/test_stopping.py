@@ -12,7 +12,7 @@ import yaml
 from memmeta import checkpoint
 from tests import ROOT
 from tests.interrupts import heed_signals
-from tests.memmeta.test_command_line import TINY
+from tests.memmeta.commands.helpers import TINY
 
 SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
 LONG = TINY | {"training": {"iterations": 10**6, "evaluations": 10**4, "val_tasks": 6}}
