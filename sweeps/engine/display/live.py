@@ -39,7 +39,7 @@ def _in_notebook(view: Callable[[], RenderableType]) -> Iterator[None]:
     """As `live`. Rich's `Live` needs ipywidgets in notebooks, and leaves nothing in saved ones."""
     from IPython.display import display
 
-    output = display(_output(view()), display_id=True)  # type: ignore[no-untyped-call]
+    output = display(_output(view()), display_id=True)
     stopped = threading.Event()
 
     def redraw() -> None:
