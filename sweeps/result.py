@@ -45,6 +45,13 @@ class Result:
     Attributes:
         name: full name of the sweep, such as `cifar_fs-60steps-seed0`.
         tracking_uri: the MLflow store.
+
+    Examples:
+        >>> import sweeps
+        >>> result = sweeps.load("mine")  # doctest: +SKIP
+        >>> result.trials()[["stage", "inner_lr", "value"]]  # doctest: +SKIP
+        >>> result.report("report/")  # doctest: +SKIP
+        >>> result.export("best.yaml", top=3)  # doctest: +SKIP
     """
 
     def __init__(self, sweep: "Sweep", tracking_uri: str) -> None:
@@ -202,10 +209,12 @@ def load(name: str, *, storage: str | Path = "runs", tracking_uri: str | None = 
 
     Examples:
         >>> import sweeps
-        >>> sweeps.load("mine", storage="nowhere")
-        Traceback (most recent call last):
-        ...
-        memmeta.errors.InputError: ...nowhere/mlflow.db: no such MLflow store; ...
+        >>> sweeps.load("mine").best.config.learner  # doctest: +SKIP
+        >>> try:
+        ...     sweeps.load("mine", storage="nowhere")
+        ... except sweeps.InputError as error:
+        ...     print(error)  # doctest: +ELLIPSIS
+        /...nowhere/mlflow.db: no such MLflow store; ...
     """
     from analysis.records.trials import read_sweep
 

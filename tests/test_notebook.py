@@ -27,17 +27,9 @@ def outputs(tmp_path_factory, data_root):
     shutil.copy(NOTEBOOK, folder)
     (folder / "data").symlink_to(data_root)
     jupyter = Path(sys.executable).with_name("jupyter")
-    words = [
-        "nbconvert",
-        "--execute",
-        "quickstart.ipynb",
-        "--to",
-        "notebook",
-        "--output",
-        "done.ipynb",
-    ]
+    words = ["nbconvert", "--execute", "quickstart.ipynb", "--to", "notebook"]
     done = subprocess.run(
-        [jupyter, *words],
+        [jupyter, *words, "--output", "done.ipynb"],
         cwd=folder,
         # Tests run side by side: more threads than cores would slow each other down.
         env=os.environ | {"PYTHONPATH": str(ROOT), "RAY_ADDRESS": "local", "OMP_NUM_THREADS": "1"},
