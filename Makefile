@@ -8,7 +8,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --no-compile -c cluster/constrai
 .PHONY: quickstart test test-thorough test-faults test-kills test-cluster check docs clean
 
 quickstart: .venv/.installed  ## a real sweep, in under five minutes on two cores
-	$(BIN)/python sweeps/glyphs.py --trials 12
+	$(BIN)/memmeta sweep glyphs --trials 12
 
 # Three processes, because two cores are idle much of the time while Ray starts.
 test: .venv/.installed-dev  ## all tests except those of the next four targets, with their coverage

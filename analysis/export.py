@@ -3,7 +3,7 @@
 import json
 import shlex
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +12,11 @@ import yaml
 from analysis.formatting import mebibytes
 from analysis.output import write_file
 from analysis.records.trials import RANKED, Sweep, Trial
-from analysis.statistics.confirmed import confirmed_configs, predict_fresh_seed, without_seed
+from analysis.statistics.confirmed import confirmed_results, predict_fresh_seed, without_seed
 from analysis.statistics.pareto import front
 from memmeta.config import RECORD_VERSION, RunConfig, parse
 from memmeta.errors import InputError
-from memmeta.exported import Confirmed, Export, ExportedRun
+from memmeta.exported import Export, ExportedRun
 
 TOP = 3
 """Default number of exported configs."""
@@ -55,6 +55,35 @@ class Selection:
         ]
 
 
+def export_best(
+    sweep: Sweep,
+    selection: Selection,
+    path: Path,
+    store: Iterable[str],
+    say: Callable[[str], None],
+) -> None:
+    """Write the selected configs of a sweep to a file for `memmeta train`.
+
+    Args:
+        sweep: the sweep.
+        selection: which configs.
+        path: output file; an existing file is replaced.
+        store: command-line options that name the sweep's store, for the command in the file.
+        say: called with a line if there are fewer configs than asked for.
+
+    Raises:
+        InputError: no trial meets the selection, or the file cannot be written.
+    """
+    check_suffix(path)
+    best = best_runs(sweep, selection)
+    options = [*selection.options, "--out", str(path), *store]
+    write(best, sweep, selection, path, ["memmeta", "export", sweep.name, *options])
+    if selection.top and len(best.runs) < selection.top:
+        conditions = "".join(f", {condition}," for condition in selection.conditions)
+        count = f"only {len(best.runs)} different configs of explore and search"
+        say(f"complete trials{conditions} of {sweep.name}: {count}")
+
+
 def best_runs(sweep: Sweep, selection: Selection) -> Export:
     """The selected configs of a sweep with their results; each config appears once.
 
@@ -79,7 +108,7 @@ def check_suffix(path: Path) -> None:
         InputError: the suffix is not in `SUFFIXES`.
     """
     if path.suffix.lower() not in SUFFIXES:
-        raise InputError(f"--out {path}: the name must end in {', '.join(SUFFIXES)}")
+        raise InputError(f"{path}: the name must end in {', '.join(SUFFIXES)}")
 
 
 def write(
@@ -105,7 +134,7 @@ def write(
         f"by {metric} on the validation tasks.",
         *(f"Only trials {condition}." for condition in selection.conditions),
         f"Written by: {shlex.join(command)}",
-        f"Train one:  python -m memmeta train {shlex.quote(path.name)} --rank 1",
+        f"Train one:  memmeta train {shlex.quote(path.name)} --rank 1",
     ]
     content = (_json if path.suffix.lower() == ".json" else _yaml)(export, about)
     write_file(path, content.encode())
@@ -172,7 +201,7 @@ def _exported(trial: Trial, sweep: Sweep) -> ExportedRun:
                 "val_tasks": trial.config.training.val_tasks,
                 "peak_memory_bytes": trial.peak_memory_bytes,
                 "seconds_per_step": trial.seconds_per_step,
-                "confirmed": _confirmed(trial, sweep),
+                "confirmed": confirmed_results(trial, sweep),
                 "fresh_seed": predict_fresh_seed(trial, sweep),
             },
             "provenance": {
@@ -186,11 +215,3 @@ def _exported(trial: Trial, sweep: Sweep) -> ExportedRun:
         },
         f"{trial.run_name} (MLflow run {trial.run_id})",
     )
-
-
-def _confirmed(trial: Trial, sweep: Sweep) -> Confirmed | None:
-    """The results of stage confirm for a trial's config; None if it was not confirmed."""
-    for config in confirmed_configs(sweep):
-        if config.confirms(trial):
-            return Confirmed(seeds=list(config.seeds), val=config.val.value, test=config.test.value)
-    return None

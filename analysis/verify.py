@@ -7,13 +7,15 @@ from rich.console import Console
 
 from analysis.formatting import mebibytes
 from memmeta import data
-from memmeta.command_line import chosen_device, train_to_end
 from memmeta.config import RunConfig, parse
 from memmeta.data.dataset import Dataset
 from memmeta.errors import InputError
 from memmeta.exported import FreshSeed, Provenance, read_run
+from memmeta.fit import train_to_end
 from memmeta.metric import Metric
+from memmeta.progress import ConsoleProgress
 from memmeta.system import provenance
+from memmeta.system.devices import chosen_device
 from memmeta.system.runtime import configure_process
 from memmeta.training import DivergedError, MetaTrainer
 
@@ -45,11 +47,11 @@ def read_claim(path: Path, rank: int) -> Claim:
     run = read_run(path, rank)
     results, source = run.results, f"{path}, rank {rank}"
     if results is None or run.provenance is None:
-        raise InputError(f"{source}: no results to verify; python -m analysis export writes them")
+        raise InputError(f"{source}: no results to verify; memmeta export writes them")
     if results.fresh_seed is None:
         raise InputError(
             f"{source}: has no prediction for a fresh seed; run stage confirm of the sweep with at "
-            "least two seeds, then python -m analysis export"
+            "least two seeds, then memmeta export"
         )
     if results.peak_memory_bytes is None or run.config.iterations < 2:
         raise InputError(f"{source}: a run of one step has no peak memory to verify")
@@ -103,7 +105,7 @@ def verify(
     console.print(f"fresh seed {config.seed}, {config.iterations} outer steps on {torch_device}")
     trainer = MetaTrainer(config, dataset, torch_device)
     try:
-        train_to_end(trainer, console)
+        train_to_end(trainer, ConsoleProgress(console))
     except DivergedError as error:
         return [f"{error} with seed {config.seed}"]
     return _compare(claim, trainer, console)

@@ -18,13 +18,13 @@ import numpy as np
 import torch
 from rich.progress import Progress, TaskID
 
-from analysis.records.csv_text import csv_text
 from analysis.report.style import SERIES
 from memmeta import data
 from memmeta.command_line import data_root_option
 from memmeta.config import RunConfig, parse
 from memmeta.data.dataset import Dataset
 from memmeta.system import provenance
+from memmeta.system.csv_text import csv_text
 from memmeta.system.runtime import configure_process
 from memmeta.system.units import MIB
 from memmeta.training import Evaluation, MetaTrainer

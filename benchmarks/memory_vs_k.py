@@ -15,12 +15,12 @@ import click
 import torch
 from rich.progress import track
 
-from analysis.records.csv_text import csv_text
 from memmeta.command_line import chosen_device, run_command
 from memmeta.config import DataConfig, LearnerConfig
 from memmeta.memory import table as memory_table
 from memmeta.memory.table import Row
 from memmeta.system import provenance
+from memmeta.system.csv_text import csv_text
 from memmeta.system.units import MIB
 from shared import out_option
 
@@ -189,7 +189,7 @@ costs them one copy of the head. The saving over MAML, which adapts every layer,
 Algorithm 1 can also compute its gradient one set at a time (the last column), because its
 cotangents are known before the backbone's backward pass begins. Differentiation through the inner
 loop cannot. Baselines can take one *task* at a time, but here a step has only one. For deeper
-heads, see `--head mlp` and `--head last_block` of `python -m memmeta memory`.
+heads, see `--head mlp` and `--head last_block` of `memmeta memory`.
 """
 
 

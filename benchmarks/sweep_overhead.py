@@ -85,7 +85,7 @@ def run_plain(data_root: Path, storage: Path, trials: int) -> list[float]:
     from ray.tune.search.optuna import OptunaSearch
 
     from sweeps.engine.execution.trainable import MetaTrainable
-    from sweeps.engine.run import quiet
+    from sweeps.engine.run import quietly
 
     class Plain(MetaTrainable):
         """A trainable whose Tune config is the params of a point."""
@@ -104,7 +104,6 @@ def run_plain(data_root: Path, storage: Path, trials: int) -> list[float]:
                 {"run": run, "test": False, "resources": {"CPU": 1}, **memory}
             )
 
-    quiet()
     ray.init(log_to_driver=False, logging_level="ERROR", include_dashboard=False)
     uri = f"sqlite:///{storage}/mlflow.db"
     folder = SweepFolder.claimed(storage)
@@ -125,7 +124,8 @@ def run_plain(data_root: Path, storage: Path, trials: int) -> list[float]:
             verbose=0,
         ),
     )
-    results = tuner.fit()
+    with quietly():
+        results = tuner.fit()
     ray.shutdown()
     return [result.metrics["seconds"] for result in results if result.metrics]
 

@@ -5,13 +5,15 @@ import io
 import itertools
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
 from memmeta.config import RECORD_VERSION, RunConfig, check_version, completed, parse
+from memmeta.data.inputs import Inputs
 from memmeta.errors import InputError, cannot_read, cannot_write
 from memmeta.memory import limits
 from memmeta.system import files
@@ -38,6 +40,15 @@ class Saved(NamedTuple):
     """`MetaTrainer.state_dict()`."""
     data_digest: str | None
     """SHA-256 of the data that the run was trained on; None in checkpoints of version 1."""
+    inputs: Inputs | None
+    """How new examples become network input. None in checkpoints of earlier versions, and if only
+    the data set can convert them."""
+
+
+def snapshot(trainer: MetaTrainer) -> Saved:
+    """The content of a checkpoint of `trainer`. It shares the trainer's tensors."""
+    dataset = trainer.dataset
+    return Saved(trainer.config, trainer.state_dict(), dataset.digest, dataset.inputs)
 
 
 def check_writable(path: Path) -> None:
@@ -63,11 +74,17 @@ def save(path: Path, trainer: MetaTrainer, below: Path | None = None) -> None:
     Raises:
         OSError: the file cannot be written, for example because the disk is full.
     """
+    save_snapshot(path, snapshot(trainer), below)
+
+
+def save_snapshot(path: Path, saved: Saved, below: Path | None = None) -> None:
+    """Write the result of `snapshot`, as `save` does."""
     content = {
         "version": RECORD_VERSION,
-        "config": trainer.config.model_dump(),
-        "data_digest": trainer.dataset.digest,
-        "trainer": trainer.state_dict(),
+        "config": saved.config.model_dump(),
+        "data_digest": saved.data_digest,
+        "inputs": saved.inputs.model_dump() if saved.inputs else None,
+        "trainer": saved.state,
     }
     write(path, content, below)
 
@@ -139,6 +156,7 @@ def load(path: Path) -> Saved:
         values = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         version = int(values.get("version", 1))
         config, state = completed(RunConfig, values["config"]), values["trainer"]
+        inputs, data_digest = values.get("inputs"), values.get("data_digest")
     # The error type depends on which bytes are damaged.
     except Exception:
         raise damaged from None
@@ -146,7 +164,12 @@ def load(path: Path) -> Saved:
     if version > 1 and not is_sealed:
         raise damaged
     try:
-        return Saved(parse(RunConfig, config, str(path)), state, values.get("data_digest"))
+        return Saved(
+            parse(RunConfig, config, str(path)),
+            state,
+            data_digest,
+            None if inputs is None else parse(Inputs, inputs, f"{path}: inputs"),
+        )
     except InputError as error:
         raise DamagedError(error.message) from None
 
@@ -174,7 +197,18 @@ def _check_sums(content: bytes) -> bool:
     return bool(seal)
 
 
-def restore(trainer: MetaTrainer, saved: Saved, path: Path) -> None:
+@contextmanager
+def refused_if_damaged(path: Path | str) -> Iterator[None]:
+    """Turn the errors of reading a saved state that does not fit into a `DamagedError`."""
+    try:
+        yield
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        if limits.is_out_of_memory(error):
+            raise
+        raise DamagedError(f"{path}: a damaged checkpoint, or one of another version") from None
+
+
+def restore(trainer: MetaTrainer, saved: Saved, path: Path | str) -> None:
     """Put a new trainer into a saved state.
 
     Args:
@@ -185,12 +219,8 @@ def restore(trainer: MetaTrainer, saved: Saved, path: Path) -> None:
     Raises:
         DamagedError: the state is not that of a trainer with this config.
     """
-    try:
+    with refused_if_damaged(path):
         trainer.load_state_dict(saved.state)
-    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        if limits.is_out_of_memory(error):
-            raise
-        raise DamagedError(f"{path}: a damaged checkpoint, or one of another version") from None
     if not 0 <= trainer.iteration <= trainer.config.iterations:
         raise DamagedError(f"{path}: a damaged checkpoint (at outer step {trainer.iteration})")
     for parameter, state in trainer.optimizer.state.items():

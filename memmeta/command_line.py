@@ -1,25 +1,20 @@
-"""Shared by all command lines: options, signals, the device, training with a progress bar."""
+"""Shared by all command lines: options, signals, the device, errors in one line."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import click
 from pydantic import ValidationError
-from rich.console import Console
-from rich.progress import Progress
 
 from memmeta.config import described
-from memmeta.errors import InputError, MessageError
+from memmeta.errors import FailedError, InputError, MessageError, did_you_mean
+from memmeta.system.devices import chosen_device as chosen_device
 from memmeta.system.plain_text import degrade_output
-from memmeta.system.stopping import STOP, heed_signals, postponed
-
-if TYPE_CHECKING:
-    import torch
-
-    from memmeta.training import MetaTrainer
+from memmeta.system.stopping import STOP, heed_signals
 
 data_root_option = click.option(
     "--data-root", type=click.Path(path_type=Path), default=Path("data"), show_default=True,
@@ -37,6 +32,15 @@ threads_option = click.option(
     type=click.IntRange(min=1),
     help="CPU threads; default: the number that an exported run states, else all.",
 )
+
+
+class OneOf(click.Choice[str]):
+    """A `click.Choice` that suggests the choice that is most similar to a misspelled one."""
+
+    def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
+        """The message for a value that is not a choice."""
+        message = super().get_invalid_choice_message(value, ctx).removesuffix(".")
+        return f"{message}{did_you_mean(str(value), self.choices)}"
 
 
 class _BadInput(click.ClickException):
@@ -114,66 +118,19 @@ def errors_in_one_line() -> None:
     sys.excepthook = one_line
 
 
-def chosen_device(name: str | None) -> "torch.device":
-    """The device of `--device`; by default a GPU if there is one.
-
-    Raises:
-        InputError: there is no such device, or it cannot compute.
-    """
-    # PyTorch takes seconds to import, and most commands do not need it.
-    import torch
+@contextmanager
+def failures_in_one_line() -> Iterator[None]:
+    """Report divergence and lack of memory in one line, with exit code 1."""
+    # PyTorch takes seconds to import.
+    from memmeta.memory import limits
+    from memmeta.training import DivergedError
 
     try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        # `item`, because a meta device can make tensors but has no numbers.
-        torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError, ImportError) as error:
-        raise InputError(f"--device {name}: {str(error).splitlines()[0]}") from None
-    return device
-
-
-def train_to_end(
-    trainer: "MetaTrainer", console: Console, save: Callable[[], None] = lambda: None
-) -> None:
-    """Train to the end of the budget, with a progress bar and a line per validation.
-
-    If a signal arrives, the run is saved after the current step or validation, and stops.
-
-    Args:
-        trainer: a new trainer, or one that continues.
-        console: prints the progress.
-        save: called after every validation, before its line, and from time to time in between.
-
-    Raises:
-        DivergedError: see `MetaTrainer.step`.
-        KeyboardInterrupt: a signal asked the process to stop.
-    """
-    # PyTorch takes seconds to import.
-    from memmeta import checkpoint
-
-    metric = trainer.config.data.metric
-    now_and_then = checkpoint.now_and_then(save)
-    live = Progress(console=console, transient=True, disable=not console.is_terminal)
-    with live as progress, postponed() as stop:
-
-        def between_steps() -> None:
-            if stop.requested:
-                save()
-                raise KeyboardInterrupt
-            now_and_then()
-
-        bar = progress.add_task(
-            "outer steps", total=trainer.config.iterations, completed=trainer.iteration
-        )
-        while not trainer.done:
-            report = trainer.train_to_evaluation(
-                on_step=lambda: progress.advance(bar), between_steps=between_steps
-            )
-            save()
-            progress.console.print(
-                f"step {report.iteration:>6}   "
-                f"val {metric.title} {metric.text(report.val.value, report.val.interval)}   "
-                f"query loss {report.diagnostics['query_loss']:.3f}"
-            )
-            if stop.requested and not trainer.done:
-                raise KeyboardInterrupt
+        yield
+    except DivergedError as error:
+        raise FailedError(f"{error}; a smaller inner_lr or outer_lr may help") from None
+    except (RuntimeError, MemoryError) as error:
+        if not limits.is_out_of_memory(error):
+            raise
+        message = "out of memory; a smaller task_batch, or a chunk, may help"
+        raise FailedError(message) from None

@@ -1,6 +1,8 @@
 """The exceptions that carry a message for the user, and how messages show refused values."""
 
+import difflib
 import reprlib
+from collections.abc import Iterable
 from pathlib import Path
 
 _LONGEST = 200
@@ -74,6 +76,18 @@ def shortened(text: str, most: int = _LONGEST) -> str:
 
 def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode()
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """A suggestion to insert into a message about an unknown name; empty if none is similar.
+
+    Examples:
+        >>> did_you_mean("glyps", ["glyphs", "omniglot"])
+        ' (did you mean glyphs?)'
+    """
+    # Long names come from files, and comparing them takes quadratic time.
+    near = difflib.get_close_matches(name[:_LONGEST], [*names], n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def cannot_read(path: Path, error: OSError) -> InputError:

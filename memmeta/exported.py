@@ -1,4 +1,4 @@
-"""Exported runs: configs with their results, as `analysis export` writes them."""
+"""Exported runs: configs with their results, as `memmeta export` writes them."""
 
 import json
 from collections.abc import Iterable

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from typing import Any, Generic, TypeVar
 
+from memmeta.errors import did_you_mean
+
 T = TypeVar("T")
 
 
@@ -28,9 +30,9 @@ class Registry(Generic[T]):
         >>> colours = Registry[str]("colour", {"red": "#ff0000"})
         >>> colours["red"]
         '#ff0000'
-        >>> colours["blue"]
+        >>> colours["rad"]
         Traceback (most recent call last):
-        ValueError: no such colour, choose from red
+        ValueError: no such colour (did you mean red?), choose from red
     """
 
     def __init__(self, kind: str, objects: Mapping[str, "T | ImportPath"]) -> None:
@@ -70,7 +72,8 @@ class Registry(Generic[T]):
             ValueError: no object has it.
         """
         if name not in self._objects:
-            raise ValueError(f"no such {self._kind}, choose from {', '.join(self)}")
+            meant = did_you_mean(name, self)
+            raise ValueError(f"no such {self._kind}{meant}, choose from {', '.join(self)}")
         return name
 
     def register(self, name: str, what: "T | ImportPath") -> None:

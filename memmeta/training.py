@@ -142,20 +142,8 @@ class MetaTrainer:
 
     @property
     def note(self) -> str | None:
-        """A warning about the numbers of a run that ended well, or None.
-
-        It warns of a mean CG residual above 1 in more than half of the reports: v = 0 would solve
-        the linear system no worse.
-        """
-        name = "cg_residual"
-        known = [report.diagnostics[name] for report in self.reports if name in report.diagnostics]
-        residual = statistics.median_low(known) if known else 0.0
-        if residual < _NOTHING_SOLVED:
-            return None
-        return (
-            f"the linear solve does not converge: mean CG residual {residual:.3g}, above 1; more "
-            "cg_steps or a larger ridge may help"
-        )
+        """A warning about the numbers of a run that ended well, or None. See `warning`."""
+        return warning(self.reports)
 
     @property
     def seconds_per_step(self) -> float | None:
@@ -373,6 +361,23 @@ class MetaTrainer:
         for part, saved in zip(self._warm or (), state["warm_start"], strict=True):
             part.copy_(saved)
         self.optimizer.load_state_dict(state["optimizer"])
+
+
+def warning(reports: Sequence[Report]) -> str | None:
+    """A warning about the numbers of a run that ended well, or None.
+
+    It warns of a mean CG residual above 1 in more than half of the reports: v = 0 would solve the
+    linear system no worse.
+    """
+    name = "cg_residual"
+    known = [report.diagnostics[name] for report in reports if name in report.diagnostics]
+    residual = statistics.median_low(known) if known else 0.0
+    if residual < _NOTHING_SOLVED:
+        return None
+    return (
+        f"the linear solve does not converge: mean CG residual {residual:.3g}, above 1; more "
+        "cg_steps or a larger ridge may help"
+    )
 
 
 def _plain(report: Report) -> dict[str, Any]:

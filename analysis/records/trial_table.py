@@ -7,12 +7,11 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 from analysis.output import write_file
-from analysis.records.csv_text import csv_text, original
 from analysis.records.trials import Sweep, Trial, ordered
 from memmeta.config import (
     RECORD_VERSION,
@@ -27,8 +26,12 @@ from memmeta.config import (
     parse,
 )
 from memmeta.errors import InputError, cannot_read, shown
+from memmeta.system.csv_text import csv_text, original
 from sweeps.engine.study.dimension import Grid, Space
 from sweeps.engine.study.outcome import Stage
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _FACTS = [field.name for field in dataclasses.fields(Trial) if field.name != "config"]
 
@@ -73,6 +76,20 @@ def write_trials(sweep: Sweep, path: Path) -> None:
         InputError: the file cannot be written.
     """
     write_file(path, trials_csv(sweep).encode())
+
+
+def data_frame(sweep: Sweep) -> "pd.DataFrame":
+    """The trials of `sweep` with the columns of `write_trials`, and NaN for missing values.
+
+    Two columns are left out: the version of the file, and the settings of the stage.
+    """
+    # Slow to import.
+    import pandas as pd
+
+    rows = pd.DataFrame([_record(trial, sweep) for trial in sweep.trials])
+    rows = rows.drop(columns=["version", "stage_settings"])
+    # A column without any value would hold None instead of NaN.
+    return rows.astype(object).where(rows.notna(), float("nan")).infer_objects()
 
 
 def read_trials(path: Path) -> Sweep:

@@ -1,8 +1,10 @@
 """Build the report of a sweep from its sections, and write it."""
 
-from collections.abc import Callable, Iterable
+import shlex
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from analysis.records.store import attach
 from analysis.records.trial_table import write_trials
 from analysis.records.trials import Sweep
 from analysis.report.html import write_page
@@ -18,6 +20,47 @@ from analysis.report.sections import (
 )
 from analysis.statistics.region import Region
 from memmeta.errors import InputError
+
+
+def make_report(
+    sweep: Sweep,
+    folder: Path,
+    *,
+    reference_memory: int,
+    region: Region,
+    source: Sequence[str],
+    upload_to: str | None,
+    say: Callable[[str], None],
+    on_step: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Build and write the report of a sweep, and upload it to the sweep's run in MLflow.
+
+    Args:
+        sweep: the sweep.
+        folder: output folder; files of the same name are replaced.
+        reference_memory: memory of the hypervolume's reference, in bytes.
+        region: region of the space for the sensitivity analysis; empty for the whole space.
+        source: words of the command line that name the sweep and its store, for the footer.
+        upload_to: the MLflow store; None: do not upload.
+        say: called with a line if the upload fails.
+        on_step: called with a title before each step.
+
+    Raises:
+        InputError: the sweep has no trials, the region is not within its space, or a file cannot
+            be written.
+    """
+    options = ["--reference-memory", str(reference_memory)]
+    for name, (low, high) in region.items():
+        options += ["--within", f"{name}={low:.12g},{high:.12g}"]
+    command = shlex.join(["memmeta", "report", *source, *options])
+    page = build_report(sweep, reference_memory, command, region, on_step)
+    on_step("Drawing")
+    written = write_report(page, sweep, folder)
+    if upload_to:
+        try:
+            attach(upload_to, sweep.trials[0].parent_run_id, folder, written)
+        except InputError as error:
+            say(f"not uploaded to the sweep's run: {error.message}")
 
 
 def build_report(

@@ -8,8 +8,8 @@ import jinja2
 from matplotlib import rc_context
 
 from analysis.output import write_file
-from analysis.records.csv_text import csv_text
 from analysis.report.page import LONG_CELL, Figure, Heading, InWords, Page, Table
+from memmeta.system.csv_text import csv_text
 
 _DOTS_PER_INCH = 200
 

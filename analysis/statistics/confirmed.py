@@ -10,7 +10,7 @@ from scipy.special import stdtrit
 
 from analysis.records.trials import Sweep, Trial
 from memmeta.config import RunConfig
-from memmeta.exported import FreshSeed
+from memmeta.exported import Confirmed, FreshSeed
 from memmeta.metric import ACCURACY, Metric
 from sweeps.engine.study.seeds import SeedMean, over_seeds
 
@@ -91,6 +91,14 @@ def confirmed_configs(sweep: Sweep) -> tuple[ConfirmedConfig, ...]:
     ]
     order = sweep.metric.order
     return tuple(sorted(configs, key=lambda c: (-len(c.trials), order(c.val.value))))
+
+
+def confirmed_results(trial: Trial, sweep: Sweep) -> Confirmed | None:
+    """The results of stage confirm for a trial's config; None if it was not confirmed."""
+    for config in confirmed_configs(sweep):
+        if config.confirms(trial):
+            return Confirmed(seeds=list(config.seeds), val=config.val.value, test=config.test.value)
+    return None
 
 
 def seed_deviation(sweep: Sweep) -> SeedDeviation | None:

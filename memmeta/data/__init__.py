@@ -34,6 +34,27 @@ def load(name: str, data_root: Path, cache: Path | None = None) -> "Dataset":
     return _source(name).load(data_root, cache)
 
 
+def load_dataset(
+    name: str, root: str | Path = "data", cache: str | Path | None = None
+) -> "Dataset":
+    """Load a data set, after preparing its cache if necessary.
+
+    Args:
+        name: a name in `DATA_SETS`. `glyphs` and `sinusoid` need no files; `memmeta data list`
+            says how to get the others.
+        root: the folder with the files of data sets.
+        cache: the folder of prepared data; None: `cache` in the root.
+
+    Raises:
+        InputError: no such data set; its files are missing or damaged; the cache cannot be written.
+
+    Examples:
+        >>> load_dataset("sinusoid").input_shape
+        (1,)
+    """
+    return load(name, Path(root), None if cache is None else Path(cache))
+
+
 def prepare(name: str, data_root: Path, cache: Path | None = None) -> Path:
     """Create the cache of a data set if there is none, and return its folder.
 

@@ -7,6 +7,7 @@ from typing import Literal, Protocol, get_args
 from torch import Tensor
 
 from memmeta.data.episodes import Episodes, Split, sample_episodes, to_float
+from memmeta.data.inputs import Inputs
 from memmeta.data.sources import TaskShape
 from memmeta.errors import InputError
 
@@ -23,6 +24,13 @@ class Dataset(Protocol):
     @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one network input: (C, H, W) for images."""
+
+    @property
+    def inputs(self) -> Inputs | None:
+        """How new examples become network input, for use without the data set.
+
+        None if only the data set itself can convert them.
+        """
 
     @property
     def digest(self) -> str:
@@ -95,6 +103,11 @@ class ImageDataset:
         """Shape of an image as network input, (C, H, W)."""
         height, width, channels = self.train.images.shape[1:]
         return channels, height, width
+
+    @property
+    def inputs(self) -> Inputs:
+        """See `Dataset.inputs`."""
+        return Inputs(input_shape=self.input_shape, mean=self.mean, std=self.std)
 
     def episodes(
         self,

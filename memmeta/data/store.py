@@ -9,7 +9,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Literal, Protocol
 
 import numpy as np
 from filelock import FileLock
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from memmeta.data.dataset import ImageDataset
 from memmeta.data.episodes import Split
-from memmeta.data.sources import SPLITS, Classes, Images, ImageSource
+from memmeta.data.sources import SPLITS, Classes, Images, ImageSource, NoDataError
 from memmeta.errors import InputError
 from memmeta.system import files
 
@@ -92,6 +92,24 @@ def try_out(source: ImageSource, data_root: Path, cache: Path | None = None) -> 
             pass
     except OSError as error:
         raise _unwritable(folder, error) from None
+
+
+def state(
+    source: ImageSource, data_root: Path, cache: Path | None = None
+) -> Literal["prepared", "found", "missing"]:
+    """Whether a data set can be loaded: from its cache, from its files, or not at all.
+
+    Raises:
+        InputError: the files cannot be read.
+    """
+    if _open(source.name, _cache_folder(source.name, data_root, cache)) is not None:
+        return "prepared"
+    try:
+        for split in SPLITS:
+            source.read(data_root, split)
+    except NoDataError:
+        return "missing"
+    return "found"
 
 
 def _cache_folder(name: str, data_root: Path, cache: Path | None = None) -> Path:

@@ -32,7 +32,8 @@ from torch import Tensor
 from memmeta.algorithms import ALGORITHMS
 from memmeta.config import LearnerConfig, RunConfig, TrainingConfig
 from memmeta.data.dataset import SplitName
-from memmeta.data.episodes import Episodes, to_float
+from memmeta.data.episodes import Episodes
+from memmeta.data.inputs import Inputs
 from memmeta.data.sources import TaskShape
 from memmeta.memory.fake import fake_tensors
 from memmeta.networks import HEADS
@@ -259,12 +260,15 @@ class ShapeDataset:
             self._labels(len(indices), query),
         )
 
+    @property
+    def inputs(self) -> Inputs:
+        """See `Dataset.inputs`."""
+        ones = (1.0,) * self.input_shape[0] if self._images else ()
+        return Inputs(input_shape=self.input_shape, mean=ones, std=ones)
+
     def to_input(self, stored: Tensor) -> Tensor:
         """See `Dataset.to_input`."""
-        if not self._images:
-            return stored
-        ones = [1.0] * self.input_shape[0]
-        return to_float(stored, ones, ones)
+        return self.inputs.to_input(stored)
 
     def _inputs(self, tasks: int, count: int) -> Tensor:
         if not self._images:

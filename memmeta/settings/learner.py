@@ -74,6 +74,14 @@ class LearnerConfig(Config):
         return ALGORITHMS[self.algorithm].learns_initial_head
 
     @property
+    def takes_any_ways(self) -> bool:
+        """Whether the head can start at 0 for any number of classes.
+
+        A head that is learned, or that does not start at 0, is for a fixed number.
+        """
+        return HEADS[self.head].linear and not self.learns_initial_head
+
+    @property
     def unrolls(self) -> bool:
         """Whether the algorithm differentiates through the inner steps."""
         return ALGORITHMS[self.algorithm].unrolls

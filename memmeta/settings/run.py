@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from memmeta.algorithms import ALGORITHMS
 from memmeta.data import DATA_SETS
-from memmeta.networks import BACKBONES, HEADS
+from memmeta.networks import BACKBONES
 from memmeta.settings.data import DataConfig
 from memmeta.settings.learner import LearnerConfig
 from memmeta.settings.records import Config
@@ -47,10 +47,8 @@ class RunConfig(Config):
 
     @model_validator(mode="after")
     def _check_train_ways(self) -> Self:
-        # A head that is learned, or that does not start at 0, is for a fixed number of classes.
-        learner = self.learner
-        starts_at_0 = HEADS[learner.head].linear and not learner.learns_initial_head
-        if self.data.train_ways not in (None, self.data.ways) and not starts_at_0:
+        other_ways = self.data.train_ways not in (None, self.data.ways)
+        if other_ways and not self.learner.takes_any_ways:
             names = ALGORITHMS.names(lambda algorithm: not algorithm.learns_initial_head)
             raise ValueError(
                 f"data.train_ways is for algorithm {' or '.join(names)} with a linear head"

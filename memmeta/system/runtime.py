@@ -3,6 +3,8 @@
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -29,14 +31,34 @@ def configure_process(threads: int | None = None) -> int:
     """
     if threads:
         torch.set_num_threads(threads)
+    _choose_deterministic_algorithms()
+    _keep_freed_memory()
+    return torch.get_num_threads()
+
+
+@contextmanager
+def deterministic() -> Iterator[None]:
+    """Let PyTorch choose deterministic algorithms during a block, as after `configure_process`."""
+    algorithms = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    benchmark = torch.backends.cudnn.benchmark
+    _choose_deterministic_algorithms()
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(algorithms, warn_only=warn_only)
+        torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
+        torch.backends.cudnn.benchmark = benchmark
+
+
+def _choose_deterministic_algorithms() -> None:
     # cuBLAS reads this at its first call. Without it, results vary from run to run.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Filling every new tensor with NaN would take a sixth of the time of a step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
-    _keep_freed_memory()
-    return torch.get_num_threads()
 
 
 def _keep_freed_memory() -> None:

@@ -4,6 +4,7 @@ All of them raise KeyboardInterrupt, since libraries let this exception through.
 """
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -51,8 +52,11 @@ STOP = Stop()
 def heed_signals() -> None:
     """Install handlers, except for signals that this process was started to ignore.
 
-    Call it again after a library has set its own handlers. Only for the main thread.
+    Call it again after a library has set its own handlers. In a thread other than the main thread
+    it does nothing, since Python does not allow handlers there.
     """
+    if not _in_main_thread():
+        return
     for number in _NAMES:
         # `nohup` makes a process ignore SIGHUP. Background jobs of a script ignore Ctrl-C.
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -60,11 +64,40 @@ def heed_signals() -> None:
 
 
 @contextmanager
+def heeding_signals() -> Iterator[None]:
+    """Handle signals in the block, and restore the handlers after it.
+
+    If a signal has stopped the block, it is sent again to the restored handler. So SIGTERM ends a
+    program that has no handler of its own.
+
+    Raises:
+        KeyboardInterrupt: a signal has stopped the block.
+    """
+    if not _in_main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (*_NAMES, signal.SIGALRM)}
+    heed_signals()
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not STOP.requested:
+            raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        stopped_by, STOP.number = STOP.number, None
+    if stopped_by is not None:
+        signal.raise_signal(stopped_by)
+        raise KeyboardInterrupt
+
+
+@contextmanager
 def postponed(grace: int = GRACE) -> Iterator[Stop]:
     """Let the block stop at a suitable point instead of interrupting it.
 
     The block has to look at `Stop.requested`. A second signal, or the end of `grace` seconds,
-    interrupts it. The process must have called `heed_signals`.
+    interrupts it. It needs the handlers of `heed_signals` or `heeding_signals`.
     """
     STOP.postponed = grace
     try:
@@ -73,6 +106,10 @@ def postponed(grace: int = GRACE) -> Iterator[Stop]:
         STOP.postponed = 0
         if STOP.requested:
             signal.alarm(0)
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

@@ -3,30 +3,27 @@
 import math
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, get_args
 
 import click
 from rich.console import Console
 
 import memmeta.system.interrupts  # noqa: F401
-from memmeta import data
 from memmeta.command_line import (
     Command,
+    OneOf,
     cache_option,
     data_root_option,
     errors_in_one_line,
     run_command,
 )
-from memmeta.data.dataset import check_episodes
-from memmeta.system.files import resolved
+from memmeta.system.stopping import STOP
 from memmeta.system.units import Size
 from sweeps.engine import run
 from sweeps.engine.display import plan
 from sweeps.engine.ledger.schedule import Choice
-from sweeps.engine.options import Options
+from sweeps.engine.options import Options, options_for
 from sweeps.engine.stores.options import storage_option
-from sweeps.engine.stores.store import default_uri
 from sweeps.engine.study import design
 from sweeps.engine.study.samplers import SAMPLERS
 from sweeps.engine.study.study import Study
@@ -41,12 +38,20 @@ def _finite(context: click.Context, option: click.Parameter, value: float | None
     return value
 
 
+ledger_option = click.option(
+    "--ledger",
+    metavar="URL",
+    envvar="MEMMETA_LEDGER",
+    show_envvar=True,
+    help="Database for the record of the sweep, instead of a journal in the storage folder.",
+)
+
 _OPTIONS = (
     data_root_option,
     cache_option,
     click.option(
         "--stage",
-        type=click.Choice(get_args(Choice)),
+        type=OneOf(get_args(Choice)),
         help="explore: a space-filling design; search: the optimiser; confirm: the best configs "
         "with fresh seeds and on test tasks; all: these three within one budget; grid: every "
         "combination of --grid. Default: all, or grid if the study has one.",
@@ -92,9 +97,7 @@ _OPTIONS = (
     click.option("--seed", type=click.IntRange(0, 2**63), default=0, show_default=True),
     storage_option,
     click.option("--fresh", is_flag=True, help="Start a new version of the sweep."),
-    click.option("--ledger", metavar="URL", envvar="MEMMETA_LEDGER", show_envvar=True,
-                 help="Database for the record of the sweep, instead of a journal in the storage "
-                 "folder."),
+    ledger_option,
     click.option(
         "--max-concurrent",
         type=click.IntRange(min=1),
@@ -151,64 +154,28 @@ def _command(study: Study, /, **options: Any) -> None:
     start(study, **options)
 
 
-def start(
-    study: Study,
-    *,
-    data_root: Path,
-    cache: Path | None,
-    stage: Choice | None,
-    seed: int,
-    storage: Path,
-    fresh: bool,
-    ledger: str | None,
-    max_concurrent: int | None,
-    cpus_per_trial: int,
-    memory_budget: int | None,
-    tracking_uri: str | None,
-    experiment: str | None,
-    dry_run: bool,
-    price_per_hour: float | None,
-    **overrides: Any,
-) -> None:
+def start(study: Study, *, dry_run: bool, price_per_hour: float | None, **values: Any) -> None:
     """Run `study` with the values of `study_options`, and exit.
 
     Raises:
         click.UsageError: options contradict each other.
         InputError: the study or the data cannot be used.
     """
+    given = {name: value for name, value in values.items() if name in Options.model_fields}
+    overrides = {name: value for name, value in values.items() if name not in given}
     study = _overridden(study, **overrides)
-    stage = stage or ("grid" if study.grid else "all")
-    _check_stage(stage, study, overrides)
-    if fresh and stage == "confirm":
-        raise click.UsageError("--fresh starts a new sweep, which has nothing to confirm yet")
-    # Checked even if it is not used: the summary compares the two.
-    own_store = default_uri(storage)
-    options = Options(
-        stage=stage,
-        data_root=resolved(data_root),
-        cache=resolved(cache) if cache else None,
-        seed=seed,
-        storage=resolved(storage),
-        fresh=fresh,
-        ledger=ledger,
-        max_concurrent=max_concurrent,
-        cpus_per_trial=cpus_per_trial,
-        memory_budget=memory_budget,
-        tracking_uri=tracking_uri or own_store,
-        experiment=experiment or study.name,
-    )
-    run.quiet()
+    options = options_for(study, **given)
+    _check_overrides(options.stage, overrides)
     console = Console(highlight=False)
-    dataset = data.load(study.data.name, options.data_root, options.cache)
-    check_episodes(dataset, study.data.training_shape, study.data.evaluation_shape)
     if dry_run:
-        plan.show(console, study, options, dataset, price_per_hour)
+        plan.show(console, study, options, run.load_data(study, options), price_per_hour)
         return
-    sys.exit(run.sweep(console, study, options, dataset))
+    ended = run.sweep(console, study, options)
+    sys.exit(STOP.exit_code if STOP.requested else int(not ended.finished))
 
 
-def _check_stage(stage: Choice, study: Study, overrides: Mapping[str, Any]) -> None:
-    """Check that the options fit the stage.
+def _check_overrides(stage: Choice, overrides: Mapping[str, Any]) -> None:
+    """Check that the options that change the study fit the stage.
 
     Raises:
         click.UsageError: they do not.
@@ -218,8 +185,6 @@ def _check_stage(stage: Choice, study: Study, overrides: Mapping[str, Any]) -> N
             if overrides[option]:
                 raise click.UsageError(f"--{option} is not for --stage {stage}")
         return
-    if not study.grid:
-        raise click.UsageError("there is no grid: give --grid, or a grid in the study")
     if overrides["trials"]:
         raise click.UsageError("the grid determines the number of trials: leave out --trials")
     for option in ("objective", "memory_limit", "sampler", "asha"):

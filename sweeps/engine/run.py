@@ -3,32 +3,36 @@
 import logging
 import os
 import re
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
-import optuna
 from ray import tune
 from ray.tune.error import TuneError
 from ray.tune.experiment import Trial
 from rich.console import Console
 
-from memmeta.data.dataset import Dataset
+from memmeta import checkpoint, data
+from memmeta.checkpoint import Saved
+from memmeta.data.dataset import Dataset, check_episodes
 from memmeta.errors import FailedError, InputError, cannot_write
 from memmeta.memory.prediction import predict_trial_memory
 from memmeta.system.stopping import STOP, postponed
 from sweeps.engine.display.progress import Progress
-from sweeps.engine.display.summary import print_summary, summary_metrics
+from sweeps.engine.display.summary import best_trial, print_summary, summary_metrics
 from sweeps.engine.execution import cluster
-from sweeps.engine.execution.callbacks import ResultRecorder, Shutdown, SweepCallback
+from sweeps.engine.execution.callbacks import ResultRecorder, Shutdown, Silence, SweepCallback
 from sweeps.engine.execution.cluster import CONTINUE_HINT
 from sweeps.engine.execution.placement import Placement, find_devices
 from sweeps.engine.execution.preflight import DriverView, check_nodes, guarded, marked, software
 from sweeps.engine.execution.search import LedgerSearch, Listener
 from sweeps.engine.execution.trainable import MetaTrainable
+from sweeps.engine.ledger.confirmed import best_confirmed
 from sweeps.engine.ledger.folder import STORAGE_ERRORS, SweepFolder
 from sweeps.engine.ledger.ledger import Ledger
 from sweeps.engine.ledger.opening import only_one
@@ -47,23 +51,73 @@ _PENDING = 2
 """Trials that wait for resources. With only one, a large trial would hold up small ones."""
 
 
-def sweep(console: Console, study: Study, options: Options, dataset: Dataset) -> int:
+_LEVELS = {
+    "optuna": logging.WARNING,
+    "ray": logging.ERROR,
+    # These report trials that wait for the next start as incomplete, and errors of the storage,
+    # which the sweep reports in one line.
+    "ray.tune": logging.CRITICAL,
+    "ray.train": logging.CRITICAL,
+    "mlflow.store.db.utils": logging.CRITICAL,
+}
+"""Levels of loggers whose messages would disturb the live view."""
+
+_ENVIRONMENT = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # see memmeta.system.stopping
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
+
+_IN_USE = threading.Lock()
+"""Held while a sweep runs in this process. A second one would share its connection to Ray."""
+
+
+class Ended(NamedTuple):
+    """How a sweep ended."""
+
+    finished: bool
+    """Whether all trials are done. If not, a signal has stopped the sweep, or the worker of a trial
+    was lost too often."""
+    run_id: str | None
+    """The MLflow run of the sweep; None if no trial has started."""
+
+
+def load_data(study: Study, options: Options) -> Dataset:
+    """Load the data set of a study.
+
+    Raises:
+        InputError: the data set cannot be loaded, or is too small for the study's tasks.
+    """
+    dataset = data.load(study.data.name, options.data_root, options.cache)
+    check_episodes(dataset, study.data.training_shape, study.data.evaluation_shape)
+    return dataset
+
+
+def sweep(console: Console, study: Study, options: Options) -> Ended:
     """Run the trials that are missing, and print the best configs.
 
     Args:
         console: where to print.
         study: the study.
         options: how it runs.
-        dataset: the study's data set.
-
-    Returns:
-        The exit code.
 
     Raises:
-        InputError: the sweep cannot continue, or its stores cannot be opened.
+        InputError: the data cannot be used, the sweep cannot continue, its stores cannot be opened,
+            or another sweep runs in this process.
         FailedError: a bug in a trial or an error of the storage stopped the sweep, or not
             all results were sent to MLflow.
     """
+    if not _IN_USE.acquire(blocking=False):
+        raise InputError("another sweep is running in this process; use one process for each sweep")
+    try:
+        with quietly():
+            return _sweep(console, study, options, load_data(study, options))
+    finally:
+        _IN_USE.release()
+
+
+def _sweep(console: Console, study: Study, options: Options, dataset: Dataset) -> Ended:
     path = _sweep_folder(options.storage, study.sweep_name(options.seed), options.fresh)
     with _storage_errors_in_one_line(path), only_one(path):
         stage_quotas = quotas(study, options.stage, study.trials)
@@ -93,6 +147,7 @@ def sweep(console: Console, study: Study, options: Options, dataset: Dataset) ->
             options.experiment,
             options.storage / "artifacts",
             is_away=lambda: not folder.is_here(),
+            planned=len(ledger.finished()) + schedule.total - schedule.done(),
         )
         bug = None
         try:
@@ -101,19 +156,40 @@ def sweep(console: Console, study: Study, options: Options, dataset: Dataset) ->
         finally:
             ledger.release_all()
             entries = ledger.entries()
-            metrics = summary_metrics(ledger, schedule)
+            metrics, best = summary_metrics(ledger, schedule), best_trial(ledger)
             # A sweep that failed before its first trial leaves nothing in MLflow.
-            unsent = tracker.close(entries, schedule.finished, metrics) if entries else None
-        print_summary(console, options, ledger, schedule)
+            unsent = tracker.close(entries, schedule.finished, metrics, best) if entries else None
+        print_summary(console, options, ledger, schedule, tracker.addresses)
+        if tracker.addresses and schedule.finished and not unsent:
+            _log_model(console, dataset, ledger, tracker, folder)
     if bug and "\n" not in bug:
         raise FailedError(f"{bug}{CONTINUE_HINT}")
     if bug:
         raise FailedError(f"stopped by a bug in a trial:\n{bug}")
     if unsent:
         raise FailedError(f"{unsent}; run the same command again to send the rest")
-    if STOP.requested:
-        return STOP.exit_code
-    return 0 if schedule.finished else 1
+    return Ended(schedule.finished, tracker.run_id)
+
+
+def _log_model(
+    console: Console, dataset: Dataset, ledger: Ledger, tracker: Tracker, folder: SweepFolder
+) -> None:
+    """Log the model of the best confirmed trial, if there is one."""
+    trial = best_confirmed(ledger.entries("confirm"), ledger.objective.metric)
+    if trial is None:
+        return
+
+    def read() -> Saved:
+        saved = checkpoint.load(folder.checkpoint(trial.key))
+        # Checkpoints of earlier versions lack the inputs.
+        return saved._replace(inputs=saved.inputs or dataset.inputs)
+
+    try:
+        address = tracker.log_model(trial, read)
+    except InputError as error:
+        _print_plain(console, f"the model of {trial.name} is not in MLflow: {error.message}")
+        return
+    _print_plain(console, f"model of {trial.name}:  {address}")
 
 
 def _print_start(console: Console, name: str, ledger: Ledger, schedule: Schedule) -> None:
@@ -153,9 +229,12 @@ def _run(
             if concurrent is None and address is None and placement.concurrency:
                 concurrent = placement.concurrency + 1  # one is proposed while the others train
             # A cluster starts machines for waiting trials, so let as many wait as should run.
-            pending = options.max_concurrent if address else None
-            os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(pending or _PENDING))
-            with progress, TemporaryDirectory(prefix="memmeta-tune-") as unused:
+            pending = (options.max_concurrent if address else None) or _PENDING
+            with (
+                progress,
+                TemporaryDirectory(prefix="memmeta-tune-") as unused,
+                _environment({"TUNE_MAX_PENDING_TRIALS_PG": str(pending)}),
+            ):
                 trainable = tune.with_parameters(
                     trainable, data_root=options.data_root, folder=folder, cache=options.cache
                 )
@@ -203,6 +282,7 @@ def _tuner(
             failure_config=tune.FailureConfig(max_failures=_MAX_LOST_WORKERS),
             # Trials save their own checkpoints, where the next driver finds them.
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            progress_reporter=Silence(),
             verbose=0,
         ),
     )
@@ -279,15 +359,28 @@ def _trial_name(trial: Trial) -> str:
     return str(trial.config["name"])
 
 
-def quiet() -> None:
-    """Silence the log messages of libraries, which would disturb the live view."""
-    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-    os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")
-    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # see memmeta.system.stopping
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    # These report trials that wait for the next start as incomplete, and errors of the storage,
-    # which the sweep reports in one line.
-    for name in ("ray.tune", "ray.train", "mlflow.store.db.utils"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Silence the messages of libraries in the block."""
+    loggers = {logging.getLogger(name): level for name, level in _LEVELS.items()}
+    before = {logger: logger.level for logger in loggers}
+    for logger, level in loggers.items():
+        logger.setLevel(level)
+    try:
+        with _environment(_ENVIRONMENT):
+            yield
+    finally:
+        for logger, level in before.items():
+            logger.setLevel(level)
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables for the block, except those that the user has set."""
+    added = {name: value for name, value in variables.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]

@@ -28,7 +28,7 @@ def sweep(storage: Path) -> Sweep:
 def exported(sweep: Sweep, top: int, path: Path) -> list[ExportedRun]:
     selection = Selection(top)
     runs = export.best_runs(sweep, selection)
-    export.write(runs, sweep, selection, path, ["python", "-m", "analysis"])
+    export.write(runs, sweep, selection, path, ["memmeta", "export"])
     return [read_run(path, rank) for rank in range(1, min(top, len(sweep.ranking)) + 1)]
 
 
@@ -90,7 +90,7 @@ def test_a_run_without_a_measured_step_is_exported(storage: Path, tmp_path: Path
 
 def test_keys_keep_their_order_under_a_header(sweep: Sweep, tmp_path: Path) -> None:
     path = tmp_path / "my best.yaml"
-    command = ["python", "-m", "analysis", "export", "mixed", "--out", "my best.yaml"]
+    command = ["memmeta", "export", "mixed", "--out", "my best.yaml"]
     selection = Selection(1)
     export.write(export.best_runs(sweep, selection), sweep, selection, path, command)
     lines = path.read_text().splitlines()
@@ -98,8 +98,8 @@ def test_keys_keep_their_order_under_a_header(sweep: Sweep, tmp_path: Path) -> N
         "# The best 1 of the configs of 10 explore and search trials of mixed-60"
     )
     assert lines[1] == "# by accuracy on the validation tasks."
-    assert lines[2].endswith("python -m analysis export mixed --out 'my best.yaml'")
-    assert lines[3].endswith("python -m memmeta train 'my best.yaml' --rank 1")
+    assert lines[2].endswith("memmeta export mixed --out 'my best.yaml'")
+    assert lines[3].endswith("memmeta train 'my best.yaml' --rank 1")
     assert lines[5:10] == ["study: mixed", "runs:", "- config:", "    data:", "      name: glyphs"]
 
 

@@ -24,7 +24,7 @@ def test_committed_trials_are_final_and_of_committed_code(path: Path) -> None:
 
 def test_committed_trials_can_be_reported_again() -> None:
     sweep = read_trials(min((ROOT / "docs/results").glob("*.csv"), key=lambda p: p.stat().st_size))
-    assert build_report(sweep, REFERENCE_MEMORY, "python -m analysis report", {}).sections
+    assert build_report(sweep, REFERENCE_MEMORY, "memmeta report", {}).sections
 
 
 @pytest.mark.parametrize(

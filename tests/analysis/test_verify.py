@@ -182,7 +182,7 @@ def test_divergence_is_a_failure(write: Write, invoke: Callable[..., Result]) ->
         ({}, ["--seed", "0"], "--seed 0: not a fresh seed"),
         ({}, ["--seed", str(2**64)], "command line: seed: input should be less than"),
         ({}, ["--rank", "2"], "no run of rank 2"),
-        ({}, ["--device", "warp"], "--device warp"),
+        ({}, ["--device", "warp"], "device warp: "),
     ],
 )
 def test_a_claim_that_cannot_be_verified_is_an_input_error(

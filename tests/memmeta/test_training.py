@@ -57,23 +57,23 @@ LEARNERS = [
 
 
 @pytest.mark.parametrize("learner", LEARNERS)
-@pytest.mark.parametrize("stop", [1, 2, 3, 5])
-def test_resumed_equals_uninterrupted_to_the_last_bit(run, dataset, tmp_path, stop, learner):
+def test_resumed_equals_uninterrupted_to_the_last_bit(run, dataset, tmp_path, learner):
+    """A run that stops after its first, second, third and fifth step."""
     run = with_learner(run, **learner)
     whole = MetaTrainer(run, dataset, "cpu")
     steps = [whole.step() for _ in range(run.iterations)]
 
-    first = MetaTrainer(run, dataset, "cpu")
-    before = [first.step() for _ in range(stop)]
-    checkpoint.save(tmp_path / "trainer.pt", first)
-    second = MetaTrainer(checkpoint.load(tmp_path / "trainer.pt").config, dataset, "cpu")
-    checkpoint.resume(second, tmp_path / "trainer.pt")
-    after = [second.step() for _ in range(run.iterations - stop)]
+    trainer, path, resumed = MetaTrainer(run, dataset, "cpu"), tmp_path / "trainer.pt", []
+    for stop in (1, 2, 3, 5, run.iterations):
+        resumed += [trainer.step() for _ in range(stop - trainer.iteration)]
+        checkpoint.save(path, trainer)
+        trainer = MetaTrainer(checkpoint.load(path).config, dataset, "cpu")
+        checkpoint.resume(trainer, path)
 
-    assert before + after == steps
-    assert_same(parameters(second), parameters(whole))
-    assert second.evaluate("test", 5) == whole.evaluate("test", 5)
-    assert second.peak_memory == whole.peak_memory
+    assert resumed == steps
+    assert_same(parameters(trainer), parameters(whole))
+    assert trainer.evaluate("test", 5) == whole.evaluate("test", 5)
+    assert trainer.peak_memory == whole.peak_memory
 
 
 @pytest.mark.parametrize("validated", [0, 1, 2])

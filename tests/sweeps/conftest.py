@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from sweeps.engine.stores import artifacts
 from sweeps.engine.stores.store import default_uri, make_database
+from tests.analysis.stand_ins import driven, write_grid, write_single
 from tests.interrupts import heed_signals
 
 TINY = Path(__file__).with_name("tiny.py")
@@ -69,3 +72,23 @@ def empty_store(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("empty store")
     make_database(default_uri(folder))
     return folder / "mlflow.db"
+
+
+@pytest.fixture(scope="session")
+def original_storage(tmp_path_factory, empty_store) -> Path:
+    storage = tmp_path_factory.mktemp("inventory")
+    shutil.copy(empty_store, storage)
+    for name, write in (("single", write_single), ("factorial", write_grid)):
+        folder = storage / f"{name}-60steps-seed0"
+        with driven(folder, name, 0, default_uri(storage), "shared") as driver:
+            write(driver)
+    return storage
+
+
+@pytest.fixture
+def storage(tmp_path, original_storage) -> Path:
+    """A storage folder with finished sweeps of `single` and `factorial` in one experiment."""
+    storage = tmp_path / "runs"
+    shutil.copytree(original_storage, storage)
+    artifacts.follow(default_uri(storage))
+    return storage

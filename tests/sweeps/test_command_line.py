@@ -3,7 +3,6 @@
 import os
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from sweeps.engine.display.timing import Timing
 from sweeps.engine.options import Options
 from sweeps.engine.run import _sweep_folder
 from sweeps.engine.stores.store import default_uri
-from tests import ROOT
 from tests.sweeps.tiny import STUDY
 
 
@@ -122,21 +120,6 @@ def test_fresh_starts_a_new_version_and_the_latest_version_continues(tmp_path):
     ]
     expected = ["s-9tasks-seed0"] * 2 + ["s-9tasks-seed0-v2"] * 2 + ["s-9tasks-seed0-v3"] * 2
     assert names == expected
-
-
-def test_a_study_in_yaml_has_the_same_options(data_root):
-    command = [sys.executable, "-m", "sweeps", "run"]
-    study = ["examples/k_by_n.yaml", "--seeds", "1", "--tune", "inner_lr=0.1,0.3,0.9"]
-    study += ["--data-root", str(data_root), "--dry-run"]
-    done = subprocess.run([*command, *study], capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
-    for part in ("k_by_n-100steps-seed0", "36 trials on glyphs", "tune 27, grid 9", "predicted: "):
-        assert part in done.stdout
-    for part in ("inner_lr, the best of", "0.1, 0.3, 0.9"):
-        assert part in done.stdout
-    done = subprocess.run([*command, "nowhere.yaml"], capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 2
-    assert done.stderr == "Error: nowhere.yaml: cannot be read (No such file or directory)\n"
 
 
 def commands(storage, tracking_uri):

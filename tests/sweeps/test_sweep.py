@@ -63,7 +63,7 @@ def test_a_sweep_prints_the_best_configs_and_further_commands(finished):
     _, output = finished
     assert "4 of 4" not in output.splitlines()[0]
     assert "validation accuracy" in output
-    for command in ("python -m analysis trials tiny", "mlflow ui --backend-store-uri "):
+    for command in ("memmeta trials tiny", "mlflow ui --backend-store-uri "):
         assert command in output
     assert "WARNING" not in output
     assert "INFO" not in output

@@ -45,6 +45,9 @@ HDF5_FILTERS = {
 IMAGE_FORMATS = ("PNG", "JPEG")
 """The formats that Pillow may open. Some of its other decoders start external programs."""
 
+PHOTO_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+"""The formats of `read_photo`. Pillow decodes them itself."""
+
 
 def read_pickle(path: Path, *keys: str) -> dict[str, Any]:
     """Read a pickled dict with at least the text keys `keys`, written by Python 2 or 3."""
@@ -172,6 +175,8 @@ def read_image(path: Path, size: int, *, resize: bool = False) -> Images:
     return decode_image(str(path), read_file(path), size, resize=resize)
 
 
+_PNG = b"\x89PNG"
+
 _PIXEL_BYTES = {"1": 1, "L": 1, "P": 1}
 """Bytes per pixel in Pillow's memory, by mode. Other modes need four."""
 
@@ -188,33 +193,64 @@ def decode_image(
         resize: whether to resize images of other sizes; otherwise they are rejected.
         grey: whether to return one channel instead of three.
     """
+    mode = "L" if grey else "RGB"
     try:
         with Image.open(io.BytesIO(content), formats=IMAGE_FORMATS) as image:
-            # The size is known before the image is decoded.
-            if image.width * image.height > MAX_PIXELS:
-                raise InputError(
-                    f"{where}: {image.width}x{image.height} pixels exceed the limit of {MAX_PIXELS}"
-                )
             if image.size != (size, size) and not resize:
+                check_pixels(where, image)
                 raise InputError(
                     f"{where}: expected {size}x{size} pixels, got {image.width}x{image.height}"
                 )
-            mode = "L" if grey else "RGB"
-            pixel_bytes = _PIXEL_BYTES.get(image.mode, 4)
-            if image.mode != mode:
-                pixel_bytes += _PIXEL_BYTES.get(mode, 4)
-            Budget(where, len(content)).take(image.width * image.height * pixel_bytes)
-            image.load()
+            _load(where, content, image, mode)
             decoded = image if image.mode == mode else image.convert(mode)
-    except InputError:
-        raise
-    except Exception:  # Pillow's decoders raise many types of errors
-        problem = contrast(content, "a PNG or JPEG image", b"\x89PNG")
-        raise InputError(f"{where}: {problem}") from None
+    except Exception as error:  # Pillow's decoders raise many types of errors
+        raise _refusal(where, content, "a PNG or JPEG image", error) from None
     if decoded.size != (size, size):
         # Lanczos also filters high frequencies, which avoids aliasing.
         decoded = decoded.resize((size, size), Image.Resampling.LANCZOS)
     return np.asarray(decoded).reshape(size, size, -1)
+
+
+def read_photo(path: Path) -> Image.Image:
+    """Read an image file of a user, in its own size and mode.
+
+    Raises:
+        InputError: the file cannot be read, is damaged, or is too large.
+    """
+    content = read_file(path)
+    try:
+        with Image.open(io.BytesIO(content), formats=PHOTO_FORMATS) as image:
+            _load(str(path), content, image, image.mode)
+            return image
+    except Exception as error:  # Pillow's decoders raise many types of errors
+        raise _refusal(str(path), content, "an image", error) from None
+
+
+def check_pixels(where: str, image: Image.Image) -> None:
+    """Refuse an image of too many pixels. Its size is known before it is decoded."""
+    if image.width * image.height > MAX_PIXELS:
+        raise InputError(
+            f"{where}: {image.width}x{image.height} pixels exceed the limit of {MAX_PIXELS}"
+        )
+
+
+def _load(where: str, content: bytes, image: Image.Image, mode: str) -> None:
+    """Decode an image if it, and its copy of another mode, fit into the file's budget."""
+    check_pixels(where, image)
+    pixel_bytes = _PIXEL_BYTES.get(image.mode, 4)
+    if image.mode != mode:
+        pixel_bytes += _PIXEL_BYTES.get(mode, 4)
+    Budget(where, len(content)).take(image.width * image.height * pixel_bytes)
+    image.load()
+
+
+def _refusal(where: str, content: bytes, expected: str, error: Exception) -> InputError:
+    """The error to raise for what went wrong while an image was decoded."""
+    if isinstance(error, InputError):
+        return error
+    if isinstance(error, Image.DecompressionBombError):
+        return InputError(f"{where}: more pixels than the limit of {MAX_PIXELS}")
+    return InputError(f"{where}: {contrast(content, expected, _PNG)}")
 
 
 def read_hdf5(path: Path, name: str, shape: tuple[int, ...]) -> Images:

@@ -61,7 +61,7 @@ def read_split(stem: str, pickle_stem: str, data_root: Path, split: str) -> Clas
             partial(_torchvision, python, names),
         ),
     )
-    advice = f"To download the last: python -m memmeta download {stem} --data-root {data_root}"
+    advice = f"To download the last: memmeta data download {stem} --data-root {data_root}"
     return choose(stem, layouts, advice).read()
 
 

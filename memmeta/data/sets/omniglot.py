@@ -56,7 +56,7 @@ def read_split(data_root: Path, split: str) -> Classes:
                 partial(_zipped, names, zips),
             ),
         ]
-    advice = f"To download it: python -m memmeta download omniglot --data-root {data_root}"
+    advice = f"To download it: memmeta data download omniglot --data-root {data_root}"
     return choose("omniglot", layouts, advice).read()
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from memmeta.data.dataset import SplitName
 from memmeta.data.episodes import Episodes
+from memmeta.data.inputs import Inputs
 from memmeta.data.sources import SPLITS, TaskShape
 from memmeta.metric import MSE
 
@@ -49,6 +50,11 @@ class Sinusoid:
         """Return the data set itself, since there are no files."""
         del data_root, cache
         return self
+
+    @property
+    def inputs(self) -> Inputs:
+        """See `Dataset.inputs`."""
+        return Inputs(input_shape=self.input_shape)
 
     @property
     def digest(self) -> str:

@@ -1,14 +1,17 @@
-"""Progress of a running sweep: a live view on a terminal, otherwise one line per finished trial."""
+"""Progress of a running sweep.
+
+A terminal and a notebook show a live view. Elsewhere, each trial that ends prints a line.
+"""
 
 import time
-from typing import Literal
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
-from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from memmeta.system.live import is_live, live
 from memmeta.system.units import short
 from sweeps.engine.display.table import memory, score
 from sweeps.engine.ledger.entry import Entry, Slot
@@ -33,32 +36,33 @@ class Progress:
         self._printed_notes: set[tuple[Slot, str]] = set()
         self._lines: list[str] = []
         self._refreshed = -_REFRESH_SECONDS
-        self._live = Live(console=console, get_renderable=self._view, refresh_per_second=2)
+        self._is_live = is_live(console)
+        self._live = live(console, self._view)
 
     def __enter__(self) -> None:
-        """Start the live view, if the output is a terminal."""
-        if self._console.is_terminal:
+        """Start the live view, if there is one."""
+        if self._is_live:
             self._refresh()
-            self._live.start()
+        self._live.__enter__()
 
-    def __exit__(self, *_: object) -> Literal[False]:
-        """Stop the live view."""
-        if self._live.is_started:
-            self._live.stop()
-        return False
+    def __exit__(self, *exception: Any) -> None:
+        """Stop the live view, with the final numbers."""
+        if self._is_live:
+            self._refresh()
+        self._live.__exit__(*exception)
 
     def update(self, entry: Entry) -> None:
         """Show the new state of a trial."""
         self._print_notes(entry)
         # Not in the thread that draws, which would hang if the ledger's storage is unavailable.
-        if self._console.is_terminal and time.monotonic() - self._refreshed >= _REFRESH_SECONDS:
+        if self._is_live and time.monotonic() - self._refreshed >= _REFRESH_SECONDS:
             self._refresh()
         if entry.status == "running":
             step = entry.result["step"] if entry.result else 0
             self._fractions[entry.slot] = step / entry.run.iterations
             return
         self._fractions.pop(entry.slot, None)
-        if not self._console.is_terminal:
+        if not self._is_live:
             self._console.print(self._line(entry), soft_wrap=True, markup=False)
 
     def _print_notes(self, entry: Entry) -> None:

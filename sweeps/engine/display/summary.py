@@ -6,13 +6,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from memmeta.system.units import human_size
+from memmeta.system.units import MIB, human_size
 from sweeps.engine.display.table import best_table, unsolved
+from sweeps.engine.ledger.entry import Entry
 from sweeps.engine.ledger.ledger import Ledger
 from sweeps.engine.ledger.schedule import Schedule
 from sweeps.engine.options import Options
 from sweeps.engine.stores.masking import masked
 from sweeps.engine.stores.store import default_uri, in_database
+
+_UI = "http://127.0.0.1:5000"
+"""The address of `mlflow ui`."""
 
 _ENDED = {
     "pruned": "stopped early",
@@ -23,17 +27,38 @@ _ENDED = {
 
 
 def summary_metrics(ledger: Ledger, schedule: Schedule) -> dict[str, float]:
-    """The metrics of a sweep for MLflow."""
+    """The metrics of a sweep for MLflow: number of trials, and results of the best one."""
     values: dict[str, float] = {"trials": schedule.done()}
-    best = ledger.ranking()
+    best = best_trial(ledger)
     if best:
-        key = ledger.objective.metric.key
-        values[key] = best[0].reported["metrics"][key]
+        metrics, peak = best.reported["metrics"], best.reported["peak_memory_bytes"]
+        values |= {key: metrics[key] for key in (ledger.objective.metric.key, "val_interval")}
+        if peak is not None:
+            values["peak_memory_mib"] = peak / MIB
     return values
 
 
-def print_summary(console: Console, options: Options, ledger: Ledger, schedule: Schedule) -> None:
-    """Print the best configs, how trials ended, and commands for a closer look."""
+def best_trial(ledger: Ledger) -> Entry | None:
+    """The best trial of explore and search; None if none is complete and feasible."""
+    return next(iter(ledger.ranking()), None)
+
+
+def print_summary(
+    console: Console,
+    options: Options,
+    ledger: Ledger,
+    schedule: Schedule,
+    pages: tuple[str, str] | None = None,
+) -> None:
+    """Print the best configs, how trials ended, and commands for a closer look.
+
+    Args:
+        console: where to print.
+        options: options of the sweep.
+        ledger: the record of the sweep.
+        schedule: its trials.
+        pages: `SweepRuns.addresses`; None if the store could not be opened.
+    """
     best = [] if "grid" in schedule.quotas else ledger.ranking()
     if best:
         confirmed = ledger.finished("confirm")
@@ -57,6 +82,8 @@ def print_summary(console: Console, options: Options, ledger: Ledger, schedule: 
     to_export = "--top 3" if len(ledger.objective.names) == 1 else "--pareto"
     for command in _commands(options, ledger.study.name, to_export if best else None):
         console.print(command, soft_wrap=True, markup=False)
+    for line in _pages(options.tracking_uri, pages):
+        console.print(line, soft_wrap=True, markup=False)
 
 
 def _feasibility(ledger: Ledger, any_best: bool) -> Iterator[str]:
@@ -75,7 +102,7 @@ def _feasibility(ledger: Ledger, any_best: bool) -> Iterator[str]:
 
 
 def _commands(options: Options, study: str, to_export: str | None) -> Iterator[str]:
-    """Commands that show more about the sweep, and the address of the MLflow UI.
+    """Commands that show more about the sweep.
 
     Args:
         options: options of the sweep.
@@ -88,9 +115,20 @@ def _commands(options: Options, study: str, to_export: str | None) -> Iterator[s
         where = f" --tracking-uri {store}"
     elif options.storage != Path("runs").resolve():
         where = f" --storage {shlex.quote(str(options.storage))}"
-    yield f"python -m analysis trials {study}{where}"
+    yield f"memmeta trials {study}{where}"
     if to_export:
-        yield f"python -m analysis export {study} {to_export} --out best.yaml{where}"
+        yield f"memmeta export {study} {to_export} --out best.yaml{where}"
     else:
-        yield f"python -m analysis report {study} --out report{where}"
-    yield f"mlflow ui --backend-store-uri {store}" if in_database(options.tracking_uri) else store
+        yield f"memmeta report {study} --out report{where}"
+
+
+def _pages(uri: str, pages: tuple[str, str] | None) -> Iterator[str]:
+    """The addresses of a sweep's pages in the MLflow UI, and the command that starts the UI."""
+    store = masked(uri)
+    is_database = in_database(uri)
+    yield f"mlflow ui --backend-store-uri {shlex.quote(store)}" if is_database else store
+    if pages and (is_database or uri.startswith("http")):
+        address = _UI if is_database else store.rstrip("/")
+        trials, comparison = pages
+        yield f"trials, best first:    {address}/{trials}"
+        yield f"parallel coordinates:  {address}/{comparison}"

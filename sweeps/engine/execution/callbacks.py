@@ -7,7 +7,7 @@ from typing import Any
 
 import ray
 from ray import cloudpickle
-from ray.tune import Callback, Stopper
+from ray.tune import Callback, ProgressReporter, Stopper
 from ray.tune.experiment import Trial
 
 from memmeta.system.stopping import GRACE, STOP
@@ -139,3 +139,12 @@ class SweepCallback(Unpickled, Callback):
 
     on_trial_recover = on_trial_error
     """Called by Tune after an error, before it starts the trial again."""
+
+
+class Silence(Unpickled, ProgressReporter):
+    """Prints nothing. In notebooks, Tune's own reporter would clear the output of the cell."""
+
+    def should_report(self, trials: list[Trial], done: bool = False) -> bool:
+        """Never."""
+        del trials, done
+        return False

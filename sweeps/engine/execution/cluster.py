@@ -1,6 +1,7 @@
 """The Ray cluster: finding it, connecting to it, and waiting for machines that start on demand."""
 
 import atexit
+import ctypes
 import gc
 import logging
 import os
@@ -9,9 +10,10 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import chdir, contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import ray
@@ -19,6 +21,7 @@ from ray._private.services import canonicalize_bootstrap_address
 from ray.util.placement_group import placement_group, remove_placement_group
 from rich.console import Console
 
+import sweeps
 from memmeta.errors import FailedError, InputError
 from memmeta.system.plain_yaml import read_yaml
 from memmeta.system.runtime import ALLOCATOR_ENVIRONMENT
@@ -27,6 +30,10 @@ from sweeps.engine.stores.masking import reason
 
 Node = dict[str, Any]
 """A node as described by `ray.nodes`."""
+
+_CODE = Path(sweeps.__path__[0]).parent
+"""The folder of the packages. Ray makes its workers search the driver's working directory first, so
+the driver connects from here: the working directory may have another folder called `sweeps`."""
 
 _BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
 """Where `ray up` puts the cluster's YAML on the head, for the autoscaler."""
@@ -53,11 +60,14 @@ CONTINUE_HINT = "; run the same command again to continue"
 def find_cluster() -> str | None:
     """The address of a running cluster; None if there is none.
 
-    It is the cluster at `RAY_ADDRESS`, or one that was started on this machine with `ray start`.
+    It is the cluster that this process is connected to, the one at `RAY_ADDRESS`, or one that was
+    started on this machine with `ray start`.
 
     Raises:
         InputError: `RAY_ADDRESS` is not an address.
     """
+    if ray.is_initialized():
+        return str(ray.get_runtime_context().gcs_address)
     try:
         # `ray.init` calls the same function to decide whether to start a new cluster. It accepts
         # None, in spite of its annotation.
@@ -71,42 +81,61 @@ def find_cluster() -> str | None:
 def connected(address: str | None) -> Iterator[None]:
     """Connect to the Ray cluster at `address`, or start Ray on this machine if it is None.
 
+    If the program has called `ray.init`, its connection is used and stays open.
+
     Raises:
         FailedError: the cluster does not answer, refuses this process, or is lost
             meanwhile; or Ray does not start on this machine.
     """
     where = address or "this machine"
-    try:
-        if address:
-            _try_connection(address)
-        # If a node fails, Ray would print the last fifty lines of its log.
-        ray._private.worker.print_to_stdstream = lambda *_, **__: None
-        with _keep_signal_handlers():
-            ray.init(
-                address=address or "local",
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                include_dashboard=False,
-                runtime_env={"env_vars": ALLOCATOR_ENVIRONMENT},
-                _temp_dir=None if address else short_folder(),
-            )
-    # Ray raises some errors during its start as plain Exceptions.
-    except Exception as error:
-        raise FailedError(f"{where}: no Ray cluster to use ({reason(error)})") from None
-    monitor = _ClusterMonitor(where)
+    is_ours = not ray.is_initialized()
+    # If a node fails, Ray would print the last fifty lines of its log.
+    with _replaced(ray._private.worker, "print_to_stdstream", lambda *_, **__: None):
+        try:
+            if address:
+                _try_connection(address)
+            if is_ours:
+                _connect(address)
+        # Ray raises some errors during its start as plain Exceptions.
+        except Exception as error:
+            raise FailedError(f"{where}: no Ray cluster to use ({reason(error)})") from None
+        monitor = _ClusterMonitor(where)
+        try:
+            yield
+        except (Exception, KeyboardInterrupt):
+            if not monitor.lost:
+                raise
+            monitor.stop()
+            # Exit before Ray's own exit handlers, which would wait for the lost cluster.
+            atexit.register(_leave)
+            raise FailedError(monitor.lost) from None
+        finally:
+            monitor.stop()
+            if is_ours and not monitor.lost:
+                _disconnect()
+
+
+def _connect(address: str | None) -> None:
+    with _keep_signal_handlers(), chdir(_CODE):
+        ray.init(
+            address=address or "local",
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            include_dashboard=False,
+            runtime_env={"env_vars": ALLOCATOR_ENVIRONMENT},
+            _temp_dir=None if address else short_folder(),
+        )
+
+
+@contextmanager
+def _replaced(module: ModuleType, name: str, function: Callable[..., None]) -> Iterator[None]:
+    """Replace a function of Ray that has no switch."""
+    before = getattr(module, name)
+    setattr(module, name, function)
     try:
         yield
-    except (Exception, KeyboardInterrupt):
-        if not monitor.lost:
-            raise
-        monitor.stop()
-        # Exit before Ray's own exit handlers, which would wait for the lost cluster.
-        atexit.register(_leave)
-        raise FailedError(monitor.lost) from None
     finally:
-        monitor.stop()
-        if not monitor.lost:
-            _disconnect()
+        setattr(module, name, before)
 
 
 def _leave() -> None:
@@ -136,11 +165,11 @@ def _keep_signal_handlers() -> Iterator[None]:
     that they survive a closed terminal until trials are saved. A SIGHUP for this process arrives
     when the signal is unblocked.
     """
-    ray._private.utils.set_sigterm_handler = lambda *_: None
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     hook, sys.unraisablehook = sys.unraisablehook, _skip_interrupts
     try:
-        yield
+        with _replaced(ray._private.utils, "set_sigterm_handler", lambda *_: None):
+            yield
     finally:
         sys.unraisablehook = hook
         heed_signals()
@@ -181,7 +210,7 @@ _LONGEST_SOCKET = 103
 
 
 class _ClusterMonitor:
-    """Checks in a thread whether the cluster is alive, and interrupts the main thread if not.
+    """Checks in a thread whether the cluster is alive, and interrupts the sweep if not.
 
     Ray itself waits for minutes and then aborts the process.
 
@@ -192,15 +221,18 @@ class _ClusterMonitor:
     def __init__(self, where: str) -> None:
         self.lost: str | None = None
         self._where = where
-        self._main = threading.main_thread().ident
+        self._sweep = threading.current_thread()
         self._stopped = threading.Event()
-        signal.signal(signal.SIGUSR2, signal.default_int_handler)
+        if self._sweep is threading.main_thread():
+            self._handler = signal.signal(signal.SIGUSR2, signal.default_int_handler)
         self._thread = threading.Thread(target=self._run, name="cluster monitor", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         """Stop checking."""
         self._stopped.set()
+        if self._sweep is threading.main_thread():
+            signal.signal(signal.SIGUSR2, self._handler)
 
     def _run(self) -> None:
         head = ray.get_runtime_context().gcs_address
@@ -220,9 +252,15 @@ class _ClusterMonitor:
                 return
 
     def _interrupt(self) -> None:
-        assert self._main is not None
-        signal.pthread_kill(self._main, signal.SIGUSR2)
-        # The main thread may hang inside Ray, where signals have no effect.
+        assert self._sweep.ident is not None
+        if self._sweep is threading.main_thread():
+            signal.pthread_kill(self._sweep.ident, signal.SIGUSR2)
+        else:
+            # Handlers run in the main thread only.
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                ctypes.c_ulong(self._sweep.ident), ctypes.py_object(KeyboardInterrupt)
+            )
+        # The sweep may hang inside Ray, where neither has an effect.
         if not self._stopped.wait(_CONNECT_TIMEOUT):
             print(f"Error: {self.lost}", file=sys.stderr)
             _leave()

@@ -1,4 +1,4 @@
-"""`python -m sweeps doctor`: checks of this machine, or of the cluster that a sweep would use."""
+"""`memmeta doctor`: checks of this machine, or of the cluster that a sweep would use."""
 
 import json
 import os

@@ -196,7 +196,7 @@ class MetaTrainable(tune.Trainable):
     @property
     def checkpoint_file(self) -> Path:
         """The trial's checkpoint."""
-        return self.folder.checkpoints / self.run.key / "trainer.pt"
+        return self.folder.checkpoint(self.run.key)
 
     def _report(self, outcome: _StepOutcome) -> dict[str, Any]:
         """The result of the trial so far, as Tune takes it."""

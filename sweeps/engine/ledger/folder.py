@@ -55,6 +55,10 @@ class SweepFolder(NamedTuple):
         """Folder for the checkpoints of trials. It exists."""
         return self.path / "checkpoints"
 
+    def checkpoint(self, key: str) -> Path:
+        """The checkpoint of the trial with this `RunConfig.key`."""
+        return self.checkpoints / key / "trainer.pt"
+
     def is_here(self) -> bool:
         """Whether the folder is available now."""
         return self._read() is not None

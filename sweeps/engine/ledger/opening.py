@@ -18,7 +18,8 @@ from sweeps.engine.ledger.folder import STORAGE_ERRORS
 from sweeps.engine.ledger.journal import LINE, ResilientJournal, WhenAvailable
 from sweeps.engine.stores.store import explained
 
-_IDENTITY_FILE = "ledger.id"
+IDENTITY_FILE = "ledger.id"
+"""In a sweep's folder: the file with its identity."""
 
 _NEW_IDENTITY = "Restore it from a copy, or remove it; then MLflow shows the sweep as a new one"
 
@@ -47,6 +48,25 @@ def only_one(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def is_running(folder: Path) -> bool:
+    """Whether a process holds the lock of `only_one`. Creates no file."""
+    path = folder / "lock"
+    if not path.exists():
+        return False
+    try:
+        with FileLock(path, timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:  # a folder that this user cannot write
+        return False
+
+
+def is_in_database(folder: Path) -> bool:
+    """Whether the record of the sweep in `folder` is in a database instead of a journal."""
+    return (folder / IDENTITY_FILE).exists() and not (folder / "journal.log").exists()
+
+
 def open_storage(folder: Path, url: str | None, when_available: WhenAvailable) -> BaseStorage:
     """Open the record of the sweep in `folder`, or start one.
 
@@ -65,7 +85,7 @@ def open_storage(folder: Path, url: str | None, when_available: WhenAvailable) -
             raise InputError(f"--ledger: the record of this sweep is {journal}; leave --ledger out")
         with explained(url, "the record of a sweep"):
             return RDBStorage(url)
-    if (folder / _IDENTITY_FILE).exists() and not journal.exists():
+    if is_in_database(folder):
         raise InputError(
             f"{folder}: the record of this sweep is in a database; give its address with --ledger. "
             f"If it was never in one, {journal.name} is lost: begin a new version with --fresh"
@@ -112,7 +132,7 @@ def read_identity(folder: Path) -> str:
     Raises:
         InputError: the file with the id cannot be read or is damaged.
     """
-    path = folder / _IDENTITY_FILE
+    path = folder / IDENTITY_FILE
     if path.exists() and not path.is_file():
         raise InputError(f"{path}: not a file. {_NEW_IDENTITY}")
     try:
@@ -128,7 +148,7 @@ def read_identity(folder: Path) -> str:
 
 def write_identity(folder: Path, identity: str) -> None:
     """Write the id of the folder, unless it has one."""
-    path = folder / _IDENTITY_FILE
+    path = folder / IDENTITY_FILE
     if not path.exists():
         with atomic_write(path) as file:
             file.write(identity.encode())

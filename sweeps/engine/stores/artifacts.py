@@ -34,6 +34,9 @@ _MOVE = (
     "UPDATE experiments SET artifact_location = :new WHERE experiment_id = :experiment",
     "UPDATE runs SET artifact_uri = :new || substr(artifact_uri, length(:old) + 1) "
     "WHERE experiment_id = :experiment AND substr(artifact_uri, 1, length(:old)) = :old",
+    "UPDATE logged_models "
+    "SET artifact_location = :new || substr(artifact_location, length(:old) + 1) "
+    "WHERE experiment_id = :experiment AND substr(artifact_location, 1, length(:old)) = :old",
 )
 
 

@@ -1,6 +1,8 @@
-"""The command-line option for the folder with the stores of all sweeps."""
+"""The command-line options that say where sweeps and their results are."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -13,3 +15,18 @@ storage_option = click.option(
     show_envvar=True,
     help="Folder of all sweeps, with their journals and checkpoints, and mlflow.db.",
 )
+
+
+def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say where the results are."""
+    for decorate in (
+        click.option(
+            "--tracking-uri",
+            envvar="MLFLOW_TRACKING_URI",
+            show_envvar=True,
+            help="MLflow store or server, instead of mlflow.db in the storage folder.",
+        ),
+        storage_option,
+    ):
+        command = decorate(command)
+    return command

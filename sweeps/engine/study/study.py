@@ -5,7 +5,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -20,13 +20,17 @@ from memmeta.config import (
     parse,
     values_before,
 )
-from memmeta.errors import InputError
+from memmeta.errors import FailedError, InputError
 from memmeta.system.plain_yaml import read_yaml
 from memmeta.system.units import parse_size
 from sweeps.engine.study.dimension import Grid, Space, described, renewed_values
 from sweeps.engine.study.outcome import Stage
 from sweeps.engine.study.samplers import SAMPLERS
 from sweeps.engine.study.space import PARENT_FIELDS, applicable
+
+if TYPE_CHECKING:
+    from sweeps.engine.ledger.schedule import Choice
+    from sweeps.result import Result
 
 SPACE: Mapping[str, BaseDistribution] = {
     # Standardised features bound the head's Hessian by 2, so some tasks oscillate above 1.
@@ -64,10 +68,29 @@ beyond it fails when its trial starts."""
 
 
 class Study(Config):
-    """The definition of a study. It is written in Python or in YAML."""
+    """The definition of a study. It is written in Python or in YAML.
+
+    Configs may be given as dicts.
+
+    Raises:
+        pydantic.ValidationError: a value is not accepted.
+
+    Examples:
+        >>> from sweeps import Study, choice, loguniform
+        >>> study = Study(
+        ...     name="mine",
+        ...     data={"name": "glyphs", "shots": 1},
+        ...     learner={"filters": 16},
+        ...     training={"tasks": 600, "evaluations": 2},
+        ...     space={"inner_lr": loguniform(0.03, 3), "norm": choice(["batch", "group"])},
+        ... )
+        >>> study.sweep_name(seed=0)
+        'mine-600tasks-seed0'
+        >>> result = study.run(trials=16)  # doctest: +SKIP
+    """
 
     name: str
-    """Name of the study in MLflow and for the `analysis` commands."""
+    """Name of the study in MLflow and for the commands on results."""
     data: DataConfig
     """The data set and the shape of its episodes."""
     learner: LearnerConfig = LearnerConfig()
@@ -250,6 +273,96 @@ class Study(Config):
             if older:
                 changes[section] = config.model_copy(update=older)
         return self.changed(**changes) if changes else self
+
+    def run(
+        self,
+        *,
+        trials: int | None = None,
+        stage: "Choice | None" = None,
+        seed: int = 0,
+        fresh: bool = False,
+        storage: str | Path = "runs",
+        data_root: str | Path = "data",
+        cache: str | Path | None = None,
+        ledger: str | None = None,
+        tracking_uri: str | None = None,
+        experiment: str | None = None,
+        max_concurrent: int | None = None,
+        cpus_per_trial: int = 1,
+        memory_budget: int | str | None = None,
+        progress: bool = True,
+    ) -> "Result":
+        """Run the study, or continue it: only trials that are missing run.
+
+        A study of the same name, budget per trial and seed continues the same sweep. It runs on the
+        Ray that the program has started with `ray.init`, else on the cluster at `RAY_ADDRESS`, else
+        on Ray processes of its own, which end with it. One sweep at a time can run in a process.
+
+        Ctrl-C, SIGTERM and SIGHUP make the running trials save themselves, and stop the sweep. In a
+        thread other than the main thread, signals do not stop it.
+
+        Args:
+            trials: total number of trials; None: `Study.trials`.
+            stage: the stages to run: explore, search, confirm, grid, or all, which is the first
+                three; None: grid if the study has a grid, else all.
+            seed: seed of the design, the sampler, and the trials of explore and search.
+            fresh: whether to start a new version of the sweep.
+            storage: folder of all sweeps.
+            data_root: folder with the data sets.
+            cache: folder for prepared data; None: `cache` in the data root.
+            ledger: database URL for the record of the sweep; None: a journal in `storage`.
+            tracking_uri: MLflow store; None: the environment variable MLFLOW_TRACKING_URI, else
+                `mlflow.db` in `storage`.
+            experiment: MLflow experiment; None: the study's name.
+            max_concurrent: maximum number of trials that run at once; None: no limit besides
+                resources.
+            cpus_per_trial: CPUs and threads of a trial.
+            memory_budget: maximum GPU memory (without GPUs: RAM) of a trial, in bytes or as text
+                such as "2GiB". Larger trials are not started. None: the whole device.
+            progress: whether to print the progress and the best configs.
+
+        Raises:
+            InputError: an argument is not accepted, the data cannot be used, or the sweep cannot
+                continue.
+            FailedError: a bug, a lost cluster or an error of the storage stopped the sweep.
+            KeyboardInterrupt: a signal stopped the sweep. Run it again to continue.
+        """
+        # Ray and PyTorch take seconds to import, and nothing else of a study needs them.
+        from rich.console import Console
+
+        from memmeta.system.stopping import heeding_signals
+        from sweeps.engine.options import options_for
+        from sweeps.engine.run import sweep
+        from sweeps.result import load
+
+        study = self if trials is None else self.changed(trials=trials)
+        options = options_for(
+            study,
+            stage=stage,
+            seed=seed,
+            fresh=fresh,
+            storage=storage,
+            data_root=data_root,
+            cache=cache,
+            ledger=ledger,
+            tracking_uri=tracking_uri,
+            experiment=experiment,
+            max_concurrent=max_concurrent,
+            cpus_per_trial=cpus_per_trial,
+            memory_budget=memory_budget,
+        )
+        if trials is not None and options.stage == "grid":
+            raise InputError("the grid determines the number of trials: leave out trials")
+        console = Console(quiet=not progress, highlight=False)
+        with heeding_signals():
+            ended = sweep(console, study, options)
+        if not ended.finished:
+            name = study.sweep_name(seed)
+            raise FailedError(
+                f"{name}: a trial lost its worker too often; run the study again to continue"
+            )
+        assert ended.run_id is not None
+        return load(ended.run_id, tracking_uri=options.tracking_uri)
 
     def sweep_name(self, seed: int) -> str:
         """The name of a sweep's folder and MLflow run: study, budget of a trial, and seed."""

@@ -8,6 +8,7 @@ from memmeta.system.units import MIB
 from sweeps.engine.ledger.entry import Entry, Slot
 from sweeps.engine.study.outcome import TAGS, Stage
 from sweeps.engine.study.result import TrialResult, Validation
+from sweeps.engine.tracking.notes import NOTE_TAG
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -34,6 +35,8 @@ class SentTrial(NamedTuple):
     """`TAGS.status`, or `running` while the run itself is running in MLflow."""
     reports: int
     """Number of validations in MLflow."""
+    has_note: bool
+    """Whether the run has a description, by memmeta or by a user."""
 
 
 def sent_trial(run: "Run") -> tuple[Slot, SentTrial]:
@@ -55,7 +58,7 @@ def sent_trial(run: "Run") -> tuple[Slot, SentTrial]:
     if run.info.status == "RUNNING":
         # A driver was killed between writing the run's status and the tag.
         status = "running"
-    return slot, SentTrial(run.info.run_id, status, reports)
+    return slot, SentTrial(run.info.run_id, status, reports, NOTE_TAG in tags)
 
 
 def unsent_batch(entry: Entry, sent: SentTrial) -> dict[str, Any]:

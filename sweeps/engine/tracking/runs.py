@@ -5,17 +5,18 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import quote
 
+from memmeta.checkpoint import Saved
 from memmeta.errors import InputError
 from memmeta.system import provenance
 from sweeps.engine.ledger.entry import Entry, Slot
 from sweeps.engine.ledger.settings import Settings
 from sweeps.engine.stores import artifacts
 from sweeps.engine.stores.masking import masked
+from sweeps.engine.stores.models import MODEL
 from sweeps.engine.stores.store import all_pages, connect, find_runs
 from sweeps.engine.study.outcome import FINAL, TAGS, Stage, sequence
 from sweeps.engine.tracking.conversion import (
@@ -25,22 +26,26 @@ from sweeps.engine.tracking.conversion import (
     sent_trial,
     unsent_batch,
 )
+from sweeps.engine.tracking.model import log_model
+from sweeps.engine.tracking.notes import (
+    NOTE_TAG,
+    experiment_note,
+    is_ours,
+    sweep_note,
+    trial_note,
+)
+from sweeps.engine.tracking.views import comparison_address, save_view, trials_address
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    from mlflow.entities import Experiment, Run
 
 # Copies of MLflow's constants, because importing them takes seconds.
-_NOTE_TAG, _SOURCE_TAG = "mlflow.note.content", "mlflow.source.name"
+_SOURCE_TAG = "mlflow.source.name"
 _DELETED = "deleted"
-
-# Makes the UI open the table of runs instead of the pages for language models.
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 
 _RUN_STATUS = {**dict.fromkeys(FINAL, "FINISHED"), "interrupted": "KILLED", "failed": "FAILED"}
 """MLflow's run status for the status of a trial that does not run."""
-
-_COMPARED = 100
-"""Maximum number of trials in the link that compares them. Browsers limit the length of links."""
 
 
 class SweepNames(NamedTuple):
@@ -60,6 +65,7 @@ class SweepRuns:
     """Finds or creates the runs of a sweep, and brings them up to date.
 
     Attributes:
+        run_id: the sweep's run.
         sent: the state of each trial in MLflow.
     """
 
@@ -70,6 +76,7 @@ class SweepRuns:
         files: Path,
         entries: Mapping[Slot, Entry],
         settings: Mapping[Stage, Settings],
+        planned: int | None = None,
     ) -> None:
         """Find or create the experiment and the sweep's run.
 
@@ -79,6 +86,7 @@ class SweepRuns:
             files: folder for artifacts if the store is a database without a server.
             entries: all trials in the ledger.
             settings: the settings of each stage.
+            planned: number of trials that the sweep has when it is finished; None if unknown.
 
         Raises:
             InputError: the experiment or the sweep's run was deleted.
@@ -88,22 +96,33 @@ class SweepRuns:
         self._title = names.sweep
         self._sent_settings = ""
         self._client = connect(uri)
-        self._experiment_id = self._find_experiment(files)
+        self._experiment = self._find_experiment(files)
+        self._experiment_id = str(self._experiment.experiment_id)
         artifacts.follow(uri)
-        self._parent_id = self._find_parent(entries, settings)
+        self._parent = self._find_parent(entries, settings)
+        self.run_id = str(self._parent.info.run_id)
+        self._describe_experiment()
+        self._params: dict[str, None] | None = None  # a set that keeps the order
+        self._update_view(entries.values())
         self.sent: dict[Slot, SentTrial] = {}
         self.refresh()
+        if planned is not None:
+            self._client.set_tag(self.run_id, TAGS.planned, str(planned))
 
     def refresh(self) -> None:
         """Read the state of all trials from MLflow again.
 
         Needed after an error: a run may have been created although the answer was lost.
         """
-        self.sent = dict(map(sent_trial, self._children(self._parent_id)))
+        self.sent = dict(map(sent_trial, self._children(self.run_id)))
 
     def sync(self, entry: Entry) -> None:
         """Bring a trial's run up to date. Repeating the call changes nothing."""
+        self._update_view([entry])
         sent = self.sent.get(entry.slot)
+        if sent and not sent.has_note:
+            self._client.set_tag(sent.run_id, NOTE_TAG, self._trial_note(entry))
+            sent = self.sent[entry.slot] = sent._replace(has_note=True)
         if sent and (sent.status, sent.reports) == (entry.status, report_count(entry)):
             return
         sent = sent or self._create_run(entry)
@@ -115,57 +134,75 @@ class SweepRuns:
         self._client.log_batch(sent.run_id, **unsent_batch(entry, sent))
         if entry.status != "running":
             self._client.set_terminated(sent.run_id, _RUN_STATUS[entry.status])
-        self.sent[entry.slot] = SentTrial(sent.run_id, entry.status, report_count(entry))
+        self.sent[entry.slot] = sent._replace(status=entry.status, reports=report_count(entry))
+
+    @property
+    def addresses(self) -> tuple[str, str]:
+        """The UI's pages with the trials and their comparison, relative to the UI's address."""
+        return trials_address(self._parent), comparison_address(self._parent)
 
     def write_settings(self, settings: Mapping[Stage, Settings]) -> None:
         """Write the settings of all stages, unless they are in MLflow already."""
-        self._write_settings(self._parent_id, settings)
+        self._write_settings(self.run_id, settings)
 
     def finish(
         self,
         finished: bool,
         summary: Mapping[str, float],
-        settings: Mapping[Stage, Settings],
+        best: Entry | None = None,
     ) -> None:
         """End the sweep's run.
 
         Args:
             finished: whether all trials are done.
             summary: metrics of the sweep.
-            settings: the settings of each stage, shown on the run's page.
+            best: the best trial of explore and search, if there is one.
         """
-        from mlflow.entities import Metric
+        from mlflow.entities import Metric, RunTag
 
         number = _next_sequence(find_runs(self._client, f"tags.`{TAGS.kind}` = 'sweep'"))
         now = int(1000 * time.time())
         # MLflow shows the value of the highest step. Times are unreliable, since clocks differ.
         metrics = [Metric(name, value, now, number) for name, value in summary.items()]
-        self._client.log_batch(self._parent_id, metrics=metrics)
-        self._client.set_tag(self._parent_id, _NOTE_TAG, self._note(settings))
-        self._client.set_tag(self._parent_id, TAGS.sequence, str(number))
-        self._client.set_terminated(self._parent_id, "FINISHED" if finished else "KILLED")
+        tags = {TAGS.sequence: str(number)}
+        if best:
+            tags[TAGS.best] = json.dumps({"trial": best.name, **best.params})
+        note = self._client.get_run(self.run_id).data.tags.get(NOTE_TAG)
+        if is_ours(note):
+            tags[NOTE_TAG] = sweep_note(self._parent, self._names.study, best)
+        self._client.log_batch(
+            self.run_id, metrics, tags=[RunTag(name, value) for name, value in tags.items()]
+        )
+        self._client.set_terminated(self.run_id, "FINISHED" if finished else "KILLED")
+
+    def log_model(self, trial: Entry, read: Callable[[], Saved]) -> str:
+        """Log a trial's model to the sweep's run. Returns the model's address. See `log_model`."""
+        log_model(self._client, self._parent, trial, self.sent[trial.slot].run_id, read)
+        return f"runs:/{self.run_id}/{MODEL}"
 
     def _create_run(self, entry: Entry) -> SentTrial:
         tags = self._tags("trial") | {
-            TAGS.parent: self._parent_id,
+            TAGS.parent: self.run_id,
             TAGS.stage: entry.stage,
             TAGS.index: str(entry.index),
             TAGS.key: entry.key,
             TAGS.config: entry.run.model_dump_json(),
             TAGS.status: "running",
             TAGS.reports: "0",
+            NOTE_TAG: self._trial_note(entry),
         }
         run = self._client.create_run(self._experiment_id, tags=tags, run_name=entry.name)
-        return SentTrial(run.info.run_id, "running", 0)
+        return SentTrial(run.info.run_id, "running", 0, has_note=True)
 
-    def _find_experiment(self, files: Path) -> str:
-        """Find or create the experiment. Returns its id."""
+    def _find_experiment(self, files: Path) -> "Experiment":
+        """Find or create the experiment."""
         name = self._names.experiment
         experiment = self._client.get_experiment_by_name(name)
         if experiment is None:
             location, tags = artifacts.location(self._uri, files)
             try:
-                return str(self._client.create_experiment(name, location, _EXPERIMENT_TAGS | tags))
+                number = self._client.create_experiment(name, location, _EXPERIMENT_TAGS | tags)
+                experiment = self._client.get_experiment(number)
             except Exception:
                 # Another sweep may have created it at the same time.
                 experiment = self._client.get_experiment_by_name(name)
@@ -175,12 +212,12 @@ class SweepRuns:
             raise self._deleted_error(
                 f"experiment {name}", f"experiments restore -x {experiment.experiment_id}"
             )
-        return str(experiment.experiment_id)
+        return experiment
 
     def _find_parent(
         self, entries: Mapping[Slot, Entry], settings: Mapping[Stage, Settings]
-    ) -> str:
-        """Find or create the sweep's run. Returns its id."""
+    ) -> "Run":
+        """Find or create the sweep's run."""
         sweeps = find_runs(self._client, f"tags.`{TAGS.kind}` = 'sweep'", deleted=True)
         own = [sweep for sweep in sweeps if self._is_own(sweep, entries)]
         active = [sweep for sweep in own if sweep.info.lifecycle_stage != _DELETED]
@@ -189,8 +226,9 @@ class SweepRuns:
                 restore = f"runs restore --run-id {sweep.info.run_id}"
                 raise self._deleted_error(f"the run of sweep {self._names.sweep}", restore)
         if active:
-            run_id = str(active[0].info.run_id)
-            self._title = str(active[0].data.tags[TAGS.sweep])
+            run = active[0]
+            run_id = str(run.info.run_id)
+            self._title = str(run.data.tags[TAGS.sweep])
             self._client.update_run(run_id, status="RUNNING")
             self._client.set_tag(run_id, TAGS.identity, self._names.identity)
         else:
@@ -198,10 +236,11 @@ class SweepRuns:
             tags = self._tags("sweep") | {TAGS.commit: provenance.commit()}
             run = self._client.create_run(self._experiment_id, tags=tags, run_name=self._title)
             run_id = str(run.info.run_id)
+            self._client.set_tag(run_id, NOTE_TAG, sweep_note(run, self._names.study, None))
             self._adopt_orphans(run_id, {str(sweep.info.run_id) for sweep in sweeps}, entries)
         self._write_settings(run_id, settings)
         self._client.set_tag(run_id, TAGS.sequence, str(_next_sequence(sweeps)))
-        return run_id
+        return run
 
     def _adopt_orphans(
         self, parent_id: str, sweep_ids: Collection[str], entries: Mapping[Slot, Entry]
@@ -272,13 +311,24 @@ class SweepRuns:
             _SOURCE_TAG: Path(sys.argv[0]).name,
         }
 
-    def _note(self, settings: Mapping[Stage, Settings]) -> str:
-        """Text of the sweep's page in the UI, with a link that compares its trials."""
-        runs = json.dumps([sent.run_id for sent in self.sent.values()][-_COMPARED:])
-        experiments = quote(json.dumps([self._experiment_id]))
-        address = f"#/compare-runs?runs={quote(runs)}&experiments={experiments}"
-        text = json.dumps(settings, indent=1)
-        return f"[Compare the trials]({address})\n\n```json\n{text}\n```"
+    def _describe_experiment(self) -> None:
+        """Write the experiment's note, unless a user has written one."""
+        old = self._experiment.tags.get(NOTE_TAG)
+        note = experiment_note(self._parent, self._title)
+        if is_ours(old) and note != old:
+            self._client.set_experiment_tag(self._experiment_id, NOTE_TAG, note)
+
+    def _trial_note(self, entry: Entry) -> str:
+        return trial_note(entry.stage, self._parent, self._title)
+
+    def _update_view(self, entries: Collection[Entry]) -> None:
+        """Add the params of trials to the columns of the sweep's saved view."""
+        params = self._params or {}
+        params = params | dict.fromkeys(name for entry in entries for name in entry.params)
+        if entries and params != self._params:
+            metric = next(iter(entries)).run.data.metric
+            save_view(self._client, self._experiment, self._parent, metric, params)
+            self._params = params
 
 
 def _matches_ledger(run: "Run", entries: Mapping[Slot, Entry]) -> bool:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from memmeta.checkpoint import Saved
 from memmeta.errors import InputError
 from sweeps.engine.ledger.entry import Entry
 from sweeps.engine.ledger.ledger import Ledger
@@ -41,6 +42,7 @@ class Tracker:
         experiment: str,
         files: Path,
         is_away: Callable[[], bool] = lambda: False,
+        planned: int | None = None,
     ) -> None:
         """Prepare a tracker. It connects after the first trial was sent.
 
@@ -51,12 +53,14 @@ class Tracker:
             experiment: name of the experiment.
             files: folder for artifacts if the store is a database without a server.
             is_away: whether the sweep's storage is unavailable, so that nothing may be written.
+            planned: number of trials that the sweep has when it is finished; None if unknown.
         """
         self._ledger = ledger
         self._names = SweepNames(ledger.study.name, name, ledger.identity, experiment)
         self._settings = ledger.settings
         self._uri, self._files = uri, files
         self._is_away = is_away
+        self._planned = planned
         self._runs: SweepRuns | None = None  # until the store is open
         self._waiting = {entry.slot: entry for entry in ledger.entries()}
         self._changed = threading.Condition()
@@ -71,6 +75,11 @@ class Tracker:
         """Whether the store cannot be opened."""
         return self._refusal is not None
 
+    @property
+    def run_id(self) -> str | None:
+        """The MLflow run of the sweep; None until it exists."""
+        return self._runs.run_id if self._runs else None
+
     def send(self, entry: Entry) -> None:
         """Queue a trial. It replaces an older state of the same trial in the queue."""
         if entry.stage not in self._settings:
@@ -79,8 +88,17 @@ class Tracker:
             self._waiting[entry.slot] = entry
             self._wake()
 
+    @property
+    def addresses(self) -> tuple[str, str] | None:
+        """See `SweepRuns.addresses`; None if the store is not open."""
+        return self._runs.addresses if self._runs else None
+
     def close(
-        self, entries: Iterable[Entry], finished: bool, summary: Mapping[str, float]
+        self,
+        entries: Iterable[Entry],
+        finished: bool,
+        summary: Mapping[str, float],
+        best: Entry | None = None,
     ) -> str | None:
         """Send the rest of the queue, and end the sweep's run.
 
@@ -88,6 +106,7 @@ class Tracker:
             entries: final state of all trials.
             finished: whether all trials are done.
             summary: metrics of the sweep.
+            best: the best trial of explore and search, if there is one.
 
         Returns:
             None, or the reason why not everything was sent. The next start of the sweep sends it.
@@ -105,10 +124,32 @@ class Tracker:
         if self._waiting or self._runs is None:
             return f"trials not in MLflow yet: {len(self._waiting)} ({self._problem})"
         try:
-            self._runs.finish(finished, summary, self._settings)
+            self._runs.finish(finished, summary, best)
         except Exception as error:
             return f"the sweep's summary is not in MLflow yet ({reason(error, self._uri)})"
         return None
+
+    def log_model(self, trial: Entry, read: Callable[[], Saved]) -> str:
+        """Log the model of a trial to the sweep's run, after `close` has sent everything.
+
+        Args:
+            trial: the trial.
+            read: reads its checkpoint.
+
+        Returns:
+            The address of the model.
+
+        Raises:
+            InputError: the model cannot be logged.
+        """
+        assert self._runs is not None
+        try:
+            return self._runs.log_model(trial, read)
+        except InputError:
+            raise
+        except Exception as error:
+            # Object stores and file systems have errors of their own.
+            raise InputError(reason(error, self._uri)) from None
 
     def _wake(self) -> None:
         if self._thread.ident is None:
@@ -179,4 +220,6 @@ class Tracker:
             entries = dict(self._waiting)
         with explained(self._uri):
             make_database(self._uri)
-            self._runs = SweepRuns(self._uri, self._names, self._files, entries, self._settings)
+            self._runs = SweepRuns(
+                self._uri, self._names, self._files, entries, self._settings, self._planned
+            )

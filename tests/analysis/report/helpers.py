@@ -95,7 +95,7 @@ def of_two_algorithms(lost: str) -> Sweep:
 
 
 def build(of: Sweep, region: Region | None = None) -> Page:
-    command = "python -m analysis report"
+    command = "memmeta report"
     return build_report(of, 1024 * MIB, command, region or {})
 
 

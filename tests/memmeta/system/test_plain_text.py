@@ -15,7 +15,7 @@ from rich.table import Table
 
 from memmeta.system import plain_text
 from tests import ROOT
-from tests.memmeta.test_command_line import TINY
+from tests.memmeta.commands.helpers import TINY
 
 
 def written(text: str, encoding: str) -> str:

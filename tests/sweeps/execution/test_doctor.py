@@ -1,4 +1,4 @@
-"""`python -m sweeps doctor`, on this machine and on real Ray clusters."""
+"""`memmeta doctor`, on this machine and on real Ray clusters."""
 
 import os
 import re

@@ -461,7 +461,6 @@ def test_a_python_study_given_as_yaml_is_reported_as_a_program():
     ("made", "said"),
     [
         ("Study(name='a b', data=DATA, training=BUDGET)", "Error: Study: name: letters, digits"),
-        ("Study(name='s', data=DataConfig(name='mnist'), training=BUDGET)", "Error: DataConfig: n"),
         ("Study(name='s', data=DATA, training=BUDGET).changed(trials=0)", "Error: study s: trials"),
     ],
 )

@@ -86,7 +86,7 @@ def test_the_error_for_missing_data_lists_the_expected_files_and_the_download(na
     for part in ("cifar100/data", f"{STEMS[name]}_{{train,val,test}}.pickle", "cifar-100-python"):
         assert part in message
     assert str(tmp_path) in message
-    assert f"python -m memmeta download {name}" in message
+    assert f"memmeta data download {name}" in message
     assert "\n" not in message
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.records.csv_text import csv_text, neutral, original
+from memmeta.system.csv_text import csv_text, neutral, original
 
 # Characters that OWASP's page on CSV injection and the package defusedcsv list.
 BEGINS_A_FORMULA = tuple("=+-@|%＝＋－＠")

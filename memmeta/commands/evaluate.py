@@ -1,0 +1,45 @@
+"""`memmeta evaluate`: score a checkpoint."""
+
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from memmeta import data
+from memmeta.command_line import (
+    Command,
+    cache_option,
+    data_root_option,
+    device_option,
+    failures_in_one_line,
+    threads_option,
+)
+from memmeta.run import load
+from memmeta.system.runtime import configure_process
+
+
+@click.command(cls=Command, epilog="Example: memmeta evaluate model.pt --tasks 1000")
+@click.argument("checkpoint_file", type=click.Path(path_type=Path))
+@data_root_option
+@cache_option
+@click.option("--split", type=click.Choice(["val", "test"]), default="test", show_default=True)
+@click.option("--tasks", type=click.IntRange(min=2), help="Episodes; default: the config's.")
+@device_option
+@threads_option
+def evaluate(
+    checkpoint_file: Path,
+    data_root: Path,
+    cache: Path | None,
+    split: Literal["val", "test"],
+    tasks: int | None,
+    device: str | None,
+    threads: int | None,
+) -> None:
+    """Score CHECKPOINT_FILE, which `train` wrote, on test (or validation) episodes."""
+    configure_process(threads)
+    with failures_in_one_line():
+        run = load(checkpoint_file, device=device)
+        dataset = data.load(run.config.data.name, data_root, cache)
+        result = run.evaluate(split, tasks, data=dataset)
+    metric = run.config.data.metric
+    click.echo(f"{split} {metric.title} {metric.text(result.value, result.interval)}")

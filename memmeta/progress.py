@@ -1,0 +1,120 @@
+"""Progress of training: on a terminal, in a notebook, or nowhere."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import Progress as RichProgress
+
+_BETWEEN_DRAWINGS = 0.2
+"""Seconds between two drawings of the bar in a notebook."""
+
+_BAR_WIDTH = 40
+
+
+class Progress(Protocol):
+    """Shows the progress of a run."""
+
+    def bar(self, total: int, done: int) -> AbstractContextManager[Callable[[], None]]:
+        """Show a bar during a `with` block. The block gets a function that advances it by 1.
+
+        Args:
+            total: number of steps.
+            done: steps that were taken earlier.
+        """
+
+    def line(self, text: str) -> None:
+        """Show a line of text."""
+
+
+class ConsoleProgress:
+    """Prints lines to a Rich console, and draws the bar if it is a terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    @contextmanager
+    def bar(self, total: int, done: int) -> Iterator[Callable[[], None]]:
+        """See `Progress.bar`."""
+        disable = not self.console.is_terminal
+        with RichProgress(console=self.console, transient=True, disable=disable) as progress:
+            task = progress.add_task("outer steps", total=total, completed=done)
+            yield lambda: progress.advance(task)
+
+    def line(self, text: str) -> None:
+        """See `Progress.line`."""
+        self.console.print(text, soft_wrap=True)
+
+
+class NotebookProgress:
+    """Draws lines and a bar in the output of a notebook's cell. Needs no widgets."""
+
+    def __init__(self) -> None:
+        from IPython.display import display
+
+        self._lines: list[str] = []
+        self._handle: Any = display(_as_text(""), raw=True, display_id=True)
+
+    @contextmanager
+    def bar(self, total: int, done: int) -> Iterator[Callable[[], None]]:
+        """See `Progress.bar`."""
+        drawn = 0.0
+
+        def advance() -> None:
+            nonlocal done, drawn
+            done += 1
+            if time.monotonic() - drawn >= _BETWEEN_DRAWINGS:
+                drawn = time.monotonic()
+                self._draw(text_bar(done, total))
+
+        self._draw(text_bar(done, total))
+        try:
+            yield advance
+        finally:
+            self._draw()
+
+    def line(self, text: str) -> None:
+        """See `Progress.line`."""
+        self._lines.append(text)
+        self._draw()
+
+    def _draw(self, *more: str) -> None:
+        self._handle.update(_as_text("\n".join([*self._lines, *more])), raw=True)
+
+
+class NoProgress:
+    """Shows nothing."""
+
+    def bar(self, total: int, done: int) -> AbstractContextManager[Callable[[], None]]:
+        """See `Progress.bar`."""
+        del total, done
+        return nullcontext(lambda: None)
+
+    def line(self, text: str) -> None:
+        """See `Progress.line`."""
+
+
+def progress_here() -> Progress:
+    """The progress display for this process: a notebook's, a terminal's (on stderr), or none."""
+    console = Console(stderr=True, highlight=False)
+    if console.is_jupyter:
+        return NotebookProgress()
+    return ConsoleProgress(console) if console.is_terminal else NoProgress()
+
+
+def text_bar(done: int, total: int) -> str:
+    """A bar in characters.
+
+    Examples:
+        >>> text_bar(100, 400)
+        '━━━━━━━━━━┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄ 100 of 400 outer steps'
+    """
+    filled = _BAR_WIDTH * done // total
+    return f"{'━' * filled}{'┄' * (_BAR_WIDTH - filled)} {done} of {total} outer steps"
+
+
+def _as_text(text: str) -> dict[str, str]:
+    """Plain text as a notebook displays it."""
+    return {"text/plain": text}

@@ -1,0 +1,1 @@
+"""The commands that run and list sweeps, one per module."""

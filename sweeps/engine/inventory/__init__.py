@@ -1,0 +1,1 @@
+"""The sweeps of a storage folder: listing and removing them."""

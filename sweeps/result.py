@@ -1,0 +1,221 @@
+"""What a sweep found."""
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from memmeta.errors import InputError, shown
+from memmeta.system.units import parse_size
+from sweeps.engine.options import tracking_store
+from sweeps.engine.stores.masking import masked
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from analysis.records.trials import Sweep
+    from memmeta.config import RunConfig
+    from memmeta.exported import Confirmed
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best config of a sweep, with its results."""
+
+    config: "RunConfig"
+    """All settings of the run."""
+    value: float
+    """The metric on the validation tasks: the accuracy from 0 to 1, or the mean squared error."""
+    interval: float
+    """Half-width of the 95 % confidence interval of `value` over tasks."""
+    peak_memory: int | None
+    """Peak memory of a training step in bytes; None if the run has a single step."""
+    confirmed: "Confirmed | None"
+    """Results of stage confirm with fresh seeds: `seeds`, and the means `val` and `test`; None if
+    the config was not confirmed."""
+    run_id: str
+    """MLflow run of the trial."""
+
+
+class Result:
+    """The trials of a sweep, as they were in MLflow when it was read.
+
+    `Study.run` and `load` return it.
+
+    Attributes:
+        name: full name of the sweep, such as `cifar_fs-60steps-seed0`.
+        tracking_uri: the MLflow store.
+    """
+
+    def __init__(self, sweep: "Sweep", tracking_uri: str) -> None:
+        self._sweep = sweep
+        self.name = sweep.name
+        self.tracking_uri = tracking_uri
+
+    def __repr__(self) -> str:
+        trials = self._sweep.trials
+        complete = sum(trial.status == "complete" for trial in trials)
+        return f"<Result {self.name}: {complete} of {len(trials)} trials complete>"
+
+    @property
+    def best(self) -> Best:
+        """The best of the complete trials of explore and search, within the memory limit.
+
+        Raises:
+            InputError: there is no such trial.
+        """
+        from analysis.statistics.confirmed import confirmed_results
+
+        if not self._sweep.ranking:
+            raise InputError(f"{self.name}: no complete trial of explore or search")
+        trial = self._sweep.ranking[0]
+        assert trial.value is not None
+        assert trial.val_interval is not None
+        return Best(
+            config=trial.config,
+            value=trial.value,
+            interval=trial.val_interval,
+            peak_memory=trial.peak_memory_bytes,
+            confirmed=confirmed_results(trial, self._sweep),
+            run_id=trial.run_id,
+        )
+
+    def trials(self) -> "pd.DataFrame":
+        """All trials, one row each. The columns are those of `trials.csv` in a report.
+
+        Trials of explore and search come first, from best to worst. Missing values are NaN.
+
+        Columns:
+            study, sweep: names of the study and the sweep.
+            stage, index, run_name: which trial it is: `explore`, 7 and `explore 007`.
+            status, message: `complete`, `pruned`, `diverged`, `out_of_memory`, `running`,
+                `interrupted` or `failed`; and why it has no result.
+            value, val_interval: the metric on the validation tasks (accuracy from 0 to 1, or mean
+                squared error), and the half-width of its 95 % interval.
+            test_value, test_interval: the same on the test tasks; only in stage confirm.
+            peak_memory_bytes, predicted_memory_bytes, reserved_memory_bytes: measured and predicted
+                peak of a training step, and what was reserved for the trial.
+            seconds_per_step, seconds: wall time of an outer step and of the trial.
+            key, run_id, parent_run_id: hash of config and seed; MLflow runs of trial and sweep.
+            commit, hardware, threads, gpus, data_digest: provenance.
+            dataset, and every other field of `DataConfig`, `LearnerConfig` and `TrainingConfig`
+                under its own name; seed: the config.
+        """
+        from analysis.records.trial_table import data_frame
+
+        return data_frame(self._sweep)
+
+    def report(
+        self,
+        folder: str | Path = "report",
+        *,
+        reference_memory: int | str = "1GiB",
+        within: "dict[str, tuple[float, float]] | None" = None,
+    ) -> Path:
+        """Write a report: an HTML page, its figures with their data, and all trials as CSV.
+
+        The report is also uploaded to the sweep's run in MLflow.
+
+        Args:
+            folder: output folder; files of the same name are replaced.
+            reference_memory: memory of the hypervolume's reference, in bytes or as text.
+            within: analyse sensitivity only in these ranges (low, high) of some dimensions.
+
+        Returns:
+            The page, `report.html`.
+
+        Raises:
+            InputError: a file cannot be written, or a range is not within the search space.
+        """
+        from analysis.report.build import make_report
+
+        path = Path(folder)
+        make_report(
+            self._sweep,
+            path,
+            reference_memory=_size("reference_memory", reference_memory),
+            region=within or {},
+            source=[self.name, *self._store],
+            upload_to=self.tracking_uri,
+            say=_warn,
+        )
+        return path / "report.html"
+
+    def export(
+        self,
+        path: str | Path = "best.yaml",
+        top: int | None = 3,
+        *,
+        max_memory: int | str | None = None,
+        pareto: bool = False,
+    ) -> Path:
+        """Write the best configs of explore and search to a file for `memmeta train`.
+
+        Args:
+            path: output file, .yaml or .json; an existing file is replaced.
+            top: maximum number of configs; None: all.
+            max_memory: only trials with at most this peak memory, in bytes or as text such as
+                "200MiB".
+            pareto: only the Pareto front of metric and peak memory.
+
+        Returns:
+            The file.
+
+        Raises:
+            InputError: no trial meets the conditions, or the file cannot be written.
+        """
+        from analysis.export import Selection, export_best
+
+        if top is not None and top < 1:
+            raise InputError(f"top {top}: a number above 0, or None, is accepted")
+        limit = None if max_memory is None else _size("max_memory", max_memory)
+        selection = Selection(top, limit, pareto)
+        export_best(self._sweep, selection, Path(path), self._store, say=_warn)
+        return Path(path)
+
+    @property
+    def _store(self) -> list[str]:
+        """The store as options of the command line, with passwords masked."""
+        return ["--tracking-uri", masked(self.tracking_uri)]
+
+
+def load(name: str, *, storage: str | Path = "runs", tracking_uri: str | None = None) -> Result:
+    """Read the result of a sweep from MLflow.
+
+    Args:
+        name: a study, which selects its most recent sweep; the full name of a sweep, such as
+            `cifar_fs-60steps-seed0`; or the id of a sweep's MLflow run.
+        storage: folder of all sweeps.
+        tracking_uri: MLflow store; None: the environment variable MLFLOW_TRACKING_URI, else
+            `mlflow.db` in `storage`.
+
+    Raises:
+        InputError: the store cannot be read, or has no such sweep.
+
+    Examples:
+        >>> import sweeps
+        >>> sweeps.load("mine", storage="nowhere")
+        Traceback (most recent call last):
+        ...
+        memmeta.errors.InputError: ...nowhere/mlflow.db: no such MLflow store; ...
+    """
+    from analysis.records.trials import read_sweep
+
+    store = tracking_store(storage, tracking_uri)
+    sweep = read_sweep(store, name)
+    if sweep.alternatives:
+        others = ", ".join(sweep.alternatives)
+        warnings.warn(f"{name}: using {sweep.name}; others are {others}", stacklevel=2)
+    return Result(sweep, store)
+
+
+def _size(name: str, value: int | str) -> int:
+    try:
+        return parse_size(value)
+    except ValueError as error:
+        raise InputError(f"{name} {shown(value)}: {error}") from None
+
+
+def _warn(text: str) -> None:
+    # Names the line that called `Result.report` or `Result.export`.
+    warnings.warn(text, stacklevel=4)
