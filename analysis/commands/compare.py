@@ -21,9 +21,9 @@ def compare(
 ) -> None:
     """Compare studies side by side.
 
-    Prints one row per STUDY and algorithm: result of the best trial of explore and search, result
-    with fresh seeds of stage confirm, memory and time. Names the conditions in which the sweeps
-    differ: data, learner, budget, memory limit and hardware.
+    Prints one column per STUDY and algorithm: result of the best trial of explore and search,
+    result with fresh seeds of stage confirm, memory and time. Names the conditions in which the
+    sweeps differ: data, learner, budget, memory limit and hardware.
     """
     from analysis import compare as comparing
 

@@ -14,7 +14,7 @@ from memmeta.command_line import Command
 @click.command(cls=Command, epilog="Example: memmeta trials cifar_fs --storage runs")
 @study_argument
 @as_json_option
-@click.option("--csv", "as_csv", is_flag=True, help="Print the columns of trials.csv of a report.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print the columns of a report's trials.csv.")
 def trials(
     study: str, storage: Path, tracking_uri: str | None, as_json: bool, as_csv: bool
 ) -> None:
@@ -29,7 +29,8 @@ def trials(
     if as_json:
         click.echo(json.dumps(trial_list.rows(sweep), indent=1))
     elif as_csv:
-        from analysis.records.trial_table import trials_csv  # imports Optuna
+        # Imports Optuna.
+        from analysis.records.trial_table import trials_csv
 
         click.echo(trials_csv(sweep), nl=False)
     else:

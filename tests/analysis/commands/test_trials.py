@@ -121,6 +121,19 @@ def test_json_is_flat_and_exact(storage: Path) -> None:
     assert failed["message"] == LOST
 
 
+@pytest.mark.parametrize("columns", [80, 40])
+def test_csv_is_that_of_a_report(storage: Path, tmp_path: Path, columns: int) -> None:
+    result = invoke("trials", "mixed", "--csv", "--storage", storage, columns=columns)
+    write_trials(read_sweep(default_uri(storage), "mixed"), tmp_path / "trials.csv")
+    assert result.stdout.encode() == (tmp_path / "trials.csv").read_bytes()
+
+
+def test_trials_are_printed_in_one_format(storage: Path) -> None:
+    result = invoke("trials", "mixed", "--csv", "--json", "--storage", storage)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "only one of --json and --csv" in result.stderr
+
+
 def test_a_setting_that_only_some_trials_have_is_a_column(
     storage: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
