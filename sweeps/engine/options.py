@@ -76,9 +76,11 @@ def options_for(
     """
     stage = stage or ("grid" if study.grid else "all")
     if stage == "grid" and not study.grid:
-        raise InputError("there is no grid: give --grid, or a grid in the study")
+        raise InputError("there is no grid: give one in the study, or with --grid")
     if fresh and stage == "confirm":
-        raise InputError("--fresh starts a new sweep, which has nothing to confirm yet")
+        raise InputError(
+            "a fresh sweep has nothing to confirm yet: leave out --fresh or --stage confirm"
+        )
     values = {
         "stage": stage,
         "fresh": fresh,

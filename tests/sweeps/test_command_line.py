@@ -34,7 +34,7 @@ def invoke(*words, study=STUDY):
         (["--grid", "ridge=1", "--tune", "inner_lr"], "--tune 'inner_lr'"),
         (["--grid", "inner_stepss=1"], "inner_stepss"),
         (["--grid", "inner_steps=2020-13-45"], "FIELD=VALUE,VALUE,... is accepted"),
-        (["--stage", "confirm", "--fresh"], "--fresh starts a new sweep"),
+        (["--stage", "confirm", "--fresh"], "nothing to confirm yet"),
         (["--grid", "ridge=1", "--grid", "ridge=2"], "--grid 'ridge=2': ridge is given twice"),
         (["--grid", "ridge=1", "--sampler", "gp"], "--sampler is not for --stage grid"),
         (["--grid", "ridge=1", "--memory-limit", "1GiB"], "--memory-limit is not for --stage grid"),
