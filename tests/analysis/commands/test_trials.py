@@ -180,16 +180,3 @@ def test_other_sweeps_are_named_on_standard_error(storage: Path, flag: str) -> N
     assert line.startswith("mixed: using mixed-60steps-seed0;")
     assert line.endswith(": mixed-60steps-seed1")
     assert "seed1" not in result.stdout
-
-
-@pytest.mark.parametrize("columns", [80, 40])
-def test_trials_as_csv_are_those_of_a_report(storage: Path, tmp_path: Path, columns: int) -> None:
-    result = invoke("trials", "mixed", "--csv", "--storage", storage, columns=columns)
-    write_trials(read_sweep(default_uri(storage), "mixed"), tmp_path / "trials.csv")
-    assert result.stdout.encode() == (tmp_path / "trials.csv").read_bytes()
-
-
-def test_trials_are_printed_in_one_format(storage: Path) -> None:
-    result = invoke("trials", "mixed", "--csv", "--json", "--storage", storage)
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert "only one of --json and --csv" in result.stderr
