@@ -23,16 +23,16 @@ as_json_option = click.option(
 )
 
 
+def say(text: str) -> None:
+    """Print a line to standard error."""
+    click.echo(text, err=True)
+
+
 def store_arguments(storage: Path, tracking_uri: str | None) -> list[str]:
     """The store options of the command line, with passwords masked."""
     if tracking_uri:
         return ["--tracking-uri", masked(tracking_uri)]
     return ["--storage", str(storage)]
-
-
-def say(text: str) -> None:
-    """Print a remark on standard error."""
-    click.echo(text, err=True)
 
 
 def chosen_sweep(study: str, storage: Path, tracking_uri: str | None) -> Sweep:

@@ -25,7 +25,7 @@ def read_model(uri: str, sweep: Sweep) -> bytes:
             f"{sweep.name}: has no confirmed model, because stage confirm has no complete trial; "
             "run its study with --stage confirm"
         )
-    with explained(uri):
+    with explained(uri, "an MLflow store that has the files of the model"):
         artifacts.follow(uri)
         client = connect(uri)
         run = client.get_run(sweep.trials[0].parent_run_id)

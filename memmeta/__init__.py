@@ -2,12 +2,13 @@
 
 Examples:
     >>> import memmeta as mm
-    >>> data = mm.load_dataset("cifar_fs", root="data")  # doctest: +SKIP
-    >>> run = mm.train(mm.LearnerConfig(filters=64), data, tasks=3200)  # doctest: +SKIP
-    >>> run.evaluate("test", tasks=600)  # doctest: +SKIP
-    >>> classifier = run.adapt(images, labels)  # doctest: +SKIP
-    >>> classifier.predict(other_images)  # doctest: +SKIP
-    >>> run.save("model.pt")  # doctest: +SKIP
+    >>> data = mm.load_dataset("glyphs", root="data")
+    >>> learner = mm.LearnerConfig(filters=4, inner_steps=5)
+    >>> run = mm.train(learner, data, shots=1, tasks=16, evaluations=1, val_tasks=5)
+    >>> result = run.evaluate("test", tasks=5)
+    >>> run.save("model.pt")
+    >>> print(f"accuracy {result.value:.0%} ± {result.interval:.0%}")  # doctest: +ELLIPSIS
+    accuracy ...
 """
 
 from importlib import import_module

@@ -31,9 +31,17 @@ class Classifier:
 
     Examples:
         >>> import memmeta as mm
-        >>> classifier = mm.load("model.pt").adapt(images, ["cat", "dog"])  # doctest: +SKIP
-        >>> classifier.predict(others)  # doctest: +SKIP
-        ['dog', 'dog', 'cat']
+        >>> data = mm.load_dataset("glyphs", root="data")
+        >>> learner = mm.LearnerConfig(filters=4, inner_steps=5)
+        >>> run = mm.train(learner, data, iterations=1, evaluations=1, val_tasks=2)
+        >>> images, labels = data.test.images, ["one", "two"]
+        >>> classifier = run.adapt(images[[0, 25]], labels)
+        >>> classifier.classes
+        ['one', 'two']
+        >>> len(classifier.predict(images[:50]))
+        50
+        >>> classifier.predict_proba(images[:50]).shape
+        (50, 2)
     """
 
     def __init__(
@@ -96,7 +104,16 @@ class Classifier:
 
 
 class Regressor:
-    """A learner adapted to the support points of a function. `Run.adapt_regression` creates it."""
+    """A learner adapted to the support points of a function. `Run.adapt_regression` creates it.
+
+    Examples:
+        >>> import memmeta as mm, numpy as np
+        >>> learner = mm.LearnerConfig(backbone="mlp", inner_steps=5)
+        >>> run = mm.train(learner, mm.load_dataset("sinusoid"), tasks=80, val_tasks=20)
+        >>> x = np.linspace(-5, 5, 10)
+        >>> run.adapt_regression(x, np.sin(x)).predict([0.0, 0.1, 0.2]).shape
+        (3,)
+    """
 
     def __init__(self, adapted: Adapted, input_shape: tuple[int, ...]) -> None:
         self._adapted = adapted

@@ -130,6 +130,17 @@ def train_run(
         InputError: as `train`; or the checkpoint is damaged, or of another run or data set.
         DivergedError: a number in training is not finite.
         FailedError: the checkpoint cannot be written.
+
+    Examples:
+        >>> import memmeta as mm
+        >>> config = mm.RunConfig(
+        ...     data=mm.DataConfig(name="sinusoid", ways=1),
+        ...     learner=mm.LearnerConfig(backbone="mlp", inner_steps=5),
+        ...     training=mm.TrainingConfig(iterations=10, val_tasks=20),
+        ... )
+        >>> run = train_run(config, mm.load_dataset("sinusoid"), checkpoint="waves.pt")
+        >>> [report.iteration for report in run.reports]
+        [2, 5, 8, 10]
     """
     if _dataset_name(data) != config.data.name:
         raise InputError(f"data: {config.data.name} is expected, got {data.name}")

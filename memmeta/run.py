@@ -177,9 +177,13 @@ class Run:
                 earlier version and the data set is missing.
 
         Examples:
-            >>> classifier = run.adapt(images, ["cat", "cat", "dog", "dog"])  # doctest: +SKIP
-            >>> classifier.predict(others)  # doctest: +SKIP
-            ['dog', 'dog', 'cat']
+            >>> import memmeta as mm
+            >>> data = mm.load_dataset("glyphs", root="data")
+            >>> learner = mm.LearnerConfig(filters=4, inner_steps=5)
+            >>> run = mm.train(learner, data, iterations=1, evaluations=1, val_tasks=2)
+            >>> classifier = run.adapt(data.test.images[[0, 25, 50]], ["a", "b", "c"])
+            >>> len(classifier.predict(data.test.images[:10]))
+            10
         """
         if not self.config.data.source.has_classes:
             raise InputError(
@@ -207,12 +211,7 @@ class Run:
             InputError: these are not n finite points and values; or the run is a classification.
 
         Examples:
-            >>> import memmeta as mm, numpy as np
-            >>> learner = mm.LearnerConfig(backbone="mlp", inner_steps=5)
-            >>> run = mm.train(learner, mm.load_dataset("sinusoid"), tasks=80, val_tasks=20)
-            >>> x = np.linspace(-5, 5, 10)
-            >>> run.adapt_regression(x, np.sin(x)).predict([0.0, 0.1, 0.2]).shape
-            (3,)
+            See `memmeta.Regressor`.
         """
         if self.config.data.source.has_classes:
             raise InputError(f"{self._source}: classifies {self.config.data.name}: use adapt")
@@ -270,9 +269,9 @@ class Run:
         if self._inputs is None:
             name = self.config.data.name
             raise InputError(
-                f"{self._source}: lacks the normalisation of images, as files of earlier versions "
-                f"do: load(path, data=load_dataset({name!r})) takes it from the data set, and save "
-                "adds it to the file"
+                f"{self._source}: lacks the shape and scale of inputs, as files of earlier "
+                f"versions do: load(path, data=load_dataset({name!r})) takes them from the data "
+                "set, and save adds them to the file"
             )
         return self._inputs
 
@@ -314,8 +313,12 @@ def load(
 
     Examples:
         >>> import memmeta as mm
-        >>> run = mm.load("model.pt")  # doctest: +SKIP
-        >>> run.adapt(images, labels).predict(others)  # doctest: +SKIP
+        >>> data = mm.load_dataset("glyphs", root="data")
+        >>> learner = mm.LearnerConfig(filters=4, inner_steps=5)
+        >>> mm.train(learner, data, iterations=1, evaluations=1, val_tasks=2).save("model.pt")
+        >>> classifier = mm.load("model.pt").adapt(data.test.images[[0, 25]], ["a", "b"])
+        >>> classifier.predict_proba(data.test.images[:10]).shape
+        (10, 2)
     """
     saved = checkpoint.load(Path(path))
     return Run(saved, data=data, device=chosen_device(device), source=str(path))

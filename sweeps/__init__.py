@@ -1,6 +1,18 @@
 """Hyperparameter sweeps: define a study, run it, and look at its result.
 
-The other modules of this package are studies. `sweeps.engine` runs them.
+The modules of this package with a `STUDY` are studies, and `sweeps.engine` runs them.
+
+Examples:
+    >>> from sweeps import Study, loguniform
+    >>> study = Study(
+    ...     name="mine",
+    ...     data={"name": "glyphs", "shots": 1},
+    ...     training={"tasks": 600},
+    ...     space={"inner_lr": loguniform(0.03, 3)},
+    ... )
+    >>> result = study.run(trials=16)  # doctest: +SKIP
+    >>> result.best.config  # doctest: +SKIP
+    >>> result.report("report/")  # doctest: +SKIP
 """
 
 from importlib import import_module
@@ -33,21 +45,27 @@ __all__ = [
 ]
 
 _MODULES = {
-    **dict.fromkeys(("FailedError", "InputError"), "memmeta.errors"),
-    **dict.fromkeys(
-        ("choice", "integers", "logintegers", "loguniform", "uniform"),
-        "sweeps.engine.study.distributions",
+    "memmeta.errors": ("FailedError", "InputError"),
+    "sweeps.engine.study.distributions": (
+        "choice",
+        "integers",
+        "logintegers",
+        "loguniform",
+        "uniform",
     ),
-    **dict.fromkeys(("Best", "Result", "load"), "sweeps.result"),
-    "Study": "sweeps.engine.study.study",
+    "sweeps.engine.study.study": ("Study",),
+    "sweeps.result": ("Best", "Result", "load"),
 }
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is asked for: Optuna and PyTorch take seconds to import."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__} has no attribute {name}")
-    return getattr(import_module(_MODULES[name]), name)
+    """Import a public object on first use: Optuna takes most of a second to import."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'sweeps' has no attribute {name!r}")
+    value = getattr(import_module(_MODULE_OF[name]), name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:

@@ -45,6 +45,13 @@ class Result:
     Attributes:
         name: full name of the sweep, such as `cifar_fs-60steps-seed0`.
         tracking_uri: the MLflow store.
+
+    Examples:
+        >>> import sweeps
+        >>> result = sweeps.load("mine")  # doctest: +SKIP
+        >>> result.trials()[["stage", "inner_lr", "value"]]  # doctest: +SKIP
+        >>> result.report("report/")  # doctest: +SKIP
+        >>> result.export("best.yaml", top=3)  # doctest: +SKIP
     """
 
     def __init__(self, sweep: "Sweep", tracking_uri: str) -> None:
@@ -81,25 +88,15 @@ class Result:
         )
 
     def trials(self) -> "pd.DataFrame":
-        """All trials, one row each. The columns are those of `trials.csv` in a report.
+        """All trials, one row each.
 
         Trials of explore and search come first, from best to worst. Missing values are NaN.
 
-        Columns:
-            study, sweep: names of the study and the sweep.
-            stage, index, run_name: which trial it is: `explore`, 7 and `explore 007`.
-            status, message: `complete`, `pruned`, `diverged`, `out_of_memory`, `running`,
-                `interrupted` or `failed`; and why it has no result.
-            value, val_interval: the metric on the validation tasks (accuracy from 0 to 1, or mean
-                squared error), and the half-width of its 95 % interval.
-            test_value, test_interval: the same on the test tasks; only in stage confirm.
-            peak_memory_bytes, predicted_memory_bytes, reserved_memory_bytes: measured and predicted
-                peak of a training step, and what was reserved for the trial.
-            seconds_per_step, seconds: wall time of an outer step and of the trial.
-            key, run_id, parent_run_id: hash of config and seed; MLflow runs of trial and sweep.
-            commit, hardware, threads, gpus, data_digest: provenance.
-            dataset, and every other field of `DataConfig`, `LearnerConfig` and `TrainingConfig`
-                under its own name; seed: the config.
+        Returns:
+            A table with the columns of `trials.csv`: `study` and `sweep`; the fields of
+            `analysis.records.trials.Trial` under their names (`stage`, `index`, `status`, `value`,
+            `val_interval`, `peak_memory_bytes`, ...); and all settings of the run under their names
+            (`dataset`, `inner_lr`, `filters`, ...). docs/how-to/python.md describes each column.
         """
         from analysis.records.trial_table import data_frame
 
@@ -173,6 +170,24 @@ class Result:
         export_best(self._sweep, selection, Path(path), self._store, say=_warn)
         return Path(path)
 
+    def save_model(self, path: str | Path = "model.pt") -> Path:
+        """Write the checkpoint of the best confirmed model, which `memmeta.load` reads.
+
+        Args:
+            path: output file; an existing file is replaced.
+
+        Returns:
+            The file.
+
+        Raises:
+            InputError: the sweep has no confirmed model, or the file cannot be written.
+        """
+        from analysis.model import read_model
+        from analysis.output import write_file
+
+        write_file(Path(path), read_model(self.tracking_uri, self._sweep))
+        return Path(path)
+
     @property
     def _store(self) -> list[str]:
         """The store as options of the command line, with passwords masked."""
@@ -194,10 +209,12 @@ def load(name: str, *, storage: str | Path = "runs", tracking_uri: str | None = 
 
     Examples:
         >>> import sweeps
-        >>> sweeps.load("mine", storage="nowhere")
-        Traceback (most recent call last):
-        ...
-        memmeta.errors.InputError: ...nowhere/mlflow.db: no such MLflow store; ...
+        >>> sweeps.load("mine").best.config.learner  # doctest: +SKIP
+        >>> try:
+        ...     sweeps.load("mine", storage="nowhere")
+        ... except sweeps.InputError as error:
+        ...     print(error)  # doctest: +ELLIPSIS
+        /...nowhere/mlflow.db: no such MLflow store; ...
     """
     from analysis.records.trials import read_sweep
 

@@ -42,6 +42,8 @@ class MlflowServer:
                     *("--backend-store-uri", default_uri(self._folder)),
                 ],
                 cwd=self._folder,
+                # Without seven processes that run jobs for language models.
+                env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # Its helpers outlive it, but not the end of their group.

@@ -12,7 +12,12 @@ from memmeta.settings.records import Config
 
 
 class DataConfig(Config):
-    """Which data set, and the shape of its tasks."""
+    """Which data set, and the shape of its tasks.
+
+    Examples:
+        >>> DataConfig(name="cifar_fs", shots=1).evaluation_shape
+        TaskShape(ways=5, shots=1, queries=15, rotations=False)
+    """
 
     name: Annotated[str, AfterValidator(DATA_SETS.check)] = "glyphs"
     """The data set: a name in `memmeta.data.DATA_SETS`."""

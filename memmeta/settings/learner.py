@@ -14,7 +14,12 @@ Scaling = Literal["none", "sqrt_dim", "standardize"]
 
 
 class LearnerConfig(Config):
-    """The backbone (theta), the head (phi), and how each is learned."""
+    """The backbone (theta), the head (phi), and how each is learned.
+
+    Examples:
+        >>> LearnerConfig(algorithm="anil", filters=32, inner_steps=5).learns_initial_head
+        True
+    """
 
     algorithm: Annotated[str, AfterValidator(ALGORITHMS.check)] = "memory_reduced"
     """How the hypergradient is computed: a name in `memmeta.algorithms.ALGORITHMS`."""

@@ -120,6 +120,7 @@ def completed(model: type[Config], record: Any) -> Any:
     Configs within configs are completed too. A value that is not a dict is returned as it is.
 
     Examples:
+        >>> from memmeta.config import RunConfig
         >>> completed(RunConfig, {"seed": 3, "learner": {"ridge": 0.1}})["learner"]["ridge"]
         0.1
     """

@@ -16,7 +16,15 @@ from memmeta.settings.training import TrainingConfig
 
 
 class RunConfig(Config):
-    """Everything that determines a run's numbers."""
+    """Everything that determines a run's numbers.
+
+    Examples:
+        >>> config = RunConfig(training=TrainingConfig(tasks=100), seed=3)
+        >>> config.iterations  # of 8 tasks each
+        13
+        >>> config.key
+        'cb805f4f5bb7'
+    """
 
     data: DataConfig = DataConfig()
     """The data set and the shape of its tasks."""

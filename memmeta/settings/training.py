@@ -9,7 +9,12 @@ from memmeta.settings.records import Config
 
 
 class TrainingConfig(Config):
-    """The budget of a run, and when it is validated."""
+    """The budget of a run, and when it is validated.
+
+    Examples:
+        >>> TrainingConfig(tasks=3200).amount
+        '3200 tasks'
+    """
 
     iterations: int | None = Field(None, ge=1, le=MOST_TASKS)
     """Outer steps; give this or `tasks`."""

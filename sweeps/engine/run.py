@@ -167,7 +167,7 @@ def _sweep(console: Console, study: Study, options: Options, dataset: Dataset) -
     if bug:
         raise FailedError(f"stopped by a bug in a trial:\n{bug}")
     if unsent:
-        raise FailedError(f"{unsent}; run the same command again to send the rest")
+        raise FailedError(f"{unsent}; run the sweep again to send the rest")
     return Ended(schedule.finished, tracker.run_id)
 
 

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from sweeps.engine.command_line import _command
-from sweeps.engine.display.summary import _commands
+from sweeps.engine.display.summary import _commands, _pages
 from sweeps.engine.display.timing import Timing
 from sweeps.engine.options import Options
 from sweeps.engine.run import _sweep_folder
@@ -144,6 +144,24 @@ def test_the_summary_names_a_tracking_server():
     *others, shown = commands(Path("/s"), "http://ada:hunter2@host:5000")
     assert shown == "http://host:5000"
     assert all(command.endswith("--tracking-uri http://host:5000") for command in others)
+
+
+@pytest.mark.parametrize(
+    ("uri", "address"),
+    [
+        ("sqlite:////s/mlflow.db", "http://127.0.0.1:5000"),
+        ("postgresql://ada:hunter2@host/db", "http://127.0.0.1:5000"),
+        ("http://ada:hunter2@host:5000/", "http://host:5000"),
+        ("https://host/mlflow", "https://host/mlflow"),
+    ],
+)
+def test_the_summary_links_to_the_pages_of_a_sweep(uri, address):
+    links = [line.split()[-1] for line in _pages(uri, ("#/trials", "#/chart"))]
+    assert links == [f"{address}/#/trials", f"{address}/#/chart"]
+
+
+def test_stores_without_pages_are_not_linked():
+    assert list(_pages("databricks", ("#/trials", "#/chart"))) == []
 
 
 def test_the_ledger_url_can_be_in_the_environment(tmp_path, data_root, monkeypatch):

@@ -62,7 +62,7 @@ def test_after_a_signal_trials_save_themselves_and_the_sweep_stops_cleanly(sweep
     assert process.returncode == 128 + number, output
     assert time.monotonic() - begun < 30
     assert "Traceback" not in output
-    assert "of 4 done; run the same command again to continue" in output
+    assert "of 4 done; run the sweep again to continue" in output
     assert [step % long.BETWEEN_VALIDATIONS > 0 for step in steps_done(sweep)] == [True]
     assert set(statuses(sweep, "long")) == {"KILLED"}
 
@@ -102,7 +102,7 @@ def test_a_lost_ray_process_is_reported_in_one_line_within_seconds(sweep, name):
     assert time.monotonic() - begun < 30
     assert process.returncode == 1, output
     assert "no longer answers" in output.splitlines()[-1]
-    assert "run the same command again to continue" in output.splitlines()[-1]
+    assert "run the sweep again to continue" in output.splitlines()[-1]
     assert len(output.splitlines()) == 2, output
     # RUNNING if Ray did not let the driver exit; the next start ends these runs.
     assert set(statuses(sweep, "long")) <= {"KILLED", "RUNNING"}

@@ -4,18 +4,24 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 
+import numpy as np
 import pytest
 from mlflow import MlflowClient
 
+import memmeta as mm
+import sweeps
 from memmeta.config import RunConfig
+from memmeta.exported import read_run
 from sweeps.engine.ledger.entry import Slot
 from sweeps.engine.ledger.ledger import Ledger
 from sweeps.engine.ledger.opening import only_one
 from sweeps.engine.stores.store import default_uri
 from sweeps.engine.study.design import sobol_point
 from sweeps.engine.study.outcome import TAGS
+from tests.mlflow_models import loaded
 from tests.sweeps.conftest import Sweep
 from tests.sweeps.tiny import STUDY
 
@@ -63,7 +69,11 @@ def test_a_sweep_prints_the_best_configs_and_further_commands(finished):
     _, output = finished
     assert "4 of 4" not in output.splitlines()[0]
     assert "validation accuracy" in output
-    for command in ("memmeta trials tiny", "mlflow ui --backend-store-uri "):
+    for command in (
+        "memmeta trials tiny",
+        "mlflow ui --backend-store-uri ",
+        "parallel coordinates:  http://127.0.0.1:5000/#/experiments/1/runs?",
+    ):
         assert command in output
     assert "WARNING" not in output
     assert "INFO" not in output
@@ -93,6 +103,31 @@ def test_mlflow_has_a_parent_run_and_a_run_for_each_trial(finished):
         assert metrics["reserved_memory_mib"] > metrics["peak_memory_mib"]
         history = client.get_metric_history(run.info.run_id, "val_accuracy")
         assert [point.step for point in history] == [2, 4, 6]
+
+
+def test_the_best_confirmed_model_is_in_mlflow_and_can_be_exported(finished, tmp_path):
+    sweep, output = finished
+    said, address = output.splitlines()[-1].split()[-2:]
+    assert said == "000:"
+    model = loaded(default_uri(sweep.storage), address)
+    images = np.random.default_rng(0).integers(0, 256, (6, 28, 28, 1), dtype=np.uint8)
+    support, labels, query = images[:4], ["a", "b", "a", "b"], images[4:]
+    predicted = model.predict(
+        {"support_images": support, "support_labels": labels, "query_images": query}
+    )
+    out, weights = tmp_path / "best.yaml", tmp_path / "model.pt"
+    words = ["export", "tiny", "--storage", sweep.storage, "--out", out, "--model", weights]
+    done = subprocess.run(
+        [sys.executable, "-m", "analysis", *words], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    run = mm.load(weights)
+    assert run.adapt(support, labels).predict(query) == predicted
+    (confirmed,) = Ledger(STUDY, 0, sweep.storage / NAME).finished("confirm")
+    assert run.config == confirmed.run
+    assert read_run(out).results.confirmed.seeds == [run.config.seed]
+    saved = sweeps.load("tiny", storage=sweep.storage).save_model(tmp_path / "again.pt")
+    assert saved.read_bytes() == weights.read_bytes()
 
 
 def test_test_tasks_are_used_only_in_confirm(finished):
@@ -186,7 +221,7 @@ def test_a_full_disk_is_reported_in_one_line_and_the_sweep_can_continue(
     code, output = sweep.run("--tracking-uri", other_disk)
     assert code == 1, output
     assert output.count("No space left on device") <= 3
-    assert "run the same command again to continue" in output.splitlines()[-1]
+    assert "run the sweep again to continue" in output.splitlines()[-1]
     assert "Traceback" not in output
     ballast.unlink()
     code, output = sweep.run("--tracking-uri", other_disk)

@@ -10,6 +10,7 @@ import csv
 import io
 import json
 import math
+import warnings
 import zlib
 from collections.abc import Iterable, Sequence, Sized
 from pathlib import Path
@@ -219,7 +220,10 @@ def read_photo(path: Path) -> Image.Image:
     """
     content = read_file(path)
     try:
-        with Image.open(io.BytesIO(content), formats=PHOTO_FORMATS) as image:
+        with (
+            warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
+            Image.open(io.BytesIO(content), formats=PHOTO_FORMATS) as image,
+        ):
             _load(str(path), content, image, image.mode)
             return image
     except Exception as error:  # Pillow's decoders raise many types of errors

@@ -77,12 +77,12 @@ def print_summary(
         console.print(f"cells of the grid without a complete tuning trial: {schedule.lost_cells}")
     if not schedule.finished:
         console.print(
-            f"{schedule.done()} of {schedule.total} done; run the same command again to continue"
+            f"{schedule.done()} of {schedule.total} done; run the sweep again to continue"
         )
     to_export = "--top 3" if len(ledger.objective.names) == 1 else "--pareto"
     for command in _commands(options, ledger.study.name, to_export if best else None):
         console.print(command, soft_wrap=True, markup=False)
-    for line in _pages(options.tracking_uri, pages):
+    for line in _pages(options.tracking_uri, pages) if pages else ():
         console.print(line, soft_wrap=True, markup=False)
 
 
@@ -102,7 +102,7 @@ def _feasibility(ledger: Ledger, any_best: bool) -> Iterator[str]:
 
 
 def _commands(options: Options, study: str, to_export: str | None) -> Iterator[str]:
-    """Commands that show more about the sweep.
+    """Commands that show more about the sweep, and the address of the MLflow UI.
 
     Args:
         options: options of the sweep.
@@ -120,15 +120,13 @@ def _commands(options: Options, study: str, to_export: str | None) -> Iterator[s
         yield f"memmeta export {study} {to_export} --out best.yaml{where}"
     else:
         yield f"memmeta report {study} --out report{where}"
+    yield f"mlflow ui --backend-store-uri {store}" if in_database(options.tracking_uri) else store
 
 
-def _pages(uri: str, pages: tuple[str, str] | None) -> Iterator[str]:
-    """The addresses of a sweep's pages in the MLflow UI, and the command that starts the UI."""
-    store = masked(uri)
-    is_database = in_database(uri)
-    yield f"mlflow ui --backend-store-uri {shlex.quote(store)}" if is_database else store
-    if pages and (is_database or uri.startswith("http")):
-        address = _UI if is_database else store.rstrip("/")
+def _pages(uri: str, pages: tuple[str, str]) -> Iterator[str]:
+    """The addresses of a sweep's pages in the MLflow UI, if the store has one."""
+    if in_database(uri) or uri.startswith("http"):
+        address = _UI if in_database(uri) else masked(uri).rstrip("/")
         trials, comparison = pages
         yield f"trials, best first:    {address}/{trials}"
         yield f"parallel coordinates:  {address}/{comparison}"

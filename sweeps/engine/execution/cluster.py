@@ -53,7 +53,7 @@ _POLL_SECONDS = 1.0
 _FAILED_CHECKS = 5
 """Number of failed connections in a row after which a process of Ray counts as lost."""
 
-CONTINUE_HINT = "; run the same command again to continue"
+CONTINUE_HINT = "; run the sweep again to continue"
 """Ends the message of an error after which a sweep can continue."""
 
 

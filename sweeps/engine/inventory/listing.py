@@ -4,7 +4,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from memmeta.errors import InputError, cannot_read, did_you_mean
 from sweeps.engine.ledger.opening import is_running, read_identity
 from sweeps.engine.stores.store import connect, database_file, explained, find_runs
-from sweeps.engine.study.outcome import FINAL, TAGS
+from sweeps.engine.study.outcome import FINAL, TAGS, sequence
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -31,10 +31,15 @@ class StoredSweep:
     """Name of its folder, or its name in MLflow if the storage has no folder of it."""
     folder: Path | None
     """Its folder; None if the storage has none."""
-    run: "Run | None"
-    """Its run in MLflow; None if there is none."""
+    runs: "Sequence[Run]"
+    """Its runs in MLflow: one for each experiment that it was written to."""
     trials: "Sequence[Run]" = field(repr=False)
-    """The MLflow runs of its trials."""
+    """The MLflow runs of the trials of `run`."""
+
+    @property
+    def run(self) -> "Run | None":
+        """The run that was written last; None if there is none."""
+        return max(self.runs, key=lambda run: sequence(run.data.tags), default=None)
 
     @property
     def state(self) -> State:
@@ -71,7 +76,7 @@ class StoredSweep:
         times = [0.0]
         if self.folder:
             # Looking whether a sweep runs changes the time of its lock.
-            files = (path for path in self.folder.iterdir() if path.name != "lock")
+            files = (path for path in self.folder.glob("*") if path.name != "lock")
             times += [status.st_mtime for status in _statuses(files)]
         if self.run:
             times.append((self.run.info.end_time or self.run.info.start_time) / 1000)
@@ -89,15 +94,16 @@ def stored_sweeps(storage: Path, uri: str) -> list[StoredSweep]:
         InputError: the folder or the store cannot be read.
     """
     runs, trials = _runs(uri)
+    file = database_file(uri)
+    is_own_store = file is not None and file.parent == storage
     sweeps = []
     for folder in _folders(storage):
-        own = next((run for run in runs if _belongs(run, folder)), None)
-        if own:
-            runs.remove(own)
-        children = trials[own.info.run_id] if own else []
-        sweeps.append(StoredSweep(folder.name, folder, own, children))
+        own = [run for run in runs if _belongs(run, folder, is_own_store)]
+        runs = [run for run in runs if run not in own]
+        sweep = StoredSweep(folder.name, folder, own, [])
+        sweeps.append(replace(sweep, trials=trials[sweep.run.info.run_id] if sweep.run else []))
     sweeps += [
-        StoredSweep(run.data.tags[TAGS.sweep], None, run, trials[run.info.run_id]) for run in runs
+        StoredSweep(run.data.tags[TAGS.sweep], None, [run], trials[run.info.run_id]) for run in runs
     ]
     return sorted(sweeps, key=lambda sweep: sweep.name)
 
@@ -134,19 +140,21 @@ def _folders(storage: Path) -> list[Path]:
         folders = sorted(storage.iterdir()) if storage.is_dir() else []
     except OSError as error:
         raise cannot_read(storage, error) from None
-    return [folder for folder in folders if any((folder / part).exists() for part in _PARTS)]
+    return [folder for folder in folders if any(os.path.lexists(folder / part) for part in _PARTS)]
 
 
-def _belongs(run: "Run", folder: Path) -> bool:
+def _belongs(run: "Run", folder: Path, is_own_store: bool) -> bool:
     """Whether the run of a sweep is that of the sweep in `folder`.
 
     A copy of a folder has the same identity, so the name must match as well. Runs of older versions
-    have no identity.
+    have no identity: in the store of the storage folder, the name is enough.
     """
-    tags = run.data.tags
-    name = tags[TAGS.sweep].partition("#")[0]
-    # A folder that lost its identity file gets a new identity, which no run has.
-    return name == folder.name and tags.get(TAGS.identity) in (None, read_identity(folder))
+    name = run.data.tags[TAGS.sweep].partition("#")[0]
+    if name != folder.name:
+        return False
+    identity = run.data.tags.get(TAGS.identity)
+    # A folder without an identity file gets a new identity here, which no run has.
+    return is_own_store if identity is None else identity == read_identity(folder)
 
 
 def _runs(uri: str) -> "tuple[list[Run], dict[str, list[Run]]]":
@@ -163,7 +171,7 @@ def _runs(uri: str) -> "tuple[list[Run], dict[str, list[Run]]]":
 
 
 def _statuses(paths: Iterable[Path]) -> Iterator[os.stat_result]:
-    """`lstat` of each file, without those that a running sweep removes meanwhile."""
+    """The status of each file. Skips files that a running sweep removes meanwhile."""
     for path in paths:
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             yield path.lstat()

@@ -39,7 +39,7 @@ def remove(sweep: StoredSweep, uri: str, ledger: str | None) -> Iterator[str]:
         ledger: SQLAlchemy URL of the database with its record; None if the record is a journal.
 
     Yields:
-        What was removed, after each step.
+        A line that says what was removed, after each step.
 
     Raises:
         InputError: the sweep is running, its record is in a database that is not given, or a store
@@ -57,10 +57,10 @@ def remove(sweep: StoredSweep, uri: str, ledger: str | None) -> Iterator[str]:
             f"{folder}: the record of this sweep is in a database; give its address with --ledger"
         )
     with only_one(folder) if folder else nullcontext():
-        if sweep.run:
+        for run in sweep.runs:
             with explained(uri):
-                yield _remove_runs(uri, sweep.run)
-        else:
+                yield _remove_runs(uri, run)
+        if not sweep.runs:
             yield f"no runs in {masked(uri)}"
         if folder and ledger:
             with explained(ledger, "the record of a sweep"):
@@ -89,10 +89,11 @@ def _remove_runs(uri: str, sweep: "Run") -> str:
             client._tracking_client.store._hard_delete_run(run.info.run_id)
         elif run.info.lifecycle_stage == "active":
             client.delete_run(run.info.run_id)
-    count = f"{len(trials) + 1} runs in {masked(uri)}"
+    count = f"{len(trials)} {'trial' if len(trials) == 1 else 'trials'}"
+    what = f"its run and {count} in {masked(uri)}"
     if permanently:
-        return f"removed {count}, and their files"
-    return f"deleted {count}; they can be restored there until `mlflow gc` removes them"
+        return f"removed {what}, and their files"
+    return f"deleted {what}; they can be restored there until `mlflow gc` removes them"
 
 
 def _remove_models(client: "MlflowClient", uri: str, run: "Run", permanently: bool) -> None:

@@ -29,7 +29,10 @@ _STAGES: Mapping[Stage, str] = {
 
 
 def experiment_note(sweep: "Run", title: str) -> str:
-    """The way to the latest sweep and to the others. The UI shows the first line of it."""
+    """The description of an experiment: links to its sweeps.
+
+    The UI shows only the first line, which links to the latest sweep.
+    """
     runs = runs_address(sweep.info.experiment_id)
     return (
         f"{_links(sweep)} of {title}, the latest sweep.\n\n"
@@ -39,13 +42,13 @@ def experiment_note(sweep: "Run", title: str) -> str:
 
 
 def trial_note(stage: Stage, sweep: "Run", title: str) -> str:
-    """What a trial is, and the way to its sweep."""
+    """The description of a trial: its stage, and links to its sweep."""
     page = f"#/experiments/{sweep.info.experiment_id}/runs/{sweep.info.run_id}"
     return f"{_links(sweep)}\n\nA trial of [{title}]({page}). Stage {stage}: {_STAGES[stage]}."
 
 
 def sweep_note(sweep: "Run", study: str, best: Entry | None) -> str:
-    """What a sweep is, and its best config."""
+    """The description of a sweep: links to its trials, and its best config."""
     parts = [_links(sweep), f"A sweep of study {study}. Tag `memmeta.settings` has all settings."]
     if best:
         parts.insert(1, f"Best trial of explore and search: {best.name}, {_result(best)}")
@@ -53,7 +56,7 @@ def sweep_note(sweep: "Run", study: str, best: Entry | None) -> str:
 
 
 def model_note(sweep: "Run", trial: Entry) -> str:
-    """What a model is, and how to use it."""
+    """The description of a model: its origin, and an example of its use."""
     usage = (
         f'model = mlflow.pyfunc.load_model("runs:/{sweep.info.run_id}/{MODEL}")\n'
         'model.predict({"support_images": ..., "support_labels": ..., "query_images": ...})'

@@ -148,7 +148,7 @@ class Tracker:
         except InputError:
             raise
         except Exception as error:
-            # Object stores and file systems have errors of their own.
+            # Databases, object stores and file systems share no narrower base class.
             raise InputError(reason(error, self._uri)) from None
 
     def _wake(self) -> None:

@@ -1,3 +1,4 @@
+import re
 import shlex
 from pathlib import Path
 
@@ -49,3 +50,20 @@ def test_an_invalid_size_is_a_one_line_error(storage: Path, text: str) -> None:
     assert (result.exit_code, result.stdout) == (2, "")
     said = f"'{text}': bytes above 0 are accepted, such as 2000000, 200MiB or 1.5GB"
     assert said in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("study", "reason"),
+    [
+        ("single", "stage confirm has no complete trial.*--stage confirm"),
+        ("mixed", "its confirmed model is not in MLflow; run its study again"),
+    ],
+)
+def test_a_sweep_without_a_confirmed_model_is_refused_before_anything_is_written(
+    storage: Path, tmp_path: Path, study: str, reason: str
+) -> None:
+    words = ["--out", tmp_path / "best.yaml", "--model", tmp_path / "model.pt"]
+    result = invoke("export", study, "--storage", storage, *words)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert re.search(reason, result.stderr)
+    assert list(tmp_path.iterdir()) == []

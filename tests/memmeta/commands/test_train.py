@@ -145,7 +145,12 @@ def test_missing_data_says_what_was_looked_for_and_how_to_get_it(call, tmp_path)
     config = write(tmp_path / "c.yaml", TINY | {"data": {"name": "cifar_fs"}})
     code, output = call("train", config, "--data-root", tmp_path / "nowhere")
     assert code == 2
-    for part in ("cifar_fs: no data found", "nowhere", "CIFAR_FS_", "memmeta download cifar_fs"):
+    for part in (
+        "cifar_fs: no data found",
+        "nowhere",
+        "CIFAR_FS_",
+        "memmeta data download cifar_fs",
+    ):
         assert part in output
     assert len(output.strip().splitlines()) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["c.yaml"]

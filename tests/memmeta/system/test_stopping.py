@@ -111,3 +111,61 @@ def test_what_a_process_was_started_to_ignore_it_ignores(tmp_path):
     finally:
         process.kill()
     assert process.returncode == 3
+
+
+IN_A_PROGRAM = """
+import signal, sys
+from memmeta.system.stopping import STOP, heeding_signals, postponed
+
+number, handling = int(sys.argv[1]), sys.argv[2]
+if handling == "own":
+    signal.signal(number, lambda number, frame: print("own handler"))
+before = signal.getsignal(number)
+try:
+    with heeding_signals(), postponed(5) as stop:
+        signal.raise_signal(number)
+        print("saved", stop.requested)
+except KeyboardInterrupt:
+    print("KeyboardInterrupt")
+print("restored", signal.getsignal(number) == before, STOP.requested)
+with heeding_signals():
+    print("again")
+"""
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("handling", ["default", "own"])
+def test_a_program_gets_the_signal_after_the_work_it_stopped(tmp_path, number, handling):
+    script = tmp_path / "program.py"
+    script.write_text(IN_A_PROGRAM)
+    process = start(str(script), int(number), handling)
+    output, _ = process.communicate(timeout=30)
+    after = ["KeyboardInterrupt", "restored True False", "again"]
+    if handling == "own":
+        assert output.splitlines() == ["saved True", "own handler", *after]
+    elif number == signal.SIGINT:
+        assert output.splitlines() == ["saved True", *after]
+    else:
+        assert (process.returncode, output.splitlines()) == (-number, ["saved True"])
+
+
+IN_A_THREAD = """
+import threading
+from memmeta.system.stopping import heed_signals, heeding_signals
+
+def work():
+    heed_signals()
+    with heeding_signals():
+        print("done")
+
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+"""
+
+
+def test_in_other_threads_no_handlers_are_set(tmp_path):
+    script = tmp_path / "program.py"
+    script.write_text(IN_A_THREAD)
+    output, _ = start(str(script)).communicate(timeout=30)
+    assert output == "done\n"

@@ -73,7 +73,7 @@ def test_rm_says_what_it_removed(invoke, storage):
     result = invoke("rm", NAME, "--yes")
     assert result.exit_code == 0
     runs, folder = result.stdout.splitlines()
-    assert runs.startswith("removed 2 runs in sqlite:///")
+    assert runs.startswith("removed its run and 1 trial in sqlite:///")
     assert folder == f"removed {storage / NAME}"
     again = invoke("rm", NAME, "--yes")
     assert (again.exit_code, f"{NAME}: no such sweep in" in again.stderr) == (2, True)
@@ -91,6 +91,6 @@ def test_rm_says_what_it_could_not_remove(invoke, storage):
     (storage / NAME).symlink_to(storage / "aside")
     result = invoke("rm", NAME, "--yes")
     assert result.exit_code == 1
-    assert "removed 2 runs" in result.stdout
+    assert "removed its run and 1 trial" in result.stdout
     assert f"{storage / NAME}: cannot be removed" in result.stderr
     assert "run the same command again" in result.stderr

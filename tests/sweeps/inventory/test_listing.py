@@ -86,6 +86,16 @@ def test_runs_of_another_storage_are_another_sweep(storage, tmp_path):
     assert find_sweep(both, SINGLE, "other").folder == other / SINGLE
 
 
+def test_runs_of_older_versions_belong_by_name_in_the_own_store(storage, tmp_path):
+    client = MlflowClient(default_uri(storage))
+    client.delete_tag(listed(storage)[SINGLE].run.info.run_id, TAGS.identity)
+    assert listed(storage)[SINGLE].run is not None
+    other = tmp_path / "other"
+    shutil.copytree(storage / SINGLE, other / SINGLE)
+    sweeps = stored_sweeps(other, default_uri(storage))
+    assert find_sweep(sweeps, SINGLE, "other").run is None
+
+
 def test_the_number_of_planned_trials(storage):
     sweep = listed(storage)[SINGLE]
     assert sweep.planned is None  # the stand-in does not know it

@@ -46,7 +46,7 @@ def test_a_sweep_leaves_nothing_behind_and_others_stay(storage):
     client.set_experiment_tag(sweep.run.info.experiment_id, "mlflow.sharedViewState.b", "other")
     steps = run(storage)
     assert len(steps) == 2
-    assert "removed 2 runs" in steps[0]
+    assert "removed its run and 1 trial" in steps[0]
     assert str(storage / NAME) in steps[1]
     assert not (storage / NAME).exists()
     assert {run.data.tags["memmeta.sweep"] for run in all_runs(uri)} == {OTHER}
@@ -61,6 +61,15 @@ def test_a_sweep_leaves_nothing_behind_and_others_stay(storage):
             )
             assert database.execute(query).fetchone() == (0,)
     assert [sweep.name for sweep in stored_sweeps(storage, uri)] == [OTHER]
+
+
+def test_the_runs_in_all_experiments_are_removed(storage):
+    uri = default_uri(storage)
+    with driven(storage / NAME, "single", 0, uri, "another experiment"):
+        pass
+    assert len(find(storage).runs) == 2
+    run(storage)
+    assert {run.data.tags["memmeta.sweep"] for run in all_runs(uri)} == {OTHER}
 
 
 def test_models_of_a_sweep_are_removed(storage):
@@ -123,7 +132,7 @@ def test_a_removal_that_was_killed_among_the_runs_can_be_repeated(storage, monke
         run(storage)
     monkeypatch.undo()
     assert find(storage).trials == []
-    assert "removed 1 runs" in run(storage)[0]
+    assert "removed its run and 0 trials" in run(storage)[0]
     assert {run.data.tags["memmeta.sweep"] for run in all_runs(default_uri(storage))} == {OTHER}
 
 

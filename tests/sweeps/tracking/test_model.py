@@ -3,10 +3,10 @@
 import shutil
 from pathlib import Path
 
-import mlflow.pyfunc
 import numpy as np
 import pytest
 from mlflow import MlflowClient
+from mlflow.utils.file_utils import local_file_uri_to_path
 
 import memmeta as mm
 from memmeta import checkpoint
@@ -15,6 +15,7 @@ from sweeps.engine.stores import artifacts
 from sweeps.engine.stores.models import MODEL
 from sweeps.engine.stores.store import default_uri
 from sweeps.engine.tracking.tracker import Tracker
+from tests.mlflow_models import loaded
 from tests.mlflow_server import MlflowServer
 from tests.sweeps.ledger.test_ledger import STUDY, open_ledger
 from tests.sweeps.tracking.driving import NAME, told
@@ -57,18 +58,6 @@ def driver(tmp_path, uri) -> Driver:
     return Driver(tmp_path, uri, [0.3, 0.4], tmp_path / "shared/artifacts")
 
 
-@pytest.fixture(autouse=True)
-def tracking_uri():
-    """`mlflow.pyfunc.load_model` uses a global address."""
-    yield
-    mlflow.set_tracking_uri(None)
-
-
-def loaded(uri, address):
-    mlflow.set_tracking_uri(uri)
-    return mlflow.pyfunc.load_model(address)
-
-
 def test_a_logged_model_predicts_like_its_checkpoint(driver, trained):
     address = driver.log(0, lambda: checkpoint.load(trained))
     (model,) = driver.models()
@@ -84,10 +73,10 @@ def test_a_logged_model_predicts_like_its_checkpoint(driver, trained):
         loaded(driver.uri, address).predict({"x": 1})
 
 
-def test_the_files_of_a_model_state_no_paths_and_no_optimiser(driver, trained, tmp_path):
-    address = driver.log(0, lambda: checkpoint.load(trained))
-    mlflow.set_tracking_uri(driver.uri)
-    files = Path(mlflow.artifacts.download_artifacts(address, dst_path=str(tmp_path / "copy")))
+def test_the_files_of_a_model_state_no_paths_and_no_optimiser(driver, trained):
+    driver.log(0, lambda: checkpoint.load(trained))
+    (model,) = driver.models()
+    files = Path(local_file_uri_to_path(model.artifact_location))
     texts = [p.read_text() for p in files.rglob("*") if p.is_file() and p.suffix != ".pt"]
     assert not list(files.rglob("*.pkl"))
     for text in texts:

@@ -1,10 +1,11 @@
-"""Saved views and notes, which say what the MLflow UI shows."""
+"""Saved views and descriptions for the MLflow UI."""
 
 import json
 
 import pytest
 from mlflow import MlflowClient
 
+from memmeta.config import LearnerConfig
 from memmeta.metric import ACCURACY, MSE
 from sweeps.engine.study.outcome import TAGS
 from sweeps.engine.tracking import views
@@ -28,7 +29,7 @@ def view_tags(client):
 
 
 def state(client):
-    """What the only view of an experiment selects."""
+    """The content of the only view of an experiment."""
     (tag,) = view_tags(client).values()
     return json.loads(json.loads(tag)["state"])
 
@@ -104,6 +105,15 @@ def test_the_best_trial_comes_first_whatever_is_better(uri, metric, ascending):
     number = client.create_experiment(STUDY.name)
     views.save_view(client, experiment(client), client.create_run(number), metric, ["ridge"])
     assert state(client)["orderByAsc"] is ascending
+
+
+def test_a_view_of_all_fields_fits_into_a_tag(uri):
+    client = MlflowClient(uri)
+    number = client.create_experiment(STUDY.name)
+    run = client.create_run(number)
+    views.save_view(client, experiment(client), run, ACCURACY, LearnerConfig.model_fields)
+    (tag,) = view_tags(client).values()
+    assert len(tag) < 5000
 
 
 def test_the_sweep_and_its_trials_have_notes_and_the_best_result(tmp_path, uri):

@@ -1,0 +1,205 @@
+"""Runs that are saved, loaded and evaluated."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from memmeta import checkpoint
+from memmeta.data.sets.sinusoid import SINUSOID
+from memmeta.errors import InputError
+from memmeta.fit import train_run
+from memmeta.run import Run, load
+from memmeta.training import MetaTrainer
+from tests import ROOT
+
+V1 = ROOT / "tests/records/v1/sweep/old-600steps-seed0/checkpoints/03766bdf2a73/trainer.pt"
+
+
+@pytest.fixture
+def trained(run, dataset) -> Run:
+    return train_run(run, dataset, device="cpu", progress=False)
+
+
+@pytest.fixture
+def saved(trained, tmp_path) -> Path:
+    trained.save(str(tmp_path / "model.pt"))
+    return tmp_path / "model.pt"
+
+
+def test_a_loaded_run_equals_the_trained_one_without_its_data(trained, saved, dataset):
+    loaded = load(saved, device="cpu")
+    for name in ("config", "reports", "peak_memory", "seconds_per_step", "note", "input_shape"):
+        assert getattr(loaded, name) == getattr(trained, name)
+    assert repr(loaded) == repr(trained)
+    images = dataset.test.images
+    one, other = (run.adapt(images[:3], ["a", "b", "c"]) for run in (trained, loaded))
+    np.testing.assert_array_equal(one.predict_proba(images), other.predict_proba(images))
+
+
+def test_results_are_those_of_the_trainer(run, dataset, trained):
+    trainer = MetaTrainer(run, dataset, "cpu")
+    while not trainer.done:
+        trainer.train_to_evaluation()
+    assert [r._replace(time=0) for r in trained.reports] == [
+        r._replace(time=0) for r in trainer.reports
+    ]
+    assert trained.peak_memory == trainer.peak_memory
+    for split in ("val", "test"):
+        assert trained.evaluate(split, 5) == trainer.evaluate(split, 5)
+    assert trained.evaluate("val") == trained.reports[-1].val
+
+
+def test_evaluation_needs_the_data_set(saved, trained, dataset):
+    with pytest.raises(InputError, match=r"model\.pt: evaluation needs .*load_dataset\('glyphs'\)"):
+        load(saved).evaluate("test")
+    expected = trained.evaluate("test", 5)
+    assert load(saved, device="cpu").evaluate("test", 5, data=dataset) == expected
+    assert load(saved, device="cpu", data=dataset).evaluate("test", 5) == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("train",), "split 'train': val or test"),
+        (("test", 1), "tasks: at least 2 are needed, got 1"),
+        (("test", 2.5), "tasks: at least 2 are needed, got 2.5"),
+    ],
+)
+def test_other_evaluations_are_refused(trained, arguments, said):
+    with pytest.raises(InputError, match=said):
+        trained.evaluate(*arguments)
+
+
+def test_other_data_is_refused(trained):
+    with pytest.raises(InputError, match="was trained on glyphs, got sinusoid"):
+        trained.evaluate("test", data=SINUSOID)
+
+
+def test_a_saved_run_is_a_checkpoint_of_its_trainer(saved, run, dataset, trained):
+    trainer = MetaTrainer(run, dataset, "cpu")
+    checkpoint.resume(trainer, saved)
+    assert trainer.done
+    assert trainer.reports == trained.reports
+
+
+def test_a_path_that_cannot_be_written_is_one_line(trained, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"model\.pt: cannot be written"):
+        trained.save(tmp_path / "file" / "model.pt")
+
+
+def test_a_file_of_version_1_needs_the_data_set_once(tmp_path):
+    path = Path(shutil.copy(V1, tmp_path / "old.pt"))
+    old = load(path, device="cpu")
+    assert old.reports
+    with pytest.raises(InputError, match=r"old\.pt: lacks .*data=load_dataset\('sinusoid'\)"):
+        old.adapt_regression([0.0], [0.0])
+    completed = load(path, device="cpu", data=SINUSOID)
+    expected = completed.adapt_regression([0.0, 1.0], [0.0, 1.0]).predict([0.5])
+    completed.save(tmp_path / "new.pt")
+    again = load(tmp_path / "new.pt", device="cpu")
+    assert again.adapt_regression([0.0, 1.0], [0.0, 1.0]).predict([0.5]) == expected
+
+
+def without_a_parameter(content):
+    content["trainer"]["model"].popitem()
+
+
+def of_another_type(content):
+    model = content["trainer"]["model"]
+    model |= {name: value.double() for name, value in model.items()}
+
+
+def expanded(content):
+    """A thousand weights that share one number in the file."""
+    model = content["trainer"]["model"]
+    name = next(iter(model))
+    model[name] = torch.zeros(1).expand(model[name].shape)
+
+
+def wider(content):
+    """A config that states a model of 400 GB."""
+    content["config"]["learner"] |= {"filters": 10_000, "backbone": "resnet12"}
+
+
+def other_reports(content):
+    content["trainer"]["reports"][0]["diagnostics"] = {"cg_residual": "high"}
+
+
+def other_times(content):
+    content["trainer"]["timed_steps"] = "two"
+
+
+def no_state(content):
+    content["trainer"] = []
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        without_a_parameter,
+        of_another_type,
+        expanded,
+        wider,
+        other_reports,
+        other_times,
+        no_state,
+    ],
+)
+def test_a_file_that_does_not_fit_its_config_is_damaged(saved, damage):
+    content = torch.load(saved)
+    damage(content)
+    checkpoint.write(saved, content)
+    with pytest.raises(checkpoint.DamagedError, match=r"model\.pt: a damaged checkpoint"):
+        load(saved)
+
+
+INPUTS = {"input_shape": [1, 16, 16], "mean": [125.0], "std": [60.0]}
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        {"input_shape": [1, 16]},
+        {"input_shape": [1, 16, 0]},
+        {"input_shape": [1, 16, 10**9]},
+        {"input_shape": [1] * 100_000},
+        {"input_shape": "16"},
+        {"input_shape": [1, 16, 16.5]},
+        {"mean": []},
+        {"mean": [125.0, 1.0]},
+        {"mean": [float("nan")]},
+        {"mean": [float("inf")]},
+        {"std": [0.0]},
+        {"std": [-1.0]},
+        {"std": [float("nan")]},
+        {"std": [torch.ones(2)]},
+        {"later": 1},
+    ],
+)
+def test_inputs_that_no_version_writes_are_damaged(saved, inputs):
+    content = torch.load(saved)
+    checkpoint.write(saved, content | {"inputs": INPUTS | inputs})
+    with pytest.raises(checkpoint.DamagedError, match=r"model\.pt: inputs: ") as error:
+        load(saved)
+    assert "\n" not in error.value.message
+    assert len(error.value.message) < 2000
+
+
+@pytest.mark.parametrize("inputs", [[], 3, {"input_shape": [3, 16, 16]}, {}])
+def test_inputs_of_another_kind_are_damaged(saved, inputs):
+    content = torch.load(saved)
+    checkpoint.write(saved, content | {"inputs": inputs})
+    with pytest.raises(checkpoint.DamagedError):
+        load(saved)
+
+
+def test_images_that_the_weights_are_not_made_for_are_damaged(saved):
+    content = torch.load(saved)
+    three = {"input_shape": [3, 16, 16], "mean": [1.0] * 3, "std": [1.0] * 3}
+    checkpoint.write(saved, content | {"inputs": three})
+    with pytest.raises(checkpoint.DamagedError):
+        load(saved)
