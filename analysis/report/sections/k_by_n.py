@@ -91,6 +91,7 @@ def _lines(response: Response, tables: Sequence[CellsTable]) -> Figure:
                 [row[response.name] for row in own],
                 yerr=[row["interval"] or 0.0 for row in own],
                 fmt="o-",
+                markersize=4,
                 color=colour,
                 capsize=3,
                 label=setting,

@@ -64,7 +64,8 @@ def _finding(sweep: Sweep, steps: Sequence[Step], random: Sequence[Expected]) ->
     metric = sweep.metric
     best = sweep.ranking[0]
     assert best.value is not None
-    finding = f"The best of {len(steps)} trials, {best.run_name}, has {metric.rounded(best.value)}"
+    chosen = "The only trial" if len(steps) == 1 else f"The best of {len(steps)} trials"
+    finding = f"{chosen}, {best.run_name}, has {metric.rounded(best.value)}"
     proposed = [trial for trial in sweep.ranking if trial.stage == "search"]
     tries = len(steps) - len(random)
     if proposed and 0 < tries <= len(random):

@@ -64,10 +64,12 @@ def _summary(trial: Trial) -> str:
 
 
 def _drawn(sweep: Sweep, front: Sequence[Trial]) -> list[Block]:
-    """The figure, or nothing if there are too few trials to compare."""
+    """The figure, or a sentence if there are too few different results to compare."""
     figure = _figure(sweep, front)
-    if len(figure.data) < _LEAST_TRIALS:
-        text = f"No figure is drawn for fewer than {_LEAST_TRIALS} trials."
+    measured = [trial for trial in sweep.ranking if trial.peak_memory_bytes is not None]
+    points = {(trial.peak_memory_bytes, trial.value) for trial in measured}
+    if len(points) < _LEAST_POINTS:
+        text = f"No figure is drawn of fewer than {_LEAST_POINTS} different results."
         return [InWords(text, [figure])]
     caption = (
         "Complete trials of explore and search, one training seed each. A trial is on the "
@@ -76,8 +78,8 @@ def _drawn(sweep: Sweep, front: Sequence[Trial]) -> list[Block]:
     return [Gallery(caption, [figure])]
 
 
-_LEAST_TRIALS = 3
-"""Minimum number of trials for a figure."""
+_LEAST_POINTS = 3
+"""Minimum number of different points in a figure."""
 
 
 def _figure(sweep: Sweep, front: Sequence[Trial]) -> Figure:

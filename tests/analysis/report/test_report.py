@@ -302,9 +302,14 @@ def test_a_stage_that_is_too_small_has_one_sentence() -> None:
         "are needed (by status: 2 complete, 1 diverged)."
     )
     assert not found.blocks
-    assert "No figure is drawn for fewer than 3 trials." in words(
+    assert "No figure is drawn of fewer than 3 different results." in words(
         section(page, "Quality against memory")
     )
+
+
+def test_equal_results_are_not_drawn_as_a_front() -> None:
+    page = build(sweep([trial("search", n, 0.5) for n in range(5)]))
+    assert "pareto" in names(page.in_words)
 
 
 def test_a_search_that_never_improves_is_said_in_words() -> None:
