@@ -14,6 +14,16 @@ settings.register_profile("random", deadline=None, max_examples=200)
 settings.load_profile("default")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave property tests out of the coverage: it takes a third of their time.
+
+    The code that they call is also called by other tests.
+    """
+    for item in items:
+        if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+            item.add_marker("no_cover")
+
+
 @pytest.fixture(scope="session")
 def data_root(tmp_path_factory) -> Path:
     """A data root with the glyphs cache in it, drawn once for all processes that run tests."""

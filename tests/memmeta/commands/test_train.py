@@ -112,7 +112,7 @@ def dataset_accuracy(data_root) -> float:
         (TINY | {"learner": {"ridge": -1}}, "learner.ridge: input should be greater than or equal"),
         (
             TINY | {"data": {"name": "imagenet"}},
-            "data.name: no such data set, choose from",
+            "data.name: no such data set (did you mean miniimagenet?), choose from",
         ),
         (TINY | {"data": TINY["data"] | {"ways": 5000}}, "5000 ways"),
         ("a: [", "bad.yaml: not a YAML file (line 1)"),

@@ -221,7 +221,7 @@ def test_a_memory_limit_has_a_unit_or_is_in_bytes(text, limit):
             "grid: algorithm=anil with chunk=25: learner.chunk 25 would change the gradient: anil "
             "differentiates through a task as a whole, 50 images each",
         ),
-        ({"nmae": "x"}, "unknown key nmae"),
+        ({"nmae": "x"}, "unknown key nmae (did you mean name?)"),
     ],
 )
 def test_an_invalid_study_is_refused_in_one_line(changes, said):
