@@ -29,7 +29,7 @@ device_option = click.option(
 )
 threads_option = click.option(
     "--threads",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, 1024),
     help="CPU threads; default: the number that an exported run states, else all.",
 )
 

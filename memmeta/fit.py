@@ -115,6 +115,8 @@ def train_run(
 ) -> Run:
     """Train a run of which everything is given, such as a run of `best.yaml`.
 
+    One thread at a time can train in a process; others wait.
+
     Args:
         config: all settings of the run.
         data: the data set that `config.data.name` names.
@@ -145,14 +147,14 @@ def train_run(
     if _dataset_name(data) != config.data.name:
         raise InputError(f"data: {config.data.name} is expected, got {data.name}")
     show = progress_here() if progress is True else (progress or NoProgress())
-    trainer = MetaTrainer(config, data, chosen_device(device))
     path = None if checkpoint is None else Path(checkpoint)
-    if path is not None and path.exists():
-        checkpoints.resume(trainer, path)
-        show.line(f"continuing from {path}, step {trainer.iteration}")
-    if path is not None and not trainer.done:
-        checkpoints.check_writable(path)
     with deterministic():
+        trainer = MetaTrainer(config, data, chosen_device(device))
+        if path is not None and path.exists():
+            checkpoints.resume(trainer, path)
+            show.line(f"continuing from {path}, step {trainer.iteration}")
+        if path is not None and not trainer.done:
+            checkpoints.check_writable(path)
         train_to_end(trainer, show, lambda: _save(trainer, path))
     return Run(checkpoints.snapshot(trainer), data=data, device=trainer.device)
 

@@ -152,9 +152,9 @@ class Run:
         tasks = defaults[split] if tasks is None else tasks
         if not isinstance(tasks, int) or tasks < 2:
             raise InputError(f"tasks: at least 2 are needed, got {shown(tasks)}")
-        trainer = MetaTrainer(self.config, data, self.device)
-        checkpoint.restore(trainer, self._saved, self._source)
         with deterministic():
+            trainer = MetaTrainer(self.config, data, self.device)
+            checkpoint.restore(trainer, self._saved, self._source)
             return trainer.evaluate(split, tasks)
 
     def adapt(self, support_images: AnyImages, support_labels: Any) -> Classifier:
@@ -261,7 +261,8 @@ class Run:
             model.load_state_dict(weights, assign=True)
             for name, dtype in dtypes.items():
                 tensor = weights[name]
-                if tensor.dtype != dtype or tensor.untyped_storage().nbytes() < tensor.nbytes:
+                too_short = tensor.untyped_storage().nbytes() < tensor.nbytes
+                if tensor.dtype != dtype or tensor.is_meta or too_short:
                     raise ValueError(f"{name} does not fit")
         return model.to(self.device)
 

@@ -6,6 +6,8 @@ import click
 
 from analysis.command_line import chosen_sweep, say, store_arguments, study_argument
 from memmeta.command_line import Command
+from memmeta.errors import InputError
+from memmeta.system.files import resolved
 from memmeta.system.units import Size
 from sweeps.engine.stores.store import default_uri
 
@@ -57,6 +59,8 @@ def export(
     from analysis.output import write_file
 
     exporting.check_suffix(out)
+    if model and resolved(model) == resolved(out):
+        raise InputError(f"--model {model}: is the file of --out, too; two names are expected")
     sweep = chosen_sweep(study, storage, tracking_uri)
     if top is None and not pareto:
         top = exporting.TOP

@@ -51,6 +51,7 @@ def predict(
     the probability of each class. With norm batch, as in the paper, images are classified together
     and influence each other; give all of them at once.
     """
+    _check_out(out, checkpoint_file)
     configure_process(threads)
     run = load(checkpoint_file, device=device)
     classes, (paths, others) = find_classes(support), find_images(query)
@@ -78,6 +79,14 @@ def predict(
     except OSError as error:
         raise cannot_write(out, error) from None
     click.echo(f"{out}: {len(rows)} images, {len(classes)} classes")
+
+
+def _check_out(out: Path, checkpoint_file: Path) -> None:
+    """Refuse to replace the model or an image with the predictions."""
+    if out.suffix.lower() in SUFFIXES or files.resolved(out) == files.resolved(checkpoint_file):
+        raise InputError(
+            f"--out {out}: is an image or the model; the name of a CSV file is expected"
+        )
 
 
 def _warn_of(others: list[Path]) -> None:

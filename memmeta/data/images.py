@@ -69,7 +69,8 @@ def as_stored(images: AnyImages, input_shape: tuple[int, ...], name: str = "imag
         raise InputError(f"{name}: no images")
     stored = np.empty((len(images), height, width, channels), np.uint8)
     for index, image in enumerate(images):
-        stored[index] = _fitted(_pillow(image, f"{name}: image {index}"), input_shape)
+        where = f"{name}: image {index}"
+        stored[index] = _fitted(_pillow(image, where), input_shape, where)
     return torch.from_numpy(stored)
 
 
@@ -133,6 +134,8 @@ def _channels_last(values: NDArray[Any], where: str) -> NDArray[Any]:
 
 
 def _as_uint8(values: NDArray[Any], where: str) -> Images:
+    if isinstance(values, np.ma.MaskedArray):
+        raise InputError(f"{where}: masked arrays are not accepted")
     if values.dtype == np.uint8:
         return values
     if values.dtype.kind != "f":
@@ -167,12 +170,15 @@ def _loaded(image: Image.Image, where: str) -> Image.Image:
     return image
 
 
-def _fitted(image: Image.Image, input_shape: tuple[int, ...]) -> Images:
+def _fitted(image: Image.Image, input_shape: tuple[int, ...], where: str) -> Images:
     """Convert a PIL image to uint8 [H, W, C] of a model, like `formats.images.decode_image`."""
     channels, height, width = input_shape
     mode = "L" if channels == 1 else "RGB"
     if image.mode != mode:
-        image = image.convert(mode)
+        try:
+            image = image.convert(mode)
+        except ValueError:
+            raise InputError(f"{where}: images of mode {image.mode} are not accepted") from None
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.LANCZOS)
     return np.asarray(image).reshape(height, width, channels)

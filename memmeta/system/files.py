@@ -1,5 +1,6 @@
 """Atomic file writing."""
 
+import errno
 import glob
 import itertools
 import os
@@ -30,6 +31,7 @@ def atomic_write(path: Path, below: Path | None = None) -> Iterator[BinaryIO]:
         >>> with atomic_write(Path("notes.txt")) as file:
         ...     _ = file.write(b"all or nothing")
     """
+    _refuse_devices(path)
     _make_folders(path.parent, below)
     partial, file = _create_partial(path)
     try:
@@ -54,6 +56,7 @@ def check_writable(path: Path) -> None:
     Raises:
         OSError: `path` cannot be written.
     """
+    _refuse_devices(path)
     _make_folders(path.parent, None)
     partial = _partial(path)
     partial.touch(exist_ok=False)
@@ -63,6 +66,18 @@ def check_writable(path: Path) -> None:
 def remove_abandoned(folder: Path) -> None:
     """Remove partial files of killed writers in `folder` and all its subfolders."""
     _remove_abandoned(folder, "**/.*.partial")
+
+
+def _refuse_devices(path: Path) -> None:
+    """Refuse to replace a device or a pipe, which renaming a file over it would.
+
+    Raises:
+        OSError: `path` is one.
+    """
+    is_special = path.exists() and not path.is_file() and not path.is_dir()
+    # /dev/stdout may lead to a file.
+    if is_special or path.absolute().parent == Path("/dev"):
+        raise OSError(errno.EINVAL, "a device or a pipe, which would be replaced", str(path))
 
 
 def _make_folders(folder: Path, below: Path | None) -> None:

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,6 +11,8 @@ import torch
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 _THRESHOLD, _TOP_PAD = 2**30, 2**26
+
+_ONE_THREAD = threading.RLock()
 
 ALLOCATOR_ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": str(_THRESHOLD),
@@ -38,7 +41,16 @@ def configure_process(threads: int | None = None) -> int:
 
 @contextmanager
 def deterministic() -> Iterator[None]:
-    """Let PyTorch choose deterministic algorithms during a block, as after `configure_process`."""
+    """Let PyTorch choose deterministic algorithms during a block, as after `configure_process`.
+
+    This is a setting of the process, like PyTorch's random generator. So one thread at a time can
+    be in such a block, and others wait.
+    """
+    with _ONE_THREAD:
+        yield from _deterministic()
+
+
+def _deterministic() -> Iterator[None]:
     algorithms = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -116,11 +117,22 @@ def test_the_process_is_left_as_it_was(run, dataset):
     """A notebook goes on with other work: handlers, random numbers and settings of PyTorch stay."""
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     random, threads = torch.get_rng_state(), torch.get_num_threads()
+    deterministic = torch.are_deterministic_algorithms_enabled()
     train_run(run, dataset, device="cpu").evaluate("test", 2)
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert torch.equal(torch.get_rng_state(), random)
     assert torch.get_num_threads() == threads
-    assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.are_deterministic_algorithms_enabled() == deterministic
+
+
+def test_threads_that_train_at_once_get_the_numbers_of_their_seeds(run, dataset):
+    configs = [run.model_copy(update={"seed": seed}) for seed in range(4)]
+    alone = [train_run(config, dataset, device="cpu").reports[-1].val for config in configs]
+    before = torch.get_rng_state()
+    with ThreadPoolExecutor(4) as pool:
+        runs = list(pool.map(lambda config: train_run(config, dataset, device="cpu"), configs))
+    assert [run.reports[-1].val for run in runs] == alone
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_training_works_outside_the_main_thread(run, dataset):

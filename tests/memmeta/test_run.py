@@ -120,6 +120,11 @@ def expanded(content):
     model[name] = torch.zeros(1).expand(model[name].shape)
 
 
+def without_numbers(content):
+    model = content["trainer"]["model"]
+    model |= {name: value.to("meta") for name, value in model.items()}
+
+
 def wider(content):
     """A config that states a model of 400 GB."""
     content["config"]["learner"] |= {"filters": 10_000, "backbone": "resnet12"}
@@ -143,6 +148,7 @@ def no_state(content):
         without_a_parameter,
         of_another_type,
         expanded,
+        without_numbers,
         wider,
         other_reports,
         other_times,

@@ -62,6 +62,7 @@ def test_a_study_runs_inside_an_event_loop_and_leaves_the_process_as_it_was(plac
     assert loaded.trials().equals(trials)
 
 
+@pytest.mark.thorough
 def test_a_study_uses_the_ray_of_the_program_from_any_thread_and_continues(places):
     """In a thread of its own no signal handlers can be set."""
     ray.init(num_cpus=1, include_dashboard=False, logging_level="ERROR", log_to_driver=False)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from memmeta.errors import InputError, cannot_read, did_you_mean
-from sweeps.engine.ledger.opening import is_running, read_identity
-from sweeps.engine.stores.store import connect, database_file, explained, find_runs
+from sweeps.engine.ledger.opening import IDENTITY_FILE, is_running, read_identity
+from sweeps.engine.stores.store import check_database, connect, database_file, explained, find_runs
 from sweeps.engine.study.outcome import FINAL, TAGS, sequence
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 State = Literal["running", "finished", "stopped"]
 
-_PARTS = ("ledger.id", "journal.log", "driver", "checkpoints")
-"""Files and folders by which a sweep's folder is recognised."""
+_RECORDS = (IDENTITY_FILE, "journal.log")
+"""Files by which a sweep's folder is recognised."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,9 @@ def _folders(storage: Path) -> list[Path]:
         folders = sorted(storage.iterdir()) if storage.is_dir() else []
     except OSError as error:
         raise cannot_read(storage, error) from None
-    return [folder for folder in folders if any(os.path.lexists(folder / part) for part in _PARTS)]
+    return [
+        folder for folder in folders if any(os.path.lexists(folder / part) for part in _RECORDS)
+    ]
 
 
 def _belongs(run: "Run", folder: Path, is_own_store: bool) -> bool:
@@ -164,6 +166,8 @@ def _runs(uri: str) -> "tuple[list[Run], dict[str, list[Run]]]":
     if file is not None and not file.exists():
         return [], trials
     with explained(uri):
+        if file is not None:
+            check_database(file)
         client = connect(uri)
         for trial in find_runs(client, f"tags.`{TAGS.kind}` = 'trial'"):
             trials[trial.data.tags.get(TAGS.parent, "")].append(trial)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import optuna
 from optuna.storages import RDBStorage
 
-from memmeta.errors import FailedError, InputError
+from memmeta.errors import FailedError, InputError, shortened
 from sweeps.engine.inventory.listing import StoredSweep
 from sweeps.engine.ledger import stage_record
 from sweeps.engine.ledger.opening import IDENTITY_FILE, is_in_database, only_one, read_identity
@@ -47,6 +47,11 @@ def remove(sweep: StoredSweep, uri: str, ledger: str | None) -> Iterator[str]:
         FailedError: the folder cannot be removed.
     """
     folder = sweep.folder
+    if folder and folder.is_symlink():
+        raise InputError(
+            f"{folder}: a symbolic link, so the sweep is in another storage; remove it there: "
+            f"--storage {folder.resolve().parent}"
+        )
     if folder is None and sweep.state == "running":
         raise InputError(
             f"{sweep.name}: running according to MLflow, and its folder is not in this storage; "
@@ -84,7 +89,7 @@ def _remove_runs(uri: str, sweep: "Run") -> str:
     for run in (*trials, sweep):
         _remove_models(client, uri, run, permanently)
         if permanently:
-            _remove_files(run.info.artifact_uri, uri)
+            _remove_files(run.info.artifact_uri, run.info.run_id, uri)
             # MLflow's public command, `mlflow gc`, also removes what else was deleted.
             client._tracking_client.store._hard_delete_run(run.info.run_id)
         elif run.info.lifecycle_stage == "active":
@@ -104,7 +109,7 @@ def _remove_models(client: "MlflowClient", uri: str, run: "Run", permanently: bo
     )
     for model in models:
         if permanently:
-            _remove_files(model.artifact_location, uri)
+            _remove_files(model.artifact_location, model.model_id, uri)
             client._tracking_client.store._hard_delete_logged_model(model.model_id)
         else:
             client.delete_logged_model(model.model_id)
@@ -118,8 +123,22 @@ def _remove_views(client: "MlflowClient", sweep: "Run") -> None:
             client.delete_experiment_tag(experiment.experiment_id, name)
 
 
-def _remove_files(location: str, uri: str) -> None:
-    """Remove a folder of artifacts, and its parent folder, which MLflow leaves."""
+def _remove_files(location: str, owner: str, uri: str) -> None:
+    """Remove a folder of artifacts, and its parent folder, which MLflow leaves.
+
+    Args:
+        location: address of the folder.
+        owner: id of the run or model whose folder it is.
+        uri: the MLflow store.
+
+    Raises:
+        InputError: the folder is not named like one that MLflow makes for its owner.
+    """
+    if not location.endswith(f"/{owner}/artifacts"):
+        raise InputError(
+            f"{masked(uri)}: states {shortened(location)} as the files of {owner}; a folder "
+            f".../{owner}/artifacts is expected. Nothing in it was removed"
+        )
     # Slow to import. Must come after `connect`, which sets MLflow's environment.
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
     from mlflow.utils.file_utils import local_file_uri_to_path
@@ -148,14 +167,17 @@ def _remove_record(url: str, folder: Path) -> str:
 
 def _empty(folder: Path) -> None:
     """Remove all files of a sweep but its lock, which this process holds."""
+    # Last, so that an interrupted removal leaves a folder that is recognised. The journal after the
+    # identity: otherwise the rest would look like a sweep whose record is in a database.
+    records = [folder / IDENTITY_FILE, folder / "journal.log"]
     try:
-        # First: without it, the rest is not taken for a sweep whose record is in a database.
-        (folder / IDENTITY_FILE).unlink(missing_ok=True)
         for path in folder.iterdir():
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
-            elif path.name != "lock":
+            elif path.name != "lock" and path not in records:
                 path.unlink()
+        for path in records:
+            path.unlink(missing_ok=True)
     except OSError as error:
         raise _failed(folder, error) from None
 

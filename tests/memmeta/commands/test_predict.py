@@ -213,3 +213,16 @@ def test_a_model_that_predicts_nothing_is_exit_code_1(predict, model, folders):
     assert code == 1
     assert "not finite" in output
     assert not (folders / "out.csv").exists()
+
+
+@pytest.mark.parametrize("out", ["query/sub0/new.PNG", "support.tiff"])
+def test_predictions_do_not_replace_images(predict, out):
+    code, output = predict(out=out)
+    assert code == 2
+    assert "the name of a CSV file is expected" in output
+
+
+def test_predictions_do_not_replace_the_model(predict, model):
+    before = model[0].read_bytes()
+    code, _ = predict(out=model[0])
+    assert (code, model[0].read_bytes()) == (2, before)

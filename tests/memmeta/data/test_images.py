@@ -192,3 +192,13 @@ def test_any_array_is_accepted_or_refused(shape, dims, dtype, value):
         return
     assert stored.shape == (shape[0], 20, 20, 3)
     assert stored.dtype == torch.uint8
+
+
+def test_images_that_cannot_be_converted_are_named():
+    with pytest.raises(InputError, match="photos: image 1: images of mode LAB"):
+        as_stored([Image.new("L", (20, 20)), Image.new("LAB", (20, 20))], GREY, "photos")
+
+
+def test_masked_arrays_are_refused():
+    with pytest.raises(InputError, match="masked arrays"):
+        as_stored(np.ma.masked_array(pixels(2, 20, 20, 3), mask=True), COLOUR)

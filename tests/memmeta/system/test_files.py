@@ -1,6 +1,8 @@
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -142,3 +144,14 @@ def test_nothing_is_made_beside_what_went_away(tmp_path):
     with pytest.raises(FileNotFoundError), atomic_write(path, below=root):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["away"]
+
+
+def test_devices_and_pipes_are_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    for path in (tmp_path / "pipe", tmp_path / "link", Path("/dev/no-such-device")):
+        with pytest.raises(OSError, match="a device or a pipe"):
+            check_writable(path)
+        with pytest.raises(OSError, match="a device or a pipe"), atomic_write(path):
+            pass
+    assert (tmp_path / "pipe").is_fifo()

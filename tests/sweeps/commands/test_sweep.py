@@ -78,7 +78,7 @@ def among_namesakes(tmp_path):
     return call
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_folders_with_the_names_of_our_packages_do_not_get_in_the_way(
     among_namesakes, tmp_path, data_root
 ):

@@ -1,12 +1,13 @@
 """`memmeta sweeps` and `memmeta sweeps rm`."""
 
+import errno
 import json
-import shutil
 
 import pytest
 from click.testing import CliRunner
 
 from sweeps.commands.sweeps import sweeps
+from sweeps.engine.inventory import removal
 from sweeps.engine.ledger.opening import only_one
 
 NAME, OTHER = "single-60steps-seed0", "factorial-60steps-seed0"
@@ -86,11 +87,14 @@ def test_rm_refuses_a_running_sweep(invoke, storage):
     assert (storage / NAME / "journal.log").exists()
 
 
-def test_rm_says_what_it_could_not_remove(invoke, storage):
-    shutil.move(storage / NAME, storage / "aside")
-    (storage / NAME).symlink_to(storage / "aside")
+def test_rm_says_what_it_could_not_remove(invoke, storage, monkeypatch):
+    def busy(path):
+        raise OSError(errno.EBUSY, "Device or resource busy", str(path))
+
+    (storage / NAME / "checkpoints").mkdir(exist_ok=True)
+    monkeypatch.setattr(removal.shutil, "rmtree", busy)
     result = invoke("rm", NAME, "--yes")
     assert result.exit_code == 1
     assert "removed its run and 1 trial" in result.stdout
-    assert f"{storage / NAME}: cannot be removed" in result.stderr
+    assert f"{storage / NAME / 'checkpoints'}: cannot be removed" in result.stderr
     assert "run the same command again" in result.stderr

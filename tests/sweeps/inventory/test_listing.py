@@ -1,5 +1,7 @@
 import os
 import shutil
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime
 
 import pytest
@@ -115,3 +117,18 @@ def test_several_sweeps_without_a_folder_are_told_apart_by_the_id_of_the_run(sto
     with pytest.raises(InputError, match=f"several sweeps .*{sweep.run.info.run_id}"):
         find_sweep(twice, SINGLE, "runs")
     assert find_sweep([sweep], sweep.run.info.run_id, "runs") is sweep
+
+
+def test_a_folder_with_checkpoints_of_something_else_is_no_sweep(tmp_path):
+    (tmp_path / "runs" / "thesis" / "checkpoints").mkdir(parents=True)
+    assert stored_sweeps(tmp_path / "runs", default_uri(tmp_path / "runs")) == []
+
+
+def test_a_database_of_another_program_is_refused_and_stays_as_it_is(tmp_path):
+    with closing(sqlite3.connect(tmp_path / "app.db")) as database:
+        database.execute("CREATE TABLE mine (x)")
+        database.commit()
+    before = (tmp_path / "app.db").read_bytes()
+    with pytest.raises(InputError, match="latest_metrics"):
+        stored_sweeps(tmp_path, f"sqlite:///{tmp_path}/app.db")
+    assert (tmp_path / "app.db").read_bytes() == before

@@ -122,7 +122,7 @@ def test_a_removal_that_failed_half_way_can_be_repeated(storage, monkeypatch):
 def test_a_removal_that_was_killed_among_the_runs_can_be_repeated(storage, monkeypatch):
     deleted = []
 
-    def killed(location, _):
+    def killed(location, *_):
         deleted.append(location)
         if len(deleted) == 2:
             raise KeyboardInterrupt
@@ -174,3 +174,24 @@ def test_on_a_server_runs_are_deleted_and_can_be_restored(tmp_path):
         assert "can be restored" in run(storage, uri)[0]
         assert stored_sweeps(storage, uri) == []
         client.restore_run(sweep.run.info.run_id)
+
+
+def test_a_link_to_a_sweep_of_another_storage_is_refused(storage, tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / NAME).symlink_to(storage / NAME)
+    sweep = find(tmp_path / "other")
+    before = sorted((storage / NAME).rglob("*"))
+    with pytest.raises(InputError, match="a symbolic link, so the sweep is in another storage"):
+        list(remove(sweep, default_uri(tmp_path / "other"), None))
+    assert sorted((storage / NAME).rglob("*")) == before
+
+
+def test_a_store_that_names_a_folder_of_the_user_does_not_remove_it(storage, tmp_path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "text").write_text("years")
+    with closing(sqlite3.connect(storage / "mlflow.db")) as database:
+        database.execute("UPDATE runs SET artifact_uri = ?", [f"file://{tmp_path}/thesis"])
+        database.commit()
+    with pytest.raises(InputError, match="thesis as the files of"):
+        run(storage)
+    assert (tmp_path / "thesis" / "text").read_text() == "years"
