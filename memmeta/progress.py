@@ -97,11 +97,9 @@ class NoProgress:
 
 
 def progress_here() -> Progress:
-    """The progress display for this process: a notebook's, a terminal's (on stderr), or none."""
+    """The progress display for this process: a notebook's, or lines on stderr."""
     console = Console(stderr=True, highlight=False)
-    if console.is_jupyter:
-        return NotebookProgress()
-    return ConsoleProgress(console) if console.is_terminal else NoProgress()
+    return NotebookProgress() if console.is_jupyter else ConsoleProgress(console)
 
 
 def text_bar(done: int, total: int) -> str:

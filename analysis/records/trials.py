@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 
 from analysis.records.store import find_runs
 from memmeta.config import RunConfig, completed, parse
-from memmeta.errors import InputError
+from memmeta.errors import InputError, did_you_mean
 from memmeta.metric import Metric
 from memmeta.system.units import MIB
 from sweeps.engine.stores.masking import masked
@@ -170,7 +170,10 @@ def read_sweep(uri: str, name: str) -> Sweep:
     sweeps = sorted(find_runs(uri, f"tags.`{TAGS.kind}` = 'sweep'"), key=_last_ran)
     matches = [run for run in sweeps if name in (_study(run), _sweep(run), run.info.run_id)]
     if not matches:
-        raise InputError(f"no study or sweep {name} in {_listing(uri, sweeps)}")
+        known = {*map(_study, sweeps), *map(_sweep, sweeps)}
+        raise InputError(
+            f"no study or sweep {name}{did_you_mean(name, known)} in {_listing(uri, sweeps)}"
+        )
     parent = matches.pop()
     parent_id = parent.info.run_id
     children = find_runs(

@@ -78,7 +78,7 @@ def predict(
             file.write(csv_text(rows).encode("utf-8", "backslashreplace"))
     except OSError as error:
         raise cannot_write(out, error) from None
-    click.echo(f"{out}: {len(rows)} images, {len(classes)} classes")
+    click.echo(f"wrote {out}: {len(rows)} images, {len(classes)} classes")
 
 
 def _check_out(out: Path, checkpoint_file: Path) -> None:
@@ -92,7 +92,8 @@ def _check_out(out: Path, checkpoint_file: Path) -> None:
 def _warn_of(others: list[Path]) -> None:
     """Say that files were left out, if there are any."""
     if others:
-        click.echo(f"left out, not images: {len(others)} files, such as {others[0]}", err=True)
+        count = "1 file" if len(others) == 1 else f"{len(others)} files"
+        click.echo(f"left out, not images: {count}, such as {others[0]}", err=True)
 
 
 def _probabilities(classifier: Classifier, paths: list[Path], shape: tuple[int, ...]) -> np.ndarray:

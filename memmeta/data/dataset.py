@@ -1,7 +1,7 @@
 """The interface of a loaded data set, and its implementation for images."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, get_args
 
 from torch import Tensor
@@ -88,9 +88,9 @@ class ImageDataset:
     """A `Dataset` of images, whose splits have disjoint classes."""
 
     name: str
-    train: Split
-    val: Split
-    test: Split
+    train: Split = field(repr=False)
+    val: Split = field(repr=False)
+    test: Split = field(repr=False)
     mean: tuple[float, ...]
     """Per channel, on the 0-255 scale."""
     std: tuple[float, ...]

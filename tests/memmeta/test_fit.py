@@ -143,9 +143,15 @@ def test_training_works_outside_the_main_thread(run, dataset):
     assert len(runs[0].reports) == 2
 
 
-@pytest.mark.parametrize("progress", [True, False])
-def test_nothing_is_printed_without_a_terminal(run, dataset, capfd, progress):
-    train_run(run, dataset, progress=progress)
+def test_without_a_terminal_lines_are_printed_to_standard_error(run, dataset, capfd):
+    train_run(run, dataset)
+    output, lines = capfd.readouterr()
+    assert output == ""
+    assert [line.split()[:2] for line in lines.splitlines()] == [["step", "3"], ["step", "6"]]
+
+
+def test_without_progress_nothing_is_printed(run, dataset, capfd):
+    train_run(run, dataset, progress=False)
     assert capfd.readouterr() == ("", "")
 
 

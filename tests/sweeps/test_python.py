@@ -157,3 +157,37 @@ def test_a_lost_ray_process_ends_a_sweep_in_a_thread(places):
     assert output.startswith("failed: this machine: ")
     assert "no longer answers" in output
     assert errors == ""
+
+
+STARTED_AGAIN = """
+import ray
+from tests.sweeps.tiny import STUDY
+for attempt in "first", "second":
+    print(attempt, flush=True)
+    try:
+        STUDY.run(storage={storage!r}, data_root={data_root!r}, progress=False, trials=1)
+        print("finished", flush=True)
+    except KeyboardInterrupt:
+        print("interrupted", ray.is_initialized(), flush=True)
+"""
+
+
+@pytest.mark.faults
+def test_after_an_interrupt_while_ray_starts_the_same_process_can_run_the_sweep(places):
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-c", STARTED_AGAIN.format(**places)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=heed_signals,
+    )
+    try:
+        assert process.stdout.readline() == "first\n"
+        while not psutil.Process(process.pid).children():
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=240)
+    finally:
+        process.kill()
+    assert output.split("\n") == ["interrupted False", "second", "finished", ""]

@@ -63,7 +63,8 @@ def _finding(sweep: Sweep, configs: Sequence[ConfirmedConfig]) -> str:
     if selection_bias is not None:
         verb = "understated" if selection_bias < 0 else "overstated"
         amount = points(metric, abs(selection_bias))
-        finding += f". A single seed {verb} the validation result by {amount} on average"
+        average = "" if len(configs) == 1 else " on average"
+        finding += f". A single seed {verb} the validation result by {amount}{average}"
     return finding + "."
 
 

@@ -70,14 +70,15 @@ def _finding(sweep: Sweep, steps: Sequence[Step], random: Sequence[Expected]) ->
     tries = len(steps) - len(random)
     if proposed and 0 < tries <= len(random):
         assert proposed[0].value is not None
+        trials = "1 trial" if tries == 1 else f"{tries} trials"
         finding += (
-            f". The {tries} trials that the optimiser proposed reached "
-            f"{metric.rounded(proposed[0].value)}; {tries} random trials would be expected to "
-            f"reach {metric.rounded(random[tries - 1].mean)}"
+            f". The optimiser's {trials} reached {metric.rounded(proposed[0].value)}; {trials} "
+            f"chosen at random would be expected to reach {metric.rounded(random[tries - 1].mean)}"
         )
     warnings = boundary_warnings(sweep)
     if warnings:
-        finding += f". It lies at a boundary of the space in {len(warnings)} of its dimensions"
+        count = "1 dimension" if len(warnings) == 1 else f"{len(warnings)} dimensions"
+        finding += f". The best config lies at a boundary of the space in {count}"
     return finding + "."
 
 

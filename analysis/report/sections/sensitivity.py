@@ -67,8 +67,8 @@ def _too_few(results: Sequence[Sensitivity], trials: Sequence[Trial]) -> str:
     statuses = Counter(trial.status for trial in trials)
     number = "1 config" if configs == 1 else f"{configs} configs"
     return (
-        f"Too few trials for sensitivity: {number} of stage explore with a result, at least "
-        f"{MIN_CONFIGS} are needed (by status: {status_counts(statuses)})."
+        f"Too few trials for sensitivity: stage explore has results of {number} and needs at "
+        f"least {MIN_CONFIGS} (trials: {status_counts(statuses)}). Run the sweep with more trials."
     )
 
 

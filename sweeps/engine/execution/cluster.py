@@ -25,7 +25,7 @@ import sweeps
 from memmeta.errors import FailedError, InputError
 from memmeta.system.plain_yaml import read_yaml
 from memmeta.system.runtime import ALLOCATOR_ENVIRONMENT
-from memmeta.system.stopping import STOP, heed_signals
+from memmeta.system.stopping import STOP, heed_signals, postponed
 from sweeps.engine.stores.masking import reason
 
 Node = dict[str, Any]
@@ -40,6 +40,9 @@ _BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
 
 _START_TIMEOUT = 30 * 60.0
 """Maximum time to wait for a machine, in seconds. A GPU usually starts within minutes."""
+
+_START_SECONDS = 25
+"""Time for Ray to start after a signal. Job schedulers kill processes after thirty seconds."""
 
 _REMINDER_SECONDS = 60.0
 """Interval between messages while the sweep waits for machines."""
@@ -96,6 +99,11 @@ def connected(address: str | None) -> Iterator[None]:
                 _try_connection(address)
             if is_ours:
                 _connect(address)
+        except KeyboardInterrupt:
+            # The program may catch it and run another sweep.
+            if is_ours:
+                _disconnect()
+            raise
         # Ray raises some errors during its start as plain Exceptions.
         except Exception as error:
             raise FailedError(f"{where}: no Ray cluster to use ({reason(error)})") from None
@@ -116,7 +124,8 @@ def connected(address: str | None) -> Iterator[None]:
 
 
 def _connect(address: str | None) -> None:
-    with _keep_signal_handlers(), chdir(_CODE):
+    # An interrupt in the middle would leave Ray in a state from which it cannot start again.
+    with postponed(_START_SECONDS), _keep_signal_handlers(), chdir(_CODE):
         ray.init(
             address=address or "local",
             log_to_driver=False,

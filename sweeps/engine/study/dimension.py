@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, PlainSerializer, PlainValidator, TypeAdapt
 from pydantic.fields import FieldInfo
 
 from memmeta.config import Config, LearnerConfig, parse, renamed
-from memmeta.errors import InputError, shown
+from memmeta.errors import InputError, did_you_mean, shown
 
 _RangeType = type[FloatDistribution] | type[IntDistribution]
 
@@ -148,7 +148,8 @@ def _number_type(name: str) -> type[int] | type[float] | None:
 def _field(name: str) -> FieldInfo:
     field = LearnerConfig.model_fields.get(name)
     if field is None:
-        raise ValueError(f"unknown key, accepted are {', '.join(LearnerConfig.model_fields)}")
+        names = LearnerConfig.model_fields
+        raise ValueError(f"unknown key{did_you_mean(name, names)}, accepted are {', '.join(names)}")
     return field
 
 

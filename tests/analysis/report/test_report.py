@@ -298,8 +298,8 @@ def test_a_stage_that_is_too_small_has_one_sentence() -> None:
     page = build(sweep([*trials, trial("explore", 2, None, status="diverged")], SPACE))
     found = section(page, "Sensitivity")
     assert found.finding == (
-        "Too few trials for sensitivity: 1 config of stage explore with a result, at least 10 "
-        "are needed (by status: 2 complete, 1 diverged)."
+        "Too few trials for sensitivity: stage explore has results of 1 config and needs at least "
+        "10 (trials: 2 complete, 1 diverged). Run the sweep with more trials."
     )
     assert not found.blocks
     assert "No figure is drawn of fewer than 3 different results." in words(

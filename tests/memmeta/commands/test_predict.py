@@ -100,7 +100,7 @@ def test_other_files_are_named_and_hidden_ones_are_skipped(predict, folders):
     (folders / "query" / "a.heic").write_bytes(b"")
     code, output = predict()
     assert code == 0, output
-    assert "left out, not images: 1 files, such as query/a.heic" in output
+    assert "left out, not images: 1 file, such as query/a.heic" in output
     assert len(rows()) == 12
 
 

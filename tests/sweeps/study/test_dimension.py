@@ -59,7 +59,11 @@ def test_values_have_the_type_of_the_field():
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("inner_lrr", [1], "unknown key, accepted are algorithm, .*, warm_start"),
+        (
+            "inner_lrr",
+            [1],
+            r"unknown key .did you mean inner_lr.., accepted are .*, warm_start",
+        ),
         ("inner_lr", {"low": 0, "high": 1}, r"input should be greater than 0, got 0\.0"),
         ("inner_lr", {"low": 2, "high": 1}, r"low=2\.0, high=1\.0"),
         ("inner_lr", {"low": 1}, "range: high: field required"),

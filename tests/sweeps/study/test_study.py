@@ -233,7 +233,10 @@ def test_an_invalid_study_is_refused_in_one_line(changes, said):
 
 
 def test_an_unknown_field_of_the_space_is_refused_with_the_known_fields():
-    with pytest.raises(InputError, match=r"space\.inner_lrr: unknown key, accepted are algorithm,"):
+    with pytest.raises(
+        InputError,
+        match=r"space\.inner_lrr: unknown key \(did you mean inner_lr\?\), accepted are algorithm,",
+    ):
         study().changed(space={"inner_lrr": [1]})
 
 
