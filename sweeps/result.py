@@ -214,7 +214,7 @@ def load(name: str, *, storage: str | Path = "runs", tracking_uri: str | None = 
         ...     sweeps.load("mine", storage="nowhere")
         ... except sweeps.InputError as error:
         ...     print(error)  # doctest: +ELLIPSIS
-        /...nowhere/mlflow.db: no such MLflow store; ...
+        /...nowhere/mlflow.db: no such MLflow store: ...
     """
     from analysis.records.trials import read_sweep
 
