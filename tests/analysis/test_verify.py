@@ -238,6 +238,7 @@ def test_a_peak_holds_if_it_is_near(stated: int, per_mille: int, rest: int) -> N
     assert (memory_deviation(stated, peak, same_hardware=False) is None) == near
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize(
     ("number", "said"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")]
 )

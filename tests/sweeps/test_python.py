@@ -45,6 +45,7 @@ def process_state():
     )
 
 
+@pytest.mark.thorough
 def test_a_study_runs_inside_an_event_loop_and_leaves_the_process_as_it_was(places, capfd):
     before = process_state()
 

@@ -143,7 +143,7 @@ def test_a_model_moves_with_its_storage(driver, trained, tmp_path):
     assert len(loaded(uri, address).predict(TASK)) == 6
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_server_keeps_the_files_of_a_model(trained, tmp_path, empty_store):
     shutil.copy(empty_store, tmp_path / "mlflow.db")
     with MlflowServer(tmp_path) as server:
