@@ -110,8 +110,8 @@ thread.join()
 
 
 @contextmanager
-def training(script, places):
-    """A process that runs a script, from when its first trial has a checkpoint."""
+def running(script, places):
+    """A process that runs a script."""
     process = subprocess.Popen(
         [sys.executable, "-u", "-c", script.format(**places)],
         cwd=ROOT,
@@ -121,14 +121,21 @@ def training(script, places):
         preexec_fn=heed_signals,
     )
     try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def training(script, places):
+    """A process that runs a script, from when its first trial has a checkpoint."""
+    with running(script, places) as process:
         deadline = time.monotonic() + 240
         while not [*Path(places["storage"]).glob("*/checkpoints/*/trainer.pt")]:
             assert time.monotonic() < deadline
             time.sleep(0.1)
         yield process
-    finally:
-        process.kill()
-        process.wait()
 
 
 @pytest.mark.faults
@@ -175,20 +182,10 @@ for attempt in "first", "second":
 
 @pytest.mark.faults
 def test_after_an_interrupt_while_ray_starts_the_same_process_can_run_the_sweep(places):
-    process = subprocess.Popen(
-        [sys.executable, "-u", "-c", STARTED_AGAIN.format(**places)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        preexec_fn=heed_signals,
-    )
-    try:
+    with running(STARTED_AGAIN, places) as process:
         assert process.stdout.readline() == "first\n"
         while not psutil.Process(process.pid).children():
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=240)
-    finally:
-        process.kill()
-    assert output.split("\n") == ["interrupted False", "second", "finished", ""]
+        output, errors = process.communicate(timeout=240)
+    assert output.split("\n") == ["interrupted False", "second", "finished", ""], errors
