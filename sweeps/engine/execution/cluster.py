@@ -21,7 +21,6 @@ from ray._private.services import canonicalize_bootstrap_address
 from ray.util.placement_group import placement_group, remove_placement_group
 from rich.console import Console
 
-import sweeps
 from memmeta.errors import FailedError, InputError
 from memmeta.system.plain_yaml import read_yaml
 from memmeta.system.runtime import ALLOCATOR_ENVIRONMENT
@@ -31,9 +30,10 @@ from sweeps.engine.stores.masking import reason
 Node = dict[str, Any]
 """A node as described by `ray.nodes`."""
 
-_CODE = Path(sweeps.__path__[0]).parent
-"""The folder of the packages. Ray makes its workers search the driver's working directory first, so
-the driver connects from here: the working directory may have another folder called `sweeps`."""
+_NEUTRAL = Path("/")
+"""A folder without packages. Ray makes its workers search the driver's working directory first, so
+the driver connects from here: the working directory may have a folder called `sweeps`. Each node
+imports its own code, which `preflight` compares with the driver's."""
 
 _BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
 """Where `ray up` puts the cluster's YAML on the head, for the autoscaler."""
@@ -125,7 +125,7 @@ def connected(address: str | None) -> Iterator[None]:
 
 def _connect(address: str | None) -> None:
     # An interrupt in the middle would leave Ray in a state from which it cannot start again.
-    with postponed(_START_SECONDS), _keep_signal_handlers(), chdir(_CODE):
+    with postponed(_START_SECONDS), _keep_signal_handlers(), chdir(_NEUTRAL):
         ray.init(
             address=address or "local",
             log_to_driver=False,
