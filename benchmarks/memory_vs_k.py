@@ -15,12 +15,13 @@ import click
 import torch
 from rich.progress import track
 
-from memmeta.command_line import chosen_device, run_command
+from memmeta.command_line import run_command
 from memmeta.config import DataConfig, LearnerConfig
 from memmeta.memory import table as memory_table
 from memmeta.memory.table import Row
 from memmeta.system import provenance
 from memmeta.system.csv_text import csv_text
+from memmeta.system.devices import chosen_device
 from memmeta.system.units import MIB
 from shared import out_option
 

@@ -32,9 +32,10 @@ from contenders.gradients import compare, converged_difference
 from contenders.libraries import LIBRARIES, install, missing
 from contenders.measuring import measure_all, table
 from contenders.work import Setting
-from memmeta.command_line import chosen_device, run_command
+from memmeta.command_line import run_command
 from memmeta.config import RunConfig, parse
 from memmeta.system import provenance
+from memmeta.system.devices import chosen_device
 from memmeta.system.runtime import configure_process
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -32,13 +32,13 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from memmeta.algorithms import ALGORITHMS
-from memmeta.command_line import chosen_device
 from memmeta.config import LearnerConfig, RunConfig, parse
 from memmeta.data.dataset import ImageDataset
 from memmeta.data.episodes import Split
 from memmeta.networks import models
 from memmeta.peak_memory import measure_peak
 from memmeta.system import provenance
+from memmeta.system.devices import chosen_device
 from memmeta.system.runtime import configure_process
 from memmeta.system.units import MIB
 from memmeta.training import MetaTrainer

@@ -12,7 +12,6 @@ from pydantic import ValidationError
 
 from memmeta.config import described
 from memmeta.errors import FailedError, InputError, MessageError, did_you_mean
-from memmeta.system.devices import chosen_device as chosen_device
 from memmeta.system.plain_text import degrade_output
 from memmeta.system.stopping import STOP, heed_signals
 

@@ -7,10 +7,11 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
-from memmeta.command_line import Command, chosen_device
+from memmeta.command_line import Command
 from memmeta.config import DataConfig, LearnerConfig, parse
 from memmeta.memory import table as memory_table
 from memmeta.networks import BACKBONES, HEADS
+from memmeta.system.devices import chosen_device
 
 
 class _ManyValues(Command):
