@@ -1,12 +1,18 @@
-"""Objects that configs name."""
+"""Objects that configs name: built in, registered, or found at an import path."""
 
 from collections.abc import Callable, Iterator, Mapping
-from importlib import import_module
-from typing import Any, Generic, TypeVar
+from functools import cached_property
+from importlib import import_module, metadata
+from operator import attrgetter
+from typing import Any, Generic, TypeVar, cast
 
-from memmeta.errors import did_you_mean
+from memmeta.errors import did_you_mean, shortened, shown
 
 T = TypeVar("T")
+
+
+class ImportPath(str):
+    """The import path of an object: `package.module:object`."""
 
 
 def import_object(place: str) -> Any:
@@ -17,11 +23,19 @@ def import_object(place: str) -> Any:
         AttributeError: the module has no such object.
     """
     module, _, name = place.partition(":")
-    return getattr(import_module(module), name)
+    return attrgetter(name)(import_module(module))
+
+
+def is_import_path(name: str) -> bool:
+    """Whether a name in a config is an import path, instead of the name of a registered object."""
+    return ":" in name
 
 
 class Registry(Generic[T]):
     """Named objects of one kind.
+
+    A name is looked up among the built-in and registered objects, then among the entry points of
+    installed packages. A name with a colon is an import path: `package.module:object`.
 
     Instead of an object, its `ImportPath` may be registered. The object is then imported on first
     use, so that commands that do not need PyTorch start quickly.
@@ -30,51 +44,70 @@ class Registry(Generic[T]):
         >>> colours = Registry[str]("colour", {"red": "#ff0000"})
         >>> colours["red"]
         '#ff0000'
+        >>> colours["string:hexdigits"]
+        '0123456789abcdefABCDEF'
         >>> colours["rad"]
         Traceback (most recent call last):
         ValueError: no such colour (did you mean red?), choose from red
     """
 
-    def __init__(self, kind: str, objects: Mapping[str, "T | ImportPath"]) -> None:
+    def __init__(
+        self,
+        kind: str,
+        objects: Mapping[str, "T | ImportPath"],
+        *,
+        group: str | None = None,
+        adopt: Callable[[Any, str], T] | None = None,
+    ) -> None:
         """Create a registry.
 
         Args:
             kind: name of this kind of objects, for messages.
             objects: the built-in objects, or their places, by name.
+            group: the group of entry points under which packages offer further objects.
+            adopt: makes an object of this kind from what is found at an import path, given the
+                path. Raises ValueError if that is not possible. None: the object is used as it is.
         """
         self._kind = kind
         self._objects = dict(objects)
+        self._group = group
+        self._adopt = adopt
+        self._found: dict[str, T] = {}
 
     def __getitem__(self, name: str) -> T:
         """The object called `name`.
 
         Raises:
-            ValueError: there is none.
+            ValueError: there is none, or it cannot be imported.
         """
         self.check(name)
-        value = self._objects[name]
-        if isinstance(value, ImportPath):
-            value = self._objects[name] = import_object(value)
-        return value
+        value = self._objects.get(name, ImportPath(self._offered.get(name, name)))
+        if not isinstance(value, ImportPath):
+            return value
+        if name not in self._found:
+            found = _imported(value)
+            self._found[name] = self._adopt(found, value) if self._adopt else found
+        return self._found[name]
 
     def __iter__(self) -> Iterator[str]:
-        """The names, in the order of registration."""
-        return iter(self._objects)
+        """The names: built-in and registered ones, then those of installed packages."""
+        yield from self._objects
+        yield from (name for name in self._offered if name not in self._objects)
 
     def names(self, fits: Callable[[T], bool]) -> list[str]:
         """The names of the objects for which `fits` is true. Imports all objects."""
         return [name for name in self if fits(self[name])]
 
     def check(self, name: str) -> str:
-        """Return `name` if an object has it. Does not import the object.
+        """Return `name` if an object has it, or if it is an import path. Imports nothing.
 
         Raises:
-            ValueError: no object has it.
+            ValueError: neither.
         """
-        if name not in self._objects:
-            meant = did_you_mean(name, self)
-            raise ValueError(f"no such {self._kind}{meant}, choose from {', '.join(self)}")
-        return name
+        if name in self._objects or name in self._offered or is_import_path(name):
+            return name
+        meant = did_you_mean(name, self)
+        raise ValueError(f"no such {self._kind}{meant}, choose from {', '.join(self)}")
 
     def register(self, name: str, what: "T | ImportPath") -> None:
         """Add an object, or its `ImportPath`.
@@ -86,6 +119,42 @@ class Registry(Generic[T]):
             raise ValueError(f"there is a {self._kind} of that name already")
         self._objects[name] = what
 
+    @cached_property
+    def _offered(self) -> dict[str, str]:
+        """The import paths that installed packages offer as entry points, by name."""
+        if self._group is None:
+            return {}
+        return {entry.name: entry.value for entry in metadata.entry_points(group=self._group)}
 
-class ImportPath(str):
-    """The import path of an object: `package.module:object`."""
+
+def _imported(place: str) -> Any:
+    """As `import_object`, but every error is a ValueError: modules of users fail in any way."""
+    module, _, name = place.partition(":")
+    try:
+        owner = import_module(module)
+    except (Exception, SystemExit) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{module or place} cannot be imported: {reason}") from None
+    try:
+        return attrgetter(name)(owner)
+    except AttributeError:
+        meant = did_you_mean(name, vars(owner))
+        raise ValueError(f"module {module} has no object {shortened(name)}{meant}") from None
+
+
+def adopt_as(kind: Callable[[ImportPath], T]) -> Callable[[Any, str], T]:
+    """A function that accepts an instance of the class `kind`, or makes one from a callable's path.
+
+    Args:
+        kind: a class that is made from the import path of a function.
+    """
+
+    def adopt(found: Any, place: str) -> T:
+        if isinstance(found, cast(type, kind)):
+            return cast(T, found)
+        if callable(found):
+            return kind(ImportPath(place))
+        name = cast(type, kind).__name__
+        raise ValueError(f"{place}: a function or {name} is expected, got {shown(found)}")
+
+    return adopt

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, cast
 
-from memmeta.registry import ImportPath, Registry, import_object
+from memmeta.registry import ImportPath, Registry, adopt_as, import_object
 
 if TYPE_CHECKING:
     from memmeta.algorithms.outcome import Outcome, Solution
@@ -72,5 +72,7 @@ ALGORITHMS: Registry[Algorithm] = Registry(
         # Finn, Abbeel and Levine, *Model-Agnostic Meta-Learning*, 2017.
         "maml": Algorithm(_UNROLLED, unrolls=True, learns_initial_head=True, adapts_backbone=True),
     },
+    group="memmeta.algorithms",
+    adopt=adopt_as(Algorithm),
 )
 """Algorithms by the name that configs use."""

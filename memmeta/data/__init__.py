@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from memmeta.data.sources import DataSource, ImageSource
+from memmeta.data.sources import DataSource, ImageSource, as_source
 from memmeta.errors import InputError
 from memmeta.registry import ImportPath, Registry
 
@@ -21,6 +21,8 @@ DATA_SETS: Registry[DataSource] = Registry(
         "omniglot": ImportPath("memmeta.data.sets.omniglot:OMNIGLOT"),
         "sinusoid": ImportPath("memmeta.data.sets.sinusoid:SINUSOID"),
     },
+    group="memmeta.datasets",
+    adopt=as_source,
 )
 """Data sets by the name that configs use."""
 

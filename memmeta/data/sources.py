@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import get_protocol_members
 
 from memmeta.errors import InputError, cannot_read
 from memmeta.metric import ACCURACY, Metric
@@ -112,6 +113,19 @@ class ImageSource:
         from memmeta.data import store
 
         return store.load(self, data_root, cache)
+
+
+def as_source(found: object, place: str) -> DataSource:
+    """The data set found at an import path: a `DataSource`, or a class of which it is made.
+
+    Raises:
+        ValueError: it lacks a property or method of `DataSource`.
+    """
+    source = found() if isinstance(found, type) else found
+    missing = [name for name in get_protocol_members(DataSource) if not hasattr(source, name)]
+    if missing:
+        raise ValueError(f"{place}: not a data set: it has no {', '.join(sorted(missing))}")
+    return cast("DataSource", source)
 
 
 class Layout(NamedTuple):

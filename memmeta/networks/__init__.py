@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from memmeta.registry import ImportPath, Registry, import_object
+from memmeta.registry import ImportPath, Registry, adopt_as, import_object
 
 if TYPE_CHECKING:
     from torch import nn
@@ -55,6 +55,8 @@ BACKBONES: Registry[Backbone] = Registry(
         "resnet12": Backbone(ImportPath("memmeta.networks.resnet12:resnet12"), blocks=4),
         "mlp": Backbone(ImportPath("memmeta.networks.mlp:mlp")),
     },
+    group="memmeta.backbones",
+    adopt=adopt_as(Backbone),
 )
 """Backbones by the name that configs use."""
 
@@ -67,5 +69,7 @@ HEADS: Registry[HeadKind] = Registry(
         "mlp": HeadKind(ImportPath("memmeta.networks.heads:mlp_top"), has_width=True),
         "last_block": HeadKind(_LINEAR, takes_last_block=True),
     },
+    group="memmeta.heads",
+    adopt=adopt_as(HeadKind),
 )
 """Types of head by the name that configs use."""

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib import metadata
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from torch import nn
 
 from memmeta import data
 from memmeta.algorithms import ALGORITHMS, Algorithm
-from memmeta.config import LearnerConfig, RunConfig, TrainingConfig
+from memmeta.config import LearnerConfig, RunConfig, TrainingConfig, parse
 from memmeta.data import DATA_SETS
 from memmeta.data.sets.sinusoid import Sinusoid
 from memmeta.data.sources import ImageSource
@@ -18,7 +19,7 @@ from memmeta.memory.prediction import predict_peak_memory
 from memmeta.networks import BACKBONES, HEADS, Backbone, HeadKind
 from memmeta.networks.conv4 import ConvBlock
 from memmeta.networks.models import build_model
-from memmeta.registry import ImportPath, Registry, import_object
+from memmeta.registry import ImportPath, Registry, adopt_as, import_object
 from memmeta.training import MetaTrainer
 
 HERE = __name__
@@ -180,3 +181,53 @@ def test_configs_are_read_without_pytorch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
+
+
+CONSTANT = 3
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "message"),
+    [
+        ("algorithm", "no_such_package.nets:make", "no_such_package.nets cannot be imported"),
+        ("algorithm", f"{HERE}:negatd", "has no object negatd (did you mean negated?)"),
+        ("algorithm", ":negated", "cannot be imported"),
+        ("algorithm", "broken_module:make", "ZeroDivisionError: division by zero"),
+        ("backbone", "exiting_module:make", "SystemExit: 3"),
+        ("backbone", f"{HERE}:CONSTANT", "a function or Backbone is expected, got 3"),
+        ("head", f"{HERE}:", "has no object"),
+    ],
+)
+def test_an_import_path_that_leads_nowhere_is_refused_in_one_line(
+    section, name, message, tmp_path, monkeypatch
+):
+    (tmp_path / "broken_module.py").write_text("1 / 0\n")
+    (tmp_path / "exiting_module.py").write_text("raise SystemExit(3)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InputError) as refused:
+        parse(LearnerConfig, {section: name}, "study.yaml")
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_an_import_path_is_trained_with_like_a_registered_name(tmp_path):
+    run = RunConfig(
+        data={"name": f"{HERE}:STRIPES", "ways": 3},
+        learner={"filters": 2, "task_batch": 2, "algorithm": f"{HERE}:negated"},
+        training=TrainingConfig(iterations=2, evaluations=1, val_tasks=2),
+    )
+    assert trained(run, data.load(f"{HERE}:STRIPES", tmp_path)).done
+    with pytest.raises(InputError, match="not a data set: it has no chance_level"):
+        parse(RunConfig, {"data": {"name": f"{HERE}:negated"}}, "study.yaml")
+
+
+def test_installed_packages_offer_objects_as_entry_points(monkeypatch):
+    entries = [metadata.EntryPoint("negated", f"{HERE}:negated", "memmeta.algorithms")]
+    monkeypatch.setattr(
+        metadata,
+        "entry_points",
+        lambda **selection: entries if selection == {"group": "memmeta.algorithms"} else [],
+    )
+    registry = Registry("algorithm", {}, group="memmeta.algorithms", adopt=adopt_as(Algorithm))
+    assert [*registry] == ["negated"]
+    assert registry["negated"].backward is negated
