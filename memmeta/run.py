@@ -22,7 +22,7 @@ from memmeta.errors import InputError, cannot_write, shown
 from memmeta.networks import models
 from memmeta.networks.models import MetaModel
 from memmeta.system.devices import chosen_device
-from memmeta.system.runtime import deterministic
+from memmeta.system.runtime import deterministic, usual_modes
 from memmeta.training import Evaluation, MetaTrainer, Report, warning
 
 _PIXELS_AT_ONCE = 2**21
@@ -157,6 +157,7 @@ class Run:
             checkpoint.restore(trainer, self._saved, self._source)
             return trainer.evaluate(split, tasks)
 
+    @usual_modes()
     def adapt(self, support_images: AnyImages, support_labels: Any) -> Classifier:
         """Adapt the learner to new classes.
 
@@ -197,6 +198,7 @@ class Run:
         adapted = self._adapted(self._with_ways(len(classes)), images, indices)
         return Classifier(adapted, classes, self.input_shape)
 
+    @usual_modes()
     def adapt_regression(self, points: ArrayLike, values: ArrayLike) -> Regressor:
         """Adapt the learner to a new function.
 
@@ -295,6 +297,7 @@ class Run:
         return Adapted(model, support, labels, self.config.learner, at_once)
 
 
+@usual_modes()
 def load(
     path: str | Path, *, data: Dataset | None = None, device: str | torch.device | None = None
 ) -> Run:
