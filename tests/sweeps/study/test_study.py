@@ -464,7 +464,11 @@ def test_a_python_study_given_as_yaml_is_reported_as_a_program():
     ("made", "said"),
     [
         ("Study(name='a b', data=DATA, training=BUDGET)", "Error: Study: name: letters, digits"),
-        ("Study(name='s', data=DATA, training=BUDGET).changed(trials=0)", "Error: study s: trials"),
+        pytest.param(
+            "Study(name='s', data=DATA, training=BUDGET).changed(trials=0)",
+            "Error: study s: trials",
+            marks=pytest.mark.thorough,
+        ),
     ],
 )
 def test_an_invalid_python_study_is_reported_in_one_line(tmp_path, made, said):
