@@ -1,7 +1,7 @@
 """A trained run: evaluation, adaptation to new tasks, saving and loading."""
 
 import math
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -153,7 +153,9 @@ class Run:
         if not isinstance(tasks, int) or tasks < 2:
             raise InputError(f"tasks: at least 2 are needed, got {shown(tasks)}")
         with deterministic():
-            trainer = MetaTrainer(self.config, data, self.device)
+            learner = self.config.learner.without_weights()
+            config = self.config.model_copy(update={"learner": learner})
+            trainer = MetaTrainer(config, data, self.device)
             checkpoint.restore(trainer, self._saved, self._source)
             return trainer.evaluate(split, tasks)
 
@@ -248,14 +250,16 @@ class Run:
         It is built without memory, so that a file cannot state a larger model than it contains.
         """
         inputs, config = self._known_inputs(), self.config
+        build = partial(
+            models.build_model,
+            config.learner.without_weights(),
+            inputs.input_shape,
+            config.data.training_shape.ways,
+            inputs.to_input,
+        )
         with checkpoint.refused_if_damaged(self._source):
             with torch.device("meta"):
-                model = models.build_model(
-                    config.learner,
-                    inputs.input_shape,
-                    config.data.training_shape.ways,
-                    inputs.to_input,
-                )
+                model = build()
             dtypes = {name: tensor.dtype for name, tensor in model.state_dict().items()}
             weights: dict[str, Tensor] = self._saved.state["model"]
             model.load_state_dict(weights, assign=True)
@@ -264,6 +268,10 @@ class Run:
                 too_short = tensor.untyped_storage().nbytes() < tensor.nbytes
                 if tensor.dtype != dtype or tensor.is_meta or too_short:
                     raise ValueError(f"{name} does not fit")
+            if any(buffer.is_meta for buffer in model.buffers()):
+                # Own networks may have buffers that they compute and do not save.
+                model = build()
+                model.load_state_dict(weights)
         return model.to(self.device)
 
     def _known_inputs(self) -> Inputs | Dataset:
@@ -290,7 +298,8 @@ class Run:
         return models.with_outputs(self._model, ways)
 
     def _adapted(self, model: MetaModel, support: Tensor, labels: Tensor) -> Adapted:
-        at_once = max(1, _PIXELS_AT_ONCE // math.prod(self.input_shape[-2:]))
+        shape = models.network_shape(model.backbone, self.input_shape)
+        at_once = max(1, _PIXELS_AT_ONCE // math.prod(shape[-2:]))
         labels = labels.to(self.device)
         return Adapted(model, support, labels, self.config.learner, at_once)
 

@@ -209,7 +209,11 @@ def _stage_settings(text: str, source: str) -> dict[str, Any]:
 def _config_columns(config: RunConfig) -> dict[str, Any]:
     """All settings, including None: a missing column means that the field is newer."""
     sections = (getattr(config, section).model_dump() for section in _SECTIONS)
-    settings = {name: value for section in sections for name, value in section.items()}
+    settings = {
+        name: json.dumps(value) if isinstance(value, dict) else value
+        for section in sections
+        for name, value in section.items()
+    }
     return {"dataset": settings.pop("name"), **settings, "seed": config.seed}
 
 

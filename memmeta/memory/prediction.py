@@ -126,7 +126,7 @@ def _relevant(config: RunConfig, eval_queries: int) -> RunConfig:
     keeps_graph = learner.unrolls and not learner.first_order
     run = RunConfig(
         data=config.data.model_copy(update={"rotations": False, "eval_queries": eval_queries}),
-        learner=learner,
+        learner=learner.without_weights(),
         training=TrainingConfig(iterations=1),
     )
     return _with_learner(

@@ -38,12 +38,14 @@ class RunConfig(Config):
     @model_validator(mode="after")
     def _check_inputs(self) -> Self:
         images = len(self.data.source.input_shape) == 3
-        if images != BACKBONES[self.learner.backbone].takes_images:
+        if BACKBONES[self.learner.backbone].takes_images not in (None, images):
             has, takes = ("images", "numbers") if images else ("numbers", "images")
             raise ValueError(
                 f"learner.backbone {self.learner.backbone} does not suit data.name "
                 f"{self.data.name}: it takes {takes}, and the data are {has}"
             )
+        if self.learner.input_size is not None and not images:
+            raise ValueError(f"learner.input_size is for images, not for {self.data.name}")
         return self
 
     @model_validator(mode="after")
@@ -96,10 +98,11 @@ class RunConfig(Config):
     def flat(self) -> dict[str, Any]:
         """All settings in one dict, under the names of their fields; the data set as `dataset`."""
         data = self.data.model_dump(exclude_none=True)
+        learner = self.learner.explicit().items()
         return {
             "dataset": data.pop("name"),
             **data,
-            **{k: v for k, v in self.learner.explicit().items() if v is not None},
+            **{k: json.dumps(v) if isinstance(v, dict) else v for k, v in learner if v is not None},
             **self.training.model_dump(exclude_none=True),
             "seed": self.seed,
         }
