@@ -9,7 +9,7 @@ from analysis.formatting import mebibytes
 from memmeta import data
 from memmeta.config import RunConfig, parse
 from memmeta.data.dataset import Dataset
-from memmeta.errors import InputError
+from memmeta.errors import DivergedError, InputError
 from memmeta.exported import FreshSeed, Provenance, read_run
 from memmeta.fit import train_to_end
 from memmeta.metric import Metric
@@ -17,7 +17,7 @@ from memmeta.progress import ConsoleProgress
 from memmeta.system import provenance
 from memmeta.system.devices import chosen_device
 from memmeta.system.runtime import configure_process
-from memmeta.training import DivergedError, MetaTrainer
+from memmeta.training import MetaTrainer
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from ray import tune
 from memmeta import checkpoint, data
 from memmeta.config import RunConfig
 from memmeta.data.dataset import Dataset
-from memmeta.errors import InputError
+from memmeta.errors import DivergedError, InputError
 from memmeta.memory import limits
 from memmeta.system import provenance
 from memmeta.system.runtime import configure_process
-from memmeta.training import DivergedError, MetaTrainer
+from memmeta.training import MetaTrainer
 from sweeps.engine.ledger.folder import STORAGE_ERRORS, SweepFolder
 from sweeps.engine.study.outcome import Status
 from sweeps.engine.study.result import TrialResult, Validation
