@@ -22,6 +22,13 @@ class Confirmed(Config):
     """Mean over the seeds of the metric on the validation tasks."""
     test: float
     """Mean over the seeds of the metric on the test tasks, which played no part in the choice."""
+    others: dict[str, float] = Field(default_factory=dict)
+    """Mean over the seeds of the metric on the test tasks of other data sets, by name."""
+
+    @model_serializer(mode="wrap")
+    def _without_empty_others(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = serialize(self)
+        return {k: v for k, v in values.items() if k != "others" or v}
 
 
 class FreshSeed(Config):

@@ -1,7 +1,8 @@
 """The interface of a data set before it is loaded, and lookup of its files on disk."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, cast
@@ -139,6 +140,35 @@ class Layout(NamedTuple):
     """The files or folders that must exist."""
     read: Callable[[], Classes]
     """Reads the classes of one split."""
+
+
+def class_folders(
+    template: str,
+    root: Path,
+    file_stem: str,
+    split: str,
+    read: Callable[[Mapping[str, Path]], Classes],
+) -> Layout:
+    """The form of a data set with a folder for each class of its published splits.
+
+    Args:
+        template: the folder of a class below `root`, such as "{split}/{name}".
+        root: the folder that contains it.
+        file_stem: names the lists of classes, as for `split_classes`.
+        split: the split to read.
+        read: reads the classes of a split, given the folder of each.
+    """
+
+    def folders(of: str) -> dict[str, Path]:
+        names = split_classes(file_stem, of)
+        return {name: root / template.format(split=of, name=name) for name in names}
+
+    return Layout(
+        template.format(split="{train,val,test}", name="<class>"),
+        root,
+        tuple(folder for of in SPLITS for folder in folders(of).values()),
+        partial(read, folders(split)),
+    )
 
 
 class NoDataError(InputError):

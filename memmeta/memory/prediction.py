@@ -35,6 +35,7 @@ from memmeta.data.dataset import SplitName
 from memmeta.data.episodes import Episodes
 from memmeta.data.inputs import Inputs
 from memmeta.data.sources import TaskShape
+from memmeta.evaluation import batch_size, score
 from memmeta.memory.fake import fake_tensors
 from memmeta.networks import HEADS
 from memmeta.peak_memory import LiveBytes
@@ -224,7 +225,8 @@ def _validation_peak(config: RunConfig, shape: Shape) -> int:
     with fake_tensors(), LiveBytes() as live:
         trainer = _warm_trainer(config, shape)
         live.count(trainer.held_tensors())
-        trainer.score("val", range(trainer.evaluation_batch))
+        batch = range(batch_size(config))
+        score(trainer.model, config, trainer.dataset, "val", batch)
         peak: int = live.peak
     return peak
 

@@ -109,6 +109,8 @@ class Study(Config):
     """Training budget of a trial of stage tune; None: the same as `training`."""
     seeds: int = Field(3, ge=1, le=1000)
     """Number of training seeds for each config in stages confirm and grid."""
+    evaluate_on: tuple[str, ...] = ()
+    """Other data sets of images on whose test tasks stage confirm scores its models too."""
     objective: tuple[str, ...] = Field(None, validate_default=True)
     """The objective of the search: the data set's metric, alone or together with peak memory."""
     memory_limit: int | None = None
@@ -137,6 +139,29 @@ class Study(Config):
             return (metric,)
         if names not in ((metric,), (metric, "memory")):
             raise ValueError(f"accepted are {metric} and {metric},memory")
+        return names
+
+    @field_validator("evaluate_on")
+    @classmethod
+    def _are_other_images(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if "data" not in info.data:
+            return names
+        data: DataConfig = info.data["data"]
+        for name in names:
+            if name == data.name or names.count(name) > 1:
+                raise ValueError(
+                    f"{name} is scored once: give other data sets than data, once each"
+                )
+            if len(data.source.input_shape) != 3:
+                raise ValueError(
+                    f"models of {data.name} take points, and only images are converted"
+                )
+            try:
+                other = parse(DataConfig, {"name": name, "ways": data.ways}, name)
+            except InputError as error:
+                raise ValueError(error.message) from None
+            if len(other.source.input_shape) != 3:
+                raise ValueError(f"{name} has points: data sets of images are accepted")
         return names
 
     @field_validator("sampler")

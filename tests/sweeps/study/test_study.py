@@ -489,3 +489,26 @@ def test_an_invalid_python_study_is_reported_in_one_line(tmp_path, made, said):
     assert done.returncode == 2
     assert done.stderr.startswith(said)
     assert done.stderr.count("\n") == 1
+
+
+def test_other_data_sets_do_not_change_settings_and_runs():
+    plain, other = study(), study(evaluate_on=["fc100", "omniglot"])
+    assert other.settings("confirm", 0) == plain.settings("confirm", 0)
+    assert other.run_config({}, 1, "confirm").key == plain.run_config({}, 1, "confirm").key
+    assert other.sweep_name(0) == plain.sweep_name(0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"evaluate_on": ["fc10"]}, "fc10.*did you mean fc100"),
+        ({"evaluate_on": ["glyphs"]}, "glyphs is scored once"),
+        ({"evaluate_on": ["fc100", "fc100"]}, "fc100 is scored once"),
+        ({"evaluate_on": ["sinusoid"]}, "sinusoid has no classes"),
+        ({"evaluate_on": ["fc100"], **SINUSOID}, "models of sinusoid take points"),
+        ({"evaluate_on": "fc100"}, "valid tuple"),
+    ],
+)
+def test_other_data_sets_that_cannot_be_scored_are_refused(changes, said):
+    with pytest.raises(ValidationError, match=f"evaluate_on\n.*{said}"):
+        study(**changes)
