@@ -13,6 +13,7 @@ from memmeta.command_line import (
     device_option,
     failures_in_one_line,
     threads_option,
+    trust_code_option,
 )
 from memmeta.run import load
 from memmeta.system.runtime import configure_process
@@ -26,6 +27,7 @@ from memmeta.system.runtime import configure_process
 @click.option("--tasks", type=click.IntRange(min=2), help="Episodes; default: the config's.")
 @device_option
 @threads_option
+@trust_code_option
 def evaluate(
     checkpoint_file: Path,
     data_root: Path,
@@ -34,11 +36,12 @@ def evaluate(
     tasks: int | None,
     device: str | None,
     threads: int | None,
+    trust_code: bool,
 ) -> None:
     """Score CHECKPOINT_FILE, which `train` wrote, on test (or validation) episodes."""
     configure_process(threads)
     with failures_in_one_line():
-        run = load(checkpoint_file, device=device)
+        run = load(checkpoint_file, device=device, trust_code=trust_code)
         dataset = data.load(run.config.data.name, data_root, cache)
         result = run.evaluate(split, tasks, data=dataset)
     metric = run.config.data.metric

@@ -21,6 +21,7 @@ from memmeta.config import (
     values_before,
 )
 from memmeta.errors import FailedError, InputError
+from memmeta.registry import search_also
 from memmeta.system.plain_yaml import read_yaml
 from memmeta.system.units import parse_size
 from sweeps.engine.study.dimension import Grid, Space, described, renewed_values
@@ -404,13 +405,14 @@ def recorded_settings(record: Mapping[str, Any], source: str) -> dict[str, Any]:
 
 
 def read_study(path: Path) -> Study:
-    """Read a study from a YAML file.
+    """Read a study from a YAML file. It may name modules in the folder of the file.
 
     Raises:
         InputError: the file cannot be read, or is not a valid study.
     """
     if path.suffix == ".py":
         raise InputError(f"{path}: this study is a Python program; run it with: python {path}")
+    search_also(path.parent)
     return parse(Study, read_yaml(path), str(path))
 
 
