@@ -5,10 +5,10 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, PlainValidator, ValidationInfo, field_validator, model_validator
 
 from memmeta.config import (
     Config,
@@ -26,7 +26,7 @@ from memmeta.system.plain_yaml import read_yaml
 from memmeta.system.units import parse_size
 from sweeps.engine.study.dimension import Grid, Space, described, renewed_values
 from sweeps.engine.study.outcome import Stage
-from sweeps.engine.study.samplers import SAMPLERS
+from sweeps.engine.study.samplers import SamplerSpec, checked_spec
 from sweeps.engine.study.space import PARENT_FIELDS, applicable
 
 if TYPE_CHECKING:
@@ -114,8 +114,9 @@ class Study(Config):
     """The objective of the search: the data set's metric, alone or together with peak memory."""
     memory_limit: int | None = None
     """Maximum peak memory of a feasible trial, in bytes."""
-    sampler: str = "tpe"
-    """Name of the sampler that proposes the trials of stage search, from `SAMPLERS`."""
+    sampler: Annotated[SamplerSpec, PlainValidator(checked_spec)] = "tpe"
+    """The sampler that proposes the trials of stage search: a name in `SAMPLERS`, an import path
+    (`optuna.samplers.CmaEsSampler`) or `optunahub:NAME`; or a dict with `name` and arguments."""
     asha: bool = False
     """Whether stage search stops trials early, by asynchronous successive halving (ASHA)."""
 
@@ -139,13 +140,6 @@ class Study(Config):
         if names not in ((metric,), (metric, "memory")):
             raise ValueError(f"accepted are {metric} and {metric},memory")
         return names
-
-    @field_validator("sampler")
-    @classmethod
-    def _is_registered(cls, name: str) -> str:
-        if name not in SAMPLERS:
-            raise ValueError(f"accepted are {', '.join(SAMPLERS)}")
-        return name
 
     @field_validator("memory_limit", mode="before")
     @classmethod
