@@ -32,6 +32,10 @@ threads_option = click.option(
     help="CPU threads; default: the number that an exported run states, else all.",
 )
 
+trust_code_option = click.option(
+    "--trust-code", is_flag=True, help="Run the code that the file names by import paths."
+)
+
 
 class OneOf(click.Choice[str]):
     """A `click.Choice` that suggests the choice that is most similar to a misspelled one."""

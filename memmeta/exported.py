@@ -10,6 +10,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 from memmeta.config import Config, RunConfig, check_version, completed, parse
 from memmeta.errors import InputError, cannot_read
 from memmeta.metric import ACCURACY, MSE
+from memmeta.registry import search_also
 from memmeta.system.plain_yaml import read_yaml
 
 
@@ -135,6 +136,8 @@ class Export(Config):
 def read_run(path: Path, rank: int = 1) -> ExportedRun:
     """Read one run of an exported file, or a plain config.
 
+    The config may name modules in the folder of the file.
+
     Args:
         path: a JSON file if its suffix is .json, otherwise a YAML file.
         rank: 1 is the best run.
@@ -143,6 +146,7 @@ def read_run(path: Path, rank: int = 1) -> ExportedRun:
         InputError: the file cannot be read, a key or value is not accepted, or there is no such
             rank.
     """
+    search_also(path.parent)
     values = _read_json(path) if path.suffix.lower() == ".json" else read_yaml(path)
     if not isinstance(values, dict) or "runs" not in values:
         if rank != 1:

@@ -323,21 +323,30 @@ class Run:
 
 
 def load(
-    path: str | Path, *, data: Dataset | None = None, device: str | torch.device | None = None
+    path: str | Path,
+    *,
+    data: Dataset | None = None,
+    device: str | torch.device | None = None,
+    trust_code: bool = False,
 ) -> Run:
     """Load a run that `Run.save`, `memmeta train` or a sweep saved.
 
-    The file is read without running code in it.
+    The file is read without running code in it. It may name code by import paths, which is
+    refused unless you trust it.
 
     Args:
         path: the file.
         data: the data set. `Run.evaluate` needs it. `Run.adapt` needs it only if an earlier version
             of memmeta wrote the file.
         device: where to compute; None: a GPU if there is one.
+        trust_code: whether to import and run the code that the file names, such as
+            `my_package.nets:make`. Only for files of people whom you trust: any importable function
+            can be named.
 
     Raises:
         DamagedError: the file is damaged, or not a checkpoint.
-        InputError: it is missing, cannot be read, or a later version of memmeta wrote it.
+        InputError: it is missing, cannot be read, a later version of memmeta wrote it, or it names
+            code and `trust_code` is false.
 
     Examples:
         >>> import memmeta as mm
@@ -348,5 +357,5 @@ def load(
         >>> classifier.predict_proba(data.test.images[:10]).shape
         (10, 2)
     """
-    saved = checkpoint.load(Path(path))
+    saved = checkpoint.load(Path(path), None if trust_code else ())
     return Run(saved, data=data, device=chosen_device(device), source=str(path))

@@ -13,6 +13,7 @@ from memmeta.command_line import (
     device_option,
     failures_in_one_line,
     threads_option,
+    trust_code_option,
 )
 from memmeta.run import load
 from memmeta.system.runtime import configure_process
@@ -27,6 +28,7 @@ from memmeta.system.runtime import configure_process
 @click.option("--tasks", type=click.IntRange(min=2), help="Episodes; default: the config's.")
 @device_option
 @threads_option
+@trust_code_option
 def evaluate(
     checkpoint_file: Path,
     other: str | None,
@@ -36,6 +38,7 @@ def evaluate(
     tasks: int | None,
     device: str | None,
     threads: int | None,
+    trust_code: bool,
 ) -> None:
     """Score CHECKPOINT_FILE, which `train` wrote, on test (or validation) episodes.
 
@@ -44,7 +47,7 @@ def evaluate(
     """
     configure_process(threads)
     with failures_in_one_line():
-        run = load(checkpoint_file, device=device)
+        run = load(checkpoint_file, device=device, trust_code=trust_code)
         trained_on = run.config.data.name
         dataset = data.load(other or trained_on, data_root, cache)
         result = run.evaluate(split, tasks, data=dataset)

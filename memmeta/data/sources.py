@@ -1,9 +1,10 @@
 """The interface of a data set before it is loaded, and lookup of its files on disk."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib import resources
+from importlib import import_module, resources
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, cast
 
@@ -13,6 +14,7 @@ from typing_extensions import get_protocol_members
 
 from memmeta.errors import InputError, cannot_read
 from memmeta.metric import ACCURACY, Metric
+from memmeta.registry import is_import_path
 
 if TYPE_CHECKING:
     from memmeta.data.dataset import Dataset
@@ -44,7 +46,7 @@ class DataSource(Protocol):
 
     @property
     def name(self) -> str:
-        """The name in configs."""
+        """The name in configs. An entry point or import path replaces it."""
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -127,6 +129,21 @@ def as_source(found: object, place: str) -> DataSource:
     if missing:
         raise ValueError(f"{place}: not a data set: it has no {', '.join(sorted(missing))}")
     return cast("DataSource", source)
+
+
+def cache_name(name: str) -> str:
+    """The name of the cache folder of the data set that configs call `name`.
+
+    That of a data set with an import path ends in a digest of the module's file: another module of
+    the same name, or a later version, has a cache of its own.
+    """
+    if not is_import_path(name):
+        return name
+    module, _, attribute = name.partition(":")
+    file = import_module(module).__file__
+    assert file is not None  # a module with an object in it has a file
+    digest = hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    return f"{module}.{attribute}-{digest[:8]}"
 
 
 class Layout(NamedTuple):

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from memmeta.algorithms import ALGORITHMS
 from memmeta.data import DATA_SETS
 from memmeta.networks import BACKBONES
+from memmeta.registry import is_import_path
 from memmeta.settings.data import DataConfig
 from memmeta.settings.learner import LearnerConfig
 from memmeta.settings.records import Config
@@ -94,6 +95,13 @@ class RunConfig(Config):
             return self.training.iterations
         assert self.training.tasks is not None
         return -(-self.training.tasks // self.learner.task_batch)
+
+    @property
+    def import_paths(self) -> list[str]:
+        """The code that this config names by import paths."""
+        learner = self.learner
+        names = (self.data.name, learner.algorithm, learner.backbone, learner.head)
+        return [name for name in names if is_import_path(name)]
 
     def flat(self) -> dict[str, Any]:
         """All settings in one dict, under the names of their fields; the data set as `dataset`."""

@@ -97,7 +97,11 @@ _OPTIONS = (
         type=Size(),
         help="Maximum peak memory of a feasible trial: a constraint of the search.",
     ),
-    click.option("--sampler", help=f"Sampler of stage search: {', '.join(SAMPLERS)}."),
+    click.option(
+        "--sampler",
+        help=f"Sampler of stage search: {', '.join(SAMPLERS)}, optuna.samplers.CmaEsSampler or any "
+        "other import path, or optunahub:NAME.",
+    ),
     click.option(
         "--asha", is_flag=True, default=None, help="Stop trials of stage search early (ASHA)."
     ),

@@ -38,6 +38,7 @@ from sweeps.engine.ledger.ledger import Ledger
 from sweeps.engine.ledger.opening import only_one
 from sweeps.engine.ledger.schedule import Schedule, quotas
 from sweeps.engine.options import Options
+from sweeps.engine.study.samplers import check_sampler
 from sweeps.engine.study.study import Study
 from sweeps.engine.tracking.tracker import Tracker
 
@@ -157,6 +158,8 @@ def _sweep(
             when_available=partial(folder.when_available, say=partial(_print_plain, console)),
         )
         ledger.check_data(digests)
+        if "search" in stage_quotas:
+            check_sampler(study.sampler, study.space, ledger.objective.directions())
         schedule = Schedule(ledger, stage_quotas)
         _reopen_unscored(console, ledger, schedule)
         _print_start(console, path.name, ledger, schedule)

@@ -29,7 +29,7 @@ from sweeps.engine.study import design, space
 from sweeps.engine.study.objective import Objective
 from sweeps.engine.study.outcome import Stage
 from sweeps.engine.study.result import TrialResult
-from sweeps.engine.study.samplers import SAMPLERS
+from sweeps.engine.study.samplers import make_sampler
 from sweeps.engine.study.study import Study
 
 STAGES: tuple[Stage, ...] = get_args(Stage)
@@ -207,12 +207,13 @@ class Ledger:
         for attempt in range(_PROPOSALS):
             # The seed depends on the index, so that a restart does not change the proposals.
             seed = (10_000 * self.seed + index + 1_000_003 * attempt) % 2**32
-            study.sampler = SAMPLERS[self.study.sampler](seed)
+            study.sampler = make_sampler(self.study.sampler, seed)
             trial = study.ask()
             params = space.suggest(trial, self.study.space, self.study.learner)
             if space.params_key(params) not in known:
                 trial.set_user_attr(stage_record.PARAMS, params)
                 trial.set_user_attr(stage_record.SEED, self.seed)
+                trial.set_user_attr(stage_record.SAMPLER, self.study.sampler)
                 # Written last: a trial without an index does not count.
                 trial.set_user_attr(stage_record.INDEX, index)
                 return self._start("search", index, trial)

@@ -133,7 +133,7 @@ def test_a_memory_limit_has_a_unit_or_is_in_bytes(text, limit):
         ({"seeds": 0}, "seeds: input should be greater than or equal to 1, got 0"),
         (
             {"sampler": "cma"},
-            "sampler: accepted are tpe, gp, nsgaii, random, got 'cma'",
+            "sampler: no such sampler, choose from tpe, gp, nsgaii, random, got 'cma'",
         ),
         ({"training": {"iterations": 1, "tasks": 1}}, "training: give either iterations or tasks"),
         ({"objective": "mse"}, "objective: accepted are accuracy and accuracy,memory, got 'mse'"),
