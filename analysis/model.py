@@ -36,7 +36,7 @@ def read_model(uri: str, sweep: Sweep) -> bytes:
                 f"{sweep.name}: its confirmed model is not in MLflow; run its study again, which "
                 "sends it"
             )
-        # Slow to import. Must come after `connect`, which sets MLflow's environment.
+        # Slow to import. Reads the environment, so it must come inside `explained`.
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
         repository = get_artifact_repository(model.artifact_location, tracking_uri=uri)

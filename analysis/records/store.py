@@ -43,7 +43,7 @@ def attach(uri: str, run_id: str, folder: Path, paths: Iterable[Path]) -> None:
     with explained(uri):
         artifacts.follow(uri)
         run = connect(uri).get_run(run_id)
-        # Slow to import. Must come after `connect`, which sets MLflow's environment.
+        # Slow to import. Reads the environment, so it must come inside `explained`.
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
         # A client would use its cached, old artifact location.

@@ -1,10 +1,9 @@
 """Run a sweep from beginning to end."""
 
 import logging
-import os
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -38,6 +37,7 @@ from sweeps.engine.ledger.ledger import Ledger
 from sweeps.engine.ledger.opening import only_one
 from sweeps.engine.ledger.schedule import Schedule, quotas
 from sweeps.engine.options import Options
+from sweeps.engine.stores.quiet import environment, log_levels, quiet_mlflow
 from sweeps.engine.study.samplers import check_sampler
 from sweeps.engine.study.study import Study
 from sweeps.engine.tracking.tracker import Tracker
@@ -273,7 +273,7 @@ def _run(
             with (
                 progress,
                 TemporaryDirectory(prefix="memmeta-tune-") as unused,
-                _environment({"TUNE_MAX_PENDING_TRIALS_PG": str(pending)}),
+                environment({"TUNE_MAX_PENDING_TRIALS_PG": str(pending)}),
             ):
                 trainable = tune.with_parameters(
                     trainable, data_root=options.data_root, folder=folder, cache=options.cache
@@ -405,25 +405,5 @@ def _trial_name(trial: Trial) -> str:
 @contextmanager
 def quietly() -> Iterator[None]:
     """Silence the messages of libraries in the block."""
-    loggers = {logging.getLogger(name): level for name, level in _LEVELS.items()}
-    before = {logger: logger.level for logger in loggers}
-    for logger, level in loggers.items():
-        logger.setLevel(level)
-    try:
-        with _environment(_ENVIRONMENT):
-            yield
-    finally:
-        for logger, level in before.items():
-            logger.setLevel(level)
-
-
-@contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables for the block, except those that the user has set."""
-    added = {name: value for name, value in variables.items() if name not in os.environ}
-    os.environ.update(added)
-    try:
+    with log_levels(_LEVELS), environment(_ENVIRONMENT), quiet_mlflow():
         yield
-    finally:
-        for name in added:
-            del os.environ[name]

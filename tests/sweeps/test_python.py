@@ -23,7 +23,7 @@ from tests.sweeps.tiny import STUDY
 pytestmark = pytest.mark.slow
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2, signal.SIGALRM)
-OURS = ("TUNE_", "RAY_AIR_")
+OURS = ("TUNE_", "RAY_AIR_", "MLFLOW_")
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def places(tmp_path, data_root, monkeypatch):
 
 def process_state():
     """What a sweep must leave as it was."""
-    loggers = ("ray", "ray.tune", "optuna")
+    loggers = ("ray", "ray.tune", "optuna", "mlflow", "alembic", "mlflow.store.db.utils")
     return (
         [signal.getsignal(number) for number in SIGNALS],
         {name: value for name, value in os.environ.items() if name.startswith(OURS)},

@@ -139,7 +139,7 @@ def _remove_files(location: str, owner: str, uri: str) -> None:
             f"{masked(uri)}: states {shortened(location)} as the files of {owner}; a folder "
             f".../{owner}/artifacts is expected. Nothing in it was removed"
         )
-    # Slow to import. Must come after `connect`, which sets MLflow's environment.
+    # Slow to import. Reads the environment, so it must come inside `explained`.
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
     from mlflow.utils.file_utils import local_file_uri_to_path
 

@@ -1,7 +1,5 @@
 """Opening MLflow stores, without log messages and long timeouts."""
 
-import logging
-import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +11,7 @@ from filelock import FileLock
 from memmeta.errors import InputError
 from memmeta.system.files import atomic_write, resolved
 from sweeps.engine.stores.masking import masked, reason
+from sweeps.engine.stores.quiet import quiet_mlflow, silence_mlflow
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -20,14 +19,6 @@ if TYPE_CHECKING:
     from mlflow.store.entities import PagedList
 
 T = TypeVar("T")
-
-_ENVIRONMENT = {
-    # By default, MLflow waits many minutes for a server that does not answer.
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-}
 
 
 def default_uri(storage: Path) -> str:
@@ -106,15 +97,11 @@ def make_database(uri: str) -> None:
 
 
 def connect(uri: str) -> "MlflowClient":
-    """A client for the store at `uri`. Use it inside `explained`."""
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    """A client for the store at `uri`. Use it inside `explained`, or inside `quiet_mlflow`."""
     # Slow to import, and it reads the environment.
     from mlflow import MlflowClient
 
-    for name in ("mlflow", "alembic"):
-        # Callers report failures in one line.
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    silence_mlflow()
     return MlflowClient(uri)
 
 
@@ -156,7 +143,7 @@ class AwayError(InputError):
 
 @contextmanager
 def explained(uri: str, what: str = "an MLflow store") -> Iterator[None]:
-    """Re-raise store errors as a one-line InputError.
+    """Re-raise store errors as a one-line InputError. MLflow is quiet in the block.
 
     Args:
         uri: the store.
@@ -167,7 +154,8 @@ def explained(uri: str, what: str = "an MLflow store") -> Iterator[None]:
         AwayError: the store failed, but may work later.
     """
     try:
-        yield
+        with quiet_mlflow():
+            yield
     except InputError:
         raise
     except Exception as error:
