@@ -9,7 +9,7 @@ from analysis.formatting import mebibytes
 from memmeta import data
 from memmeta.config import RunConfig, parse
 from memmeta.data.dataset import Dataset
-from memmeta.errors import InputError
+from memmeta.errors import DivergedError, InputError
 from memmeta.exported import FreshSeed, Provenance, read_run
 from memmeta.fit import train_to_end
 from memmeta.metric import Metric
@@ -17,7 +17,7 @@ from memmeta.progress import ConsoleProgress
 from memmeta.system import provenance
 from memmeta.system.devices import chosen_device
 from memmeta.system.runtime import configure_process
-from memmeta.training import DivergedError, MetaTrainer
+from memmeta.training import MetaTrainer
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ class Claim:
     """Training seeds that the claim is based on."""
     provenance: Provenance
     """Code, hardware and data of the stated results."""
+    others: tuple[str, ...] = ()
+    """Other data sets with stated results, which are not verified."""
 
 
 def read_claim(path: Path, rank: int) -> Claim:
@@ -64,6 +66,7 @@ def read_claim(path: Path, rank: int) -> Claim:
             [run.config.seed, *(results.confirmed.seeds if results.confirmed else [])]
         ),
         provenance=run.provenance,
+        others=tuple(results.confirmed.others) if results.confirmed else (),
     )
 
 
@@ -188,6 +191,8 @@ def _compare(claim: Claim, trainer: MetaTrainer, console: Console) -> list[str]:
         ),
     ):
         console.print(f"{name + ':':<13}{measured}, stated {expected}: {verdict}", soft_wrap=True)
+    if claim.others:
+        console.print(f"results on {', '.join(claim.others)}: not verified", soft_wrap=True)
     return [problem for problem in (metric_problem, memory_problem) if problem]
 
 

@@ -23,11 +23,12 @@ from memmeta import data
 from memmeta.command_line import data_root_option
 from memmeta.config import RunConfig, parse
 from memmeta.data.dataset import Dataset
+from memmeta.evaluation import Evaluation
 from memmeta.system import provenance
 from memmeta.system.csv_text import csv_text
 from memmeta.system.runtime import configure_process
 from memmeta.system.units import MIB
-from memmeta.training import Evaluation, MetaTrainer
+from memmeta.training import MetaTrainer
 from shared import out_option
 from sweeps.engine.study.seeds import over_seeds
 

@@ -32,13 +32,14 @@ from rich.table import Table
 from memmeta import data
 from memmeta.command_line import data_root_option, run_command
 from memmeta.config import RunConfig
-from memmeta.errors import InputError
+from memmeta.errors import DivergedError, InputError
+from memmeta.evaluation import batch_size, score
 from memmeta.exported import read_run
 from memmeta.memory import limits
 from memmeta.memory.prediction import predict_trial_memory
 from memmeta.system import provenance
 from memmeta.system.runtime import configure_process
-from memmeta.training import DivergedError, MetaTrainer
+from memmeta.training import MetaTrainer
 
 TRIAL_STEPS = 2000
 """Outer steps of a trial, for trials per hour."""
@@ -136,7 +137,7 @@ def _begin(
     trainer = MetaTrainer(run, data.load(run.data.name, data_root), device)
     for _ in range(_WARM_UP):
         trainer.step()
-    trainer.score("val", range(trainer.evaluation_batch))
+    score(trainer.model, run, trainer.dataset, "val", range(batch_size(run)))
     if device.type == "cuda":
         torch.cuda.synchronize()
     return trainer

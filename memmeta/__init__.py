@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from memmeta.classifier import Classifier, Regressor
     from memmeta.config import DataConfig, LearnerConfig, RunConfig, TrainingConfig
     from memmeta.data import load_dataset
-    from memmeta.errors import FailedError, InputError
+    from memmeta.errors import DivergedError, FailedError, InputError
+    from memmeta.evaluation import Evaluation
     from memmeta.fit import train, train_run
     from memmeta.run import Run, load
-    from memmeta.training import DivergedError, Evaluation, Report
+    from memmeta.training import Report
 
     __version__: str
 
@@ -49,10 +50,11 @@ _MODULES = {
     "memmeta.classifier": ("Classifier", "Regressor"),
     "memmeta.config": ("DataConfig", "LearnerConfig", "RunConfig", "TrainingConfig"),
     "memmeta.data": ("load_dataset",),
-    "memmeta.errors": ("FailedError", "InputError"),
+    "memmeta.errors": ("DivergedError", "FailedError", "InputError"),
+    "memmeta.evaluation": ("Evaluation",),
     "memmeta.fit": ("train", "train_run"),
     "memmeta.run": ("Run", "load"),
-    "memmeta.training": ("DivergedError", "Evaluation", "Report"),
+    "memmeta.training": ("Report",),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 

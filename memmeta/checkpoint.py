@@ -5,7 +5,7 @@ import io
 import itertools
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ from memmeta.config import RECORD_VERSION, RunConfig, check_version, completed, 
 from memmeta.data.inputs import Inputs
 from memmeta.errors import InputError, cannot_read, cannot_write
 from memmeta.memory import limits
+from memmeta.registry import UntrustedCodeError, trusting
 from memmeta.system import files
 from memmeta.training import MetaTrainer
 
@@ -136,11 +137,17 @@ def now_and_then(act: Callable[[], None], seconds: float | None = None) -> Calla
     return maybe_act
 
 
-def load(path: Path) -> Saved:
+def load(path: Path, trusted: Collection[str] | None = ()) -> Saved:
     """Read a checkpoint.
+
+    Args:
+        path: the file.
+        trusted: the import paths that its config may name, because the code at them may run;
+            None: any.
 
     Raises:
         DamagedError: the file is damaged, or not a checkpoint.
+        UntrustedCodeError: its config names other code.
         InputError: it is missing, cannot be read, or a later version of memmeta wrote it.
     """
     if path.exists() and not path.is_file():
@@ -164,12 +171,16 @@ def load(path: Path) -> Saved:
     if version > 1 and not is_sealed:
         raise damaged
     try:
+        with trusting(trusted):
+            run = parse(RunConfig, config, str(path))
         return Saved(
-            parse(RunConfig, config, str(path)),
+            run,
             state,
             data_digest,
             None if inputs is None else parse(Inputs, inputs, f"{path}: inputs"),
         )
+    except UntrustedCodeError as error:
+        raise UntrustedCodeError(f"{path}: {error.message}") from None
     except InputError as error:
         raise DamagedError(error.message) from None
 
@@ -237,9 +248,13 @@ def resume(trainer: MetaTrainer, path: Path) -> None:
         DamagedError: the file is damaged, or not a checkpoint.
         InputError: it cannot be read, or its run was trained on other data.
     """
-    saved = load(path)
+    other_run = OtherRunError(f"{path}: the checkpoint of another run")
+    try:
+        saved = load(path, trusted=trainer.config.import_paths)
+    except UntrustedCodeError:
+        raise other_run from None
     if saved.config.key != trainer.config.key:
-        raise OtherRunError(f"{path}: the checkpoint of another run")
+        raise other_run
     digest = trainer.dataset.digest
     if saved.data_digest not in (None, digest):
         raise InputError(

@@ -11,7 +11,7 @@ import click
 from pydantic import ValidationError
 
 from memmeta.config import described
-from memmeta.errors import FailedError, InputError, MessageError, did_you_mean
+from memmeta.errors import DivergedError, FailedError, InputError, MessageError, did_you_mean
 from memmeta.system.plain_text import degrade_output
 from memmeta.system.stopping import STOP, heed_signals
 
@@ -30,6 +30,10 @@ threads_option = click.option(
     "--threads",
     type=click.IntRange(1, 1024),
     help="CPU threads; default: the number that an exported run states, else all.",
+)
+
+trust_code_option = click.option(
+    "--trust-code", is_flag=True, help="Run the code that the file names by import paths."
 )
 
 
@@ -122,7 +126,6 @@ def failures_in_one_line() -> Iterator[None]:
     """Report divergence and lack of memory in one line, with exit code 1."""
     # PyTorch takes seconds to import.
     from memmeta.memory import limits
-    from memmeta.training import DivergedError
 
     try:
         yield

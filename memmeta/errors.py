@@ -44,6 +44,14 @@ class FailedError(MessageError):
     """Good input, but something failed: a disk, a cluster, a trial. Command lines exit with 1."""
 
 
+class DivergedError(RuntimeError):
+    """A number in training or evaluation is not finite. This is a result, not a bug."""
+
+    def __init__(self, iteration: int) -> None:
+        super().__init__(f"diverged at outer step {iteration}")
+        self.iteration = iteration
+
+
 class _Repr(reprlib.Repr):
     """A repr that reads only the part of a value that it shows."""
 

@@ -10,6 +10,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 from memmeta.config import Config, RunConfig, check_version, completed, parse
 from memmeta.errors import InputError, cannot_read
 from memmeta.metric import ACCURACY, MSE
+from memmeta.registry import search_also
 from memmeta.system.plain_yaml import read_yaml
 
 
@@ -22,6 +23,13 @@ class Confirmed(Config):
     """Mean over the seeds of the metric on the validation tasks."""
     test: float
     """Mean over the seeds of the metric on the test tasks, which played no part in the choice."""
+    others: dict[str, float] = Field(default_factory=dict)
+    """Mean over the seeds of the metric on the test tasks of other data sets, by name."""
+
+    @model_serializer(mode="wrap")
+    def _without_empty_others(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = serialize(self)
+        return {k: v for k, v in values.items() if k != "others" or v}
 
 
 class FreshSeed(Config):
@@ -128,6 +136,8 @@ class Export(Config):
 def read_run(path: Path, rank: int = 1) -> ExportedRun:
     """Read one run of an exported file, or a plain config.
 
+    The config may name modules in the folder of the file.
+
     Args:
         path: a JSON file if its suffix is .json, otherwise a YAML file.
         rank: 1 is the best run.
@@ -136,6 +146,7 @@ def read_run(path: Path, rank: int = 1) -> ExportedRun:
         InputError: the file cannot be read, a key or value is not accepted, or there is no such
             rank.
     """
+    search_also(path.parent)
     values = _read_json(path) if path.suffix.lower() == ".json" else read_yaml(path)
     if not isinstance(values, dict) or "runs" not in values:
         if rank != 1:

@@ -1,12 +1,17 @@
 """Objects that configs name: built in, registered, or found at an import path."""
 
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cached_property
 from importlib import import_module, metadata
 from operator import attrgetter
+from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
-from memmeta.errors import did_you_mean, shortened, shown
+from memmeta.errors import InputError, did_you_mean, shortened, shown
+from memmeta.system.files import resolved
 
 T = TypeVar("T")
 
@@ -31,11 +36,50 @@ def is_import_path(name: str) -> bool:
     return ":" in name
 
 
+def search_also(folder: Path) -> None:
+    """Make the modules in a folder importable, after those that are importable already."""
+    path = str(resolved(folder))
+    if path not in sys.path:
+        sys.path.append(path)
+
+
+class UntrustedCodeError(InputError):
+    """A file names code by an import path, and nobody said that the file is trusted."""
+
+
+_TRUSTED: ContextVar[Collection[str] | None] = ContextVar("import paths to trust", default=None)
+"""The import paths that may be imported; None: all."""
+
+
+@contextmanager
+def trusting(paths: Collection[str] | None) -> Iterator[None]:
+    """Refuse other import paths than these in the block, so that a file cannot choose what runs.
+
+    Args:
+        paths: the import paths; None: all are trusted.
+
+    Examples:
+        >>> colours = Registry[str]("colour", {})
+        >>> try:
+        ...     with trusting([]):
+        ...         colours["string:hexdigits"]
+        ... except UntrustedCodeError:
+        ...     print("refused")
+        refused
+    """
+    token = _TRUSTED.set(paths)
+    try:
+        yield
+    finally:
+        _TRUSTED.reset(token)
+
+
 class Registry(Generic[T]):
     """Named objects of one kind.
 
     A name is looked up among the built-in and registered objects, then among the entry points of
-    installed packages. A name with a colon is an import path: `package.module:object`.
+    installed packages. A name with a colon is an import path: `package.module:object`, of an
+    installed package or of a module in the current folder.
 
     Instead of an object, its `ImportPath` may be registered. The object is then imported on first
     use, so that commands that do not need PyTorch start quickly.
@@ -70,6 +114,7 @@ class Registry(Generic[T]):
         """
         self._kind = kind
         self._objects = dict(objects)
+        self._built_in = frozenset(objects)
         self._group = group
         self._adopt = adopt
         self._found: dict[str, T] = {}
@@ -85,7 +130,7 @@ class Registry(Generic[T]):
         if not isinstance(value, ImportPath):
             return value
         if name not in self._found:
-            found = _imported(value)
+            found = import_own(value)
             self._found[name] = self._adopt(found, value) if self._adopt else found
         return self._found[name]
 
@@ -103,8 +148,12 @@ class Registry(Generic[T]):
 
         Raises:
             ValueError: neither.
+            UntrustedCodeError: the import path is not among those of `trusting`.
         """
-        if name in self._objects or name in self._offered or is_import_path(name):
+        if name in self._objects or name in self._offered:
+            return name
+        if is_import_path(name):
+            _check_trusted(name)
             return name
         meant = did_you_mean(name, self)
         raise ValueError(f"no such {self._kind}{meant}, choose from {', '.join(self)}")
@@ -119,6 +168,22 @@ class Registry(Generic[T]):
             raise ValueError(f"there is a {self._kind} of that name already")
         self._objects[name] = what
 
+    def path_for_others(self, name: str) -> ImportPath | None:
+        """The import path from which another process gets the object; None if it is built in.
+
+        Raises:
+            ValueError: the object was registered in this process, where others do not find it.
+        """
+        if name in self._built_in:
+            return None
+        if name in self._objects:
+            raise ValueError(
+                f"{self._kind} {name} is registered in this process only: name it by its import "
+                f"path, package.module:object, or offer it as an entry point of {self._group}"
+            )
+        path = self._offered.get(name, name)
+        return ImportPath(path) if is_import_path(path) else None
+
     @cached_property
     def _offered(self) -> dict[str, str]:
         """The import paths that installed packages offer as entry points, by name."""
@@ -127,14 +192,30 @@ class Registry(Generic[T]):
         return {entry.name: entry.value for entry in metadata.entry_points(group=self._group)}
 
 
-def _imported(place: str) -> Any:
-    """As `import_object`, but every error is a ValueError: modules of users fail in any way."""
+def _check_trusted(path: str) -> None:
+    trusted = _TRUSTED.get()
+    if trusted is not None and path not in trusted:
+        raise UntrustedCodeError(
+            f"names code, {shortened(path)}, which runs only if you trust it: --trust-code, in "
+            "Python trust_code=True"
+        )
+
+
+def import_own(place: str) -> Any:
+    """Import the object at `package.module:object` in code that memmeta does not know.
+
+    Modules in the current folder are found too, after the installed ones.
+
+    Raises:
+        ValueError: it cannot be imported. Modules of users may fail in any way.
+    """
+    search_also(Path())
     module, _, name = place.partition(":")
     try:
         owner = import_module(module)
     except (Exception, SystemExit) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise ValueError(f"{module or place} cannot be imported: {reason}") from None
+        reason = shortened(f"{type(error).__name__}: {error}")
+        raise ValueError(f"{shortened(module or place)} cannot be imported: {reason}") from None
     try:
         return attrgetter(name)(owner)
     except AttributeError:

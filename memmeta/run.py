@@ -1,9 +1,9 @@
 """A trained run: evaluation, adaptation to new tasks, saving and loading."""
 
 import math
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from numpy.typing import ArrayLike
@@ -15,15 +15,17 @@ from memmeta.algorithms.adapted import Adapted
 from memmeta.checkpoint import Saved
 from memmeta.classifier import Classifier, Regressor, as_labels, as_points, distinct
 from memmeta.config import RunConfig
+from memmeta.data.converted import converted
 from memmeta.data.dataset import Dataset
 from memmeta.data.images import AnyImages, as_stored
 from memmeta.data.inputs import Inputs
 from memmeta.errors import InputError, cannot_write, shown
+from memmeta.evaluation import Evaluation, EvaluationSplit, evaluate
 from memmeta.networks import models
 from memmeta.networks.models import MetaModel
 from memmeta.system.devices import chosen_device
 from memmeta.system.runtime import deterministic, usual_modes
-from memmeta.training import Evaluation, MetaTrainer, Report, warning
+from memmeta.training import Report, warning
 
 _PIXELS_AT_ONCE = 2**21
 """Pixels, or coordinates of points, that pass through the network together: 2048 images of 32x32.
@@ -33,6 +35,7 @@ They need about half a GiB with 64 filters."""
 class _Results(NamedTuple):
     """The results in the state of a trainer."""
 
+    iteration: int
     reports: list[Report]
     peak_memory: int | None
     timed_seconds: float
@@ -75,15 +78,16 @@ class Run:
 
         Args:
             saved: the content.
-            data: the data set for evaluation; None: `evaluate` has to get it.
+            data: the data set for evaluation, if it is not given to `evaluate`.
             device: where to compute.
             source: where the content is from, for messages.
 
         Raises:
             DamagedError: the content does not fit its config.
         """
-        if saved.inputs is None and data is not None:
-            saved = saved._replace(inputs=data.inputs)
+        trained_on = data if data is not None and data.name == saved.config.data.name else None
+        if saved.inputs is None and trained_on is not None:
+            saved = saved._replace(inputs=trained_on.inputs)
         self.config: RunConfig = saved.config
         self.device = device
         self._saved = saved
@@ -94,10 +98,11 @@ class Run:
             results = _RESULTS.validate_python(values)
             self.note = warning(results.reports)
         self.reports = results.reports
+        self._iteration = results.iteration
         self.peak_memory = results.peak_memory
         steps = results.timed_steps
         self.seconds_per_step = results.timed_seconds / steps if steps > 0 else None
-        self._inputs: Inputs | Dataset | None = saved.inputs or data
+        self._inputs: Inputs | Dataset | None = saved.inputs or trained_on
         if self._inputs is not None:
             _ = self._model  # finds damage now rather than at the first use
 
@@ -112,27 +117,38 @@ class Run:
 
     def evaluate(
         self,
-        split: Literal["val", "test"] = "test",
+        split: EvaluationSplit = "test",
         tasks: int | None = None,
         *,
         data: Dataset | None = None,
     ) -> Evaluation:
         """Adapt to tasks of a split and score their query sets.
 
-        The tasks are the same for all runs on a data set.
+        The tasks are the same for all runs on a data set. A run on images can be scored on another
+        data set of images. Its images are converted to the size and channels of the training data
+        (see `memmeta.data.images.as_stored`) and normalised like them. Ways, shots and queries are
+        those of the config; rotated classes are not counted.
 
         Args:
             split: validation or test.
             tasks: number of tasks, at least 2; None: as the config says.
-            data: the data set; None: that of training, or of `load`.
+            data: the data set, of training or another one; None: that of `train` or `load`.
 
         Returns:
             The mean accuracy (or squared error) over tasks, the half-width of its 95 % confidence
             interval, and the number of tasks.
 
         Raises:
-            InputError: there is no data set, or another one; no such split; fewer than 2 tasks.
+            InputError: there is no data set, or one of another kind; no such split, or too small
+                for the tasks; fewer than 2 tasks.
             DivergedError: the mean is not finite.
+
+        Examples:
+            >>> import memmeta as mm
+            >>> glyphs = mm.load_dataset("glyphs", root="data")
+            >>> run = mm.train(mm.LearnerConfig(filters=4), glyphs, iterations=1, val_tasks=2)
+            >>> run.evaluate("test", tasks=5, data=mm.load_dataset("fc100"))  # doctest: +SKIP
+            Evaluation(value=0.2213333333333333, interval=0.035901712467826, tasks=5)
         """
         data = data or self._data
         name = self.config.data.name
@@ -141,8 +157,6 @@ class Run:
                 f"{self._source}: evaluation needs the data set: give "
                 f"data=load_dataset({name!r}) to load or evaluate"
             )
-        if data.name != name:
-            raise InputError(f"data: the run was trained on {name}, got {data.name}")
         defaults = {
             "val": self.config.training.val_tasks,
             "test": self.config.training.test_tasks,
@@ -153,9 +167,9 @@ class Run:
         if not isinstance(tasks, int) or tasks < 2:
             raise InputError(f"tasks: at least 2 are needed, got {shown(tasks)}")
         with deterministic():
-            trainer = MetaTrainer(self.config, data, self.device)
-            checkpoint.restore(trainer, self._saved, self._source)
-            return trainer.evaluate(split, tasks)
+            data = data if data.name == name else self._converted(data)
+            model = self._built(data) if self._inputs is None else self._model
+            return evaluate(model, self.config, data, split, tasks, self._iteration)
 
     @usual_modes()
     def adapt(self, support_images: AnyImages, support_labels: Any) -> Classifier:
@@ -245,19 +259,23 @@ class Run:
 
     @cached_property
     def _model(self) -> MetaModel:
+        return self._built(self._known_inputs())
+
+    def _built(self, inputs: Inputs | Dataset) -> MetaModel:
         """The model with the saved weights.
 
         It is built without memory, so that a file cannot state a larger model than it contains.
         """
-        inputs, config = self._known_inputs(), self.config
+        build = partial(
+            models.build_model,
+            self.config.learner.without_weights(),
+            inputs.input_shape,
+            self.config.data.training_shape.ways,
+            inputs.to_input,
+        )
         with checkpoint.refused_if_damaged(self._source):
             with torch.device("meta"):
-                model = models.build_model(
-                    config.learner,
-                    inputs.input_shape,
-                    config.data.training_shape.ways,
-                    inputs.to_input,
-                )
+                model = build()
             dtypes = {name: tensor.dtype for name, tensor in model.state_dict().items()}
             weights: dict[str, Tensor] = self._saved.state["model"]
             model.load_state_dict(weights, assign=True)
@@ -266,6 +284,10 @@ class Run:
                 too_short = tensor.untyped_storage().nbytes() < tensor.nbytes
                 if tensor.dtype != dtype or tensor.is_meta or too_short:
                     raise ValueError(f"{name} does not fit")
+            if any(buffer.is_meta for buffer in model.buffers()):
+                # Own networks may have buffers that they compute and do not save.
+                model = build()
+                model.load_state_dict(weights)
         return model.to(self.device)
 
     def _known_inputs(self) -> Inputs | Dataset:
@@ -277,6 +299,14 @@ class Run:
                 "set, and save adds them to the file"
             )
         return self._inputs
+
+    def _converted(self, data: Dataset) -> Dataset:
+        """Another data set, with images like those of the training data."""
+        try:
+            return converted(data, self._known_inputs())
+        except InputError as error:
+            name = self.config.data.name
+            raise InputError(f"data: the run was trained on {name}: {error.message}") from None
 
     def _with_ways(self, ways: int) -> MetaModel:
         own = self._model.head.outputs
@@ -292,28 +322,38 @@ class Run:
         return models.with_outputs(self._model, ways)
 
     def _adapted(self, model: MetaModel, support: Tensor, labels: Tensor) -> Adapted:
-        at_once = max(1, _PIXELS_AT_ONCE // math.prod(self.input_shape[-2:]))
+        shape = models.network_shape(model.backbone, self.input_shape)
+        at_once = max(1, _PIXELS_AT_ONCE // math.prod(shape[-2:]))
         labels = labels.to(self.device)
         return Adapted(model, support, labels, self.config.learner, at_once)
 
 
 @usual_modes()
 def load(
-    path: str | Path, *, data: Dataset | None = None, device: str | torch.device | None = None
+    path: str | Path,
+    *,
+    data: Dataset | None = None,
+    device: str | torch.device | None = None,
+    trust_code: bool = False,
 ) -> Run:
     """Load a run that `Run.save`, `memmeta train` or a sweep saved.
 
-    The file is read without running code in it.
+    The file is read without running code in it. It may name code by import paths, which is
+    refused unless you trust it.
 
     Args:
         path: the file.
         data: the data set. `Run.evaluate` needs it. `Run.adapt` needs it only if an earlier version
             of memmeta wrote the file.
         device: where to compute; None: a GPU if there is one.
+        trust_code: whether to import and run the code that the file names, such as
+            `my_package.nets:make`. Only for files of people whom you trust: any importable function
+            can be named.
 
     Raises:
         DamagedError: the file is damaged, or not a checkpoint.
-        InputError: it is missing, cannot be read, or a later version of memmeta wrote it.
+        InputError: it is missing, cannot be read, a later version of memmeta wrote it, or it names
+            code and `trust_code` is false.
 
     Examples:
         >>> import memmeta as mm
@@ -324,5 +364,5 @@ def load(
         >>> classifier.predict_proba(data.test.images[:10]).shape
         (10, 2)
     """
-    saved = checkpoint.load(Path(path))
+    saved = checkpoint.load(Path(path), None if trust_code else ())
     return Run(saved, data=data, device=chosen_device(device), source=str(path))

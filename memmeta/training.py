@@ -4,22 +4,20 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from memmeta.algorithms import ALGORITHMS
-from memmeta.algorithms.inner_loop import predict
 from memmeta.algorithms.outcome import Solution
 from memmeta.config import RunConfig
 from memmeta.data.augment import augment
-from memmeta.data.dataset import Dataset, SplitName, check_episodes
+from memmeta.data.dataset import Dataset, check_episodes
 from memmeta.data.episodes import Episodes
-from memmeta.intervals import half_width
-from memmeta.metric import MSE
+from memmeta.errors import DivergedError
+from memmeta.evaluation import Evaluation, EvaluationSplit, evaluate
 from memmeta.networks import models
-from memmeta.networks.losses import loss
 from memmeta.peak_memory import measure_peak
 
 # The first step also allocates the optimiser's state, so it is not representative.
@@ -27,20 +25,6 @@ _MEASURED_STEPS = (1, 2)
 
 # The residual of v = 0 is 1. The rest allows for rounding in means of ones.
 _NOTHING_SOLVED = 1.001
-
-# Validation and test episodes do not depend on the run's seed: runs differ only in training.
-_EVALUATION_SEED = 20_24_12_03
-
-
-class Evaluation(NamedTuple):
-    """A run's metric over evaluation tasks."""
-
-    value: float
-    """Mean over tasks of `config.data.metric` on the query set."""
-    interval: float
-    """Half-width of the 95 % confidence interval over tasks: t * sd / sqrt(tasks), Student's t."""
-    tasks: int
-    """Number of tasks."""
 
 
 class Report(NamedTuple):
@@ -54,14 +38,6 @@ class Report(NamedTuple):
     """Result on the validation tasks."""
     time: float
     """Unix time of the report, in seconds."""
-
-
-class DivergedError(RuntimeError):
-    """A number in training or evaluation is not finite. This is a result, not a bug."""
-
-    def __init__(self, iteration: int) -> None:
-        super().__init__(f"diverged at outer step {iteration}")
-        self.iteration = iteration
 
 
 class MetaTrainer:
@@ -265,7 +241,9 @@ class MetaTrainer:
 
     def _training_episodes(self) -> Episodes:
         indices = self._training_indices()
-        episodes = self._episodes("train", indices)
+        shape = self.config.data.training_shape
+        sampled = self.dataset.episodes("train", shape, seed=self.config.seed, indices=indices)
+        episodes = Episodes(*(part.to(self.device) for part in sampled))
         if not self.config.learner.augment:
             return episodes
         return augment(episodes, self.config.seed, indices)
@@ -278,53 +256,21 @@ class MetaTrainer:
         phi = phi.clone(memory_format=torch.contiguous_format)
         return Solution(phi, torch.zeros_like(phi))
 
-    def evaluate(self, split: Literal["val", "test"], tasks: int) -> Evaluation:
+    def evaluate(
+        self, split: EvaluationSplit, tasks: int, dataset: Dataset | None = None
+    ) -> Evaluation:
         """Adapt to `tasks` fixed episodes of `split` and score their query sets.
+
+        Args:
+            split: the split.
+            tasks: number of tasks.
+            dataset: another data set, see `data.converted`; None: that of training.
 
         Raises:
             DivergedError: the mean is not finite.
         """
-        batches = [
-            self.score(split, range(first, min(first + self.evaluation_batch, tasks)))
-            for first in range(0, tasks, self.evaluation_batch)
-        ]
-        values = torch.cat(batches).double()
-        if not values.mean().isfinite():
-            raise DivergedError(self.iteration)
-        return Evaluation(values.mean().item(), half_width(values.tolist()), tasks)
-
-    @property
-    def evaluation_batch(self) -> int:
-        """Number of tasks evaluated at once: no more images than in training, but at least a task.
-
-        `predict` splits a task that is larger than a chunk.
-        """
-        data, learner = self.config.data, self.config.learner
-        task = data.training_shape.ways * (data.shots + data.queries)
-        tasks = 1 if learner.adapts_backbone else learner.task_batch
-        images = learner.chunk or tasks * task
-        return max(1, images // (data.ways * (data.shots + data.eval_queries)))
-
-    def score(self, split: Literal["val", "test"], indices: range) -> Tensor:
-        """The metric of each task after adaptation, [tasks]. Not finite if its scores are not."""
-        episodes = self._episodes(split, indices)
-        model = models.with_outputs(self.model, self.config.data.evaluation_shape.ways)
-        scores = predict(model, episodes, self.config.learner)
-        if self.config.data.metric is MSE:
-            return loss(scores, episodes.query_labels)
-        accuracy = (scores.argmax(-1) == episodes.query_labels).float().mean(1)
-        # argmax of NaNs is class 0, which would count as chance level.
-        return accuracy.where(scores.isfinite().flatten(1).all(1), math.nan)
-
-    def _episodes(self, split: SplitName, indices: Sequence[int]) -> Episodes:
-        data, training = self.config.data, split == "train"
-        sampled = self.dataset.episodes(
-            split,
-            data.training_shape if training else data.evaluation_shape,
-            seed=self.config.seed if training else _EVALUATION_SEED,
-            indices=indices,
-        )
-        return Episodes(*(part.to(self.device) for part in sampled))
+        dataset = dataset or self.dataset
+        return evaluate(self.model, self.config, dataset, split, tasks, self.iteration)
 
     def held_tensors(self) -> list[Tensor]:
         """Tensors alive between steps: parameters, gradients, optimiser state, warm starts."""

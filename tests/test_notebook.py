@@ -41,6 +41,7 @@ def outputs(tmp_path_factory, data_root):
     return [output for cell in cells for output in cell.get("outputs", [])]
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_the_notebook_prints_no_errors_warnings_or_banners(outputs):
     assert {output.output_type for output in outputs} <= {
@@ -53,6 +54,7 @@ def test_the_notebook_prints_no_errors_warnings_or_banners(outputs):
     assert (name, text.startswith("accuracy: ")) == ("stdout", True)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_the_notebook_learns_and_shows_its_progress(outputs):
     texts = [output.data["text/plain"] for output in outputs if "data" in output]

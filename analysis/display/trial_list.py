@@ -1,6 +1,7 @@
 """The trials of a sweep as tables for the terminal, and as flat rows for JSON."""
 
 from collections import Counter
+from collections.abc import Iterable
 
 from rich.console import Console
 
@@ -8,6 +9,7 @@ from analysis.display.columns import Column, tables
 from analysis.formatting import mebibytes
 from analysis.records.trials import BLOCKS, RANKED, Sweep, Trial
 from memmeta.system.units import short
+from sweeps.engine.study.result import score_keys
 
 _NO_RANK = "–"
 """Printed in place of a rank."""
@@ -32,6 +34,7 @@ def rows(sweep: Sweep) -> list[dict[str, object]]:
             "val_interval": trial.val_interval,
             f"test_{trial.config.data.metric.name}": trial.test_value,
             "test_interval": trial.test_interval,
+            **_other_scores(trial, sweep.others),
             "peak_memory_bytes": trial.peak_memory_bytes,
             "predicted_memory_bytes": trial.predicted_memory_bytes,
             "reserved_memory_bytes": trial.reserved_memory_bytes,
@@ -48,6 +51,16 @@ def rows(sweep: Sweep) -> list[dict[str, object]]:
         }
         for number, trial in enumerate(sweep.trials)
     ]
+
+
+def _other_scores(trial: Trial, names: Iterable[str]) -> dict[str, float | None]:
+    """The metric on the test tasks of other data sets, and its interval."""
+    values: dict[str, float | None] = {}
+    for name in names:
+        score = trial.others.get(name)
+        value, interval = score_keys(trial.config.data.metric, name)
+        values |= {value: score and score.value, interval: score and score.interval}
+    return values
 
 
 def show(console: Console, sweep: Sweep) -> None:
@@ -149,6 +162,11 @@ def _result_columns(trials: tuple[Trial, ...]) -> list[Column]:
     if any(trial.test_value is not None for trial in trials):
         test = Column(f"test {metric.title}\n{metric.unit}".rstrip(), list(map(_test, trials)))
         columns.insert(1, test)
+    others = dict.fromkeys(name for trial in trials for name in trial.others)
+    columns += [
+        Column(f"test on\n{name}\n{metric.unit}".rstrip(), [_on_other(t, name) for t in trials])
+        for name in others
+    ]
     return columns
 
 
@@ -156,6 +174,13 @@ def _result(trial: Trial) -> str:
     if trial.status != "complete" or trial.value is None or trial.val_interval is None:
         return trial.status.replace("_", " ")
     return trial.config.data.metric.rounded(trial.value, trial.val_interval, unit=False)
+
+
+def _on_other(trial: Trial, name: str) -> str:
+    score = trial.others.get(name)
+    if score is None or score.value is None or score.interval is None:
+        return ""
+    return trial.config.data.metric.rounded(score.value, score.interval, unit=False)
 
 
 def _test(trial: Trial) -> str:

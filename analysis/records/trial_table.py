@@ -4,7 +4,7 @@ import csv
 import dataclasses
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +33,13 @@ from sweeps.engine.study.outcome import Stage
 if TYPE_CHECKING:
     import pandas as pd
 
-_FACTS = [field.name for field in dataclasses.fields(Trial) if field.name != "config"]
+_FACTS = [
+    field.name for field in dataclasses.fields(Trial) if field.name not in ("config", "others")
+]
+
+_OTHER = {"test_value": "value", "test_interval": "interval", "data_digest": "data_digest"}
+"""The columns of a score on another data set, and the fields of `OtherScore`. A column's name ends
+with the name of the data set: `test_value_fc100`."""
 
 _SECTIONS: Mapping[str, type[Config]] = {
     "data": DataConfig,
@@ -152,6 +158,7 @@ def _record(trial: Trial, sweep: Sweep) -> dict[str, Any]:
         "study": sweep.study,
         "sweep": sweep.name,
         **facts,
+        **_other_columns(trial, sweep.others),
         **_config_columns(trial.config),
         "stage_settings": json.dumps(not_in_config),
     }
@@ -169,7 +176,7 @@ def _trial(record: Mapping[str, str], source: str) -> Trial:
     config = parse(RunConfig, _config_values(record), source)
     # A table of an older version lacks newer columns.
     facts: dict[str, Any] = {name: record.get(name) or None for name in _FACTS}
-    facts |= {"config": config, "run_name": record["run_name"]}
+    facts |= {"config": config, "run_name": record["run_name"], "others": _other_scores(record)}
     try:
         trial = TypeAdapter(Trial).validate_python(facts)
     except ValidationError as error:
@@ -180,11 +187,33 @@ def _trial(record: Mapping[str, str], source: str) -> Trial:
     return trial
 
 
+def _other_columns(trial: Trial, names: Iterable[str]) -> dict[str, Any]:
+    """The scores on other data sets. Columns of data sets without a score are None."""
+    return {
+        f"{column}_{name}": getattr(trial.others.get(name), field, None)
+        for name in names
+        for column, field in _OTHER.items()
+    }
+
+
+def _other_scores(record: Mapping[str, str]) -> dict[str, dict[str, str | None]]:
+    """The fields of the scores on other data sets, the inverse of `_other_columns`."""
+    digest = "data_digest_"
+    scored = [name.removeprefix(digest) for name in record if name.startswith(digest)]
+    return {
+        name: {field: record[f"{column}_{name}"] or None for column, field in _OTHER.items()}
+        for name in scored
+        if record[f"{digest}{name}"]
+    }
+
+
 def _check_complete(trial: Trial, source: str) -> None:
     if trial.value is None:
         raise InputError(f"{source}: value: is missing in a complete trial")
-    for name in _BOUNDED:
-        number = getattr(trial, name)
+    numbers = {name: getattr(trial, name) for name in _BOUNDED}
+    for other, score in trial.others.items():
+        numbers |= {f"test_value_{other}": score.value, f"test_interval_{other}": score.interval}
+    for name, number in numbers.items():
         if number is not None and not abs(number) <= _LARGEST:  # `not <=` refuses NaN, too
             accepted = f"a finite number up to {_LARGEST:g}"
             raise InputError(f"{source}: {name}: {accepted} is accepted, got {number}")
@@ -209,7 +238,11 @@ def _stage_settings(text: str, source: str) -> dict[str, Any]:
 def _config_columns(config: RunConfig) -> dict[str, Any]:
     """All settings, including None: a missing column means that the field is newer."""
     sections = (getattr(config, section).model_dump() for section in _SECTIONS)
-    settings = {name: value for section in sections for name, value in section.items()}
+    settings = {
+        name: json.dumps(value) if isinstance(value, dict) else value
+        for section in sections
+        for name, value in section.items()
+    }
     return {"dataset": settings.pop("name"), **settings, "seed": config.seed}
 
 

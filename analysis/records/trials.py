@@ -3,8 +3,8 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast, get_args
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
 
 from analysis.records.store import find_runs
 from memmeta.config import RunConfig, completed, parse
@@ -13,6 +13,7 @@ from memmeta.metric import Metric
 from memmeta.system.units import MIB
 from sweeps.engine.stores.masking import masked
 from sweeps.engine.study.outcome import INFEASIBLE, TAGS, Stage, Status, sequence
+from sweeps.engine.study.result import score_keys
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -35,6 +36,17 @@ _ORDER: tuple[Status, ...] = (
     "interrupted",
     "failed",
 )
+
+
+class OtherScore(NamedTuple):
+    """The metric of a trial on the test tasks of another data set than that of training."""
+
+    value: float | None
+    """Mean over tasks; None if it was not finite."""
+    interval: float | None
+    """Half-width of the 95 % confidence interval of `value` over tasks."""
+    data_digest: str
+    """SHA-256 of the data set."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +99,9 @@ class Trial:
     """Share of a GPU that the trial had, or 0."""
     data_digest: str | None
     """SHA-256 of the data set."""
+    others: Mapping[str, OtherScore] = field(default_factory=dict)
+    """Scores on the data sets of `Study.evaluate_on`, by name; only trials of stage confirm have
+    them."""
 
     @property
     def device_hours(self) -> float | None:
@@ -122,6 +137,11 @@ class Sweep:
             for name, value in self.settings.get(stage, {}).get("space", {}).items():
                 space.setdefault(name, dimension(name, value))
         return space
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The other data sets on which trials were scored, in order of first appearance."""
+        return tuple(dict.fromkeys(name for trial in self.trials for name in trial.others))
 
     @property
     def memory_limit(self) -> int | None:
@@ -235,6 +255,8 @@ def _as_trial(run: "Run") -> Trial:
     threads, gpus = tags.get(TAGS.threads), tags.get(TAGS.gpus)
     config = parse(RunConfig, completed(RunConfig, json.loads(tags[TAGS.config])), source)
     status = cast(Status, tags[TAGS.status])
+    metric = config.data.metric
+    test_value, test_interval = score_keys(metric)
     return Trial(
         stage=cast(Stage, tags[TAGS.stage]),
         index=int(tags[TAGS.index]),
@@ -244,10 +266,10 @@ def _as_trial(run: "Run") -> Trial:
         message=tags.get(TAGS.message) if status in (*INFEASIBLE, "failed") else None,
         key=tags[TAGS.key],
         config=config,
-        value=metrics.get(config.data.metric.key),
+        value=metrics.get(metric.key),
         val_interval=metrics.get("val_interval"),
-        test_value=metrics.get(f"test_{config.data.metric.name}"),
-        test_interval=metrics.get("test_interval"),
+        test_value=metrics.get(test_value),
+        test_interval=metrics.get(test_interval),
         peak_memory_bytes=_bytes(metrics, "peak"),
         predicted_memory_bytes=_bytes(metrics, "predicted"),
         reserved_memory_bytes=_bytes(metrics, "reserved"),
@@ -260,7 +282,18 @@ def _as_trial(run: "Run") -> Trial:
         threads=None if threads is None else int(threads),
         gpus=None if gpus is None else float(gpus),
         data_digest=tags.get(TAGS.data_digest),
+        others={
+            name: _other_score(metrics, metric, name, digest)
+            for name, digest in json.loads(tags.get(TAGS.other_digests, "{}")).items()
+        },
     )
+
+
+def _other_score(
+    metrics: Mapping[str, float], metric: Metric, name: str, digest: str
+) -> OtherScore:
+    value, interval = score_keys(metric, name)
+    return OtherScore(metrics.get(value), metrics.get(interval), digest)
 
 
 def _bytes(metrics: Mapping[str, float], name: str) -> int | None:

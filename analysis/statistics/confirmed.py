@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,6 +16,15 @@ from sweeps.engine.study.seeds import SeedMean, over_seeds
 
 _UPPER = 0.975
 """Quantile at the upper end of a 95 % interval."""
+
+
+class OtherMean(NamedTuple):
+    """Mean over seeds of the metric on the test tasks of another data set than that of training."""
+
+    test: SeedMean
+    """The mean."""
+    seeds: int
+    """Number of seeds with a score."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +43,8 @@ class ConfirmedConfig:
     """Mean over seeds on the test tasks, which were not used to choose the config."""
     task_interval: float
     """Half-width of the 95 % interval over test tasks of one trained model, mean over seeds."""
+    others: Mapping[str, OtherMean]
+    """Means on the test tasks of other data sets, by name; those without any score are left out."""
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -97,7 +108,12 @@ def confirmed_results(trial: Trial, sweep: Sweep) -> Confirmed | None:
     """The results of stage confirm for a trial's config; None if it was not confirmed."""
     for config in confirmed_configs(sweep):
         if config.confirms(trial):
-            return Confirmed(seeds=list(config.seeds), val=config.val.value, test=config.test.value)
+            return Confirmed(
+                seeds=list(config.seeds),
+                val=config.val.value,
+                test=config.test.value,
+                others={name: mean.test.value for name, mean in config.others.items()},
+            )
     return None
 
 
@@ -176,7 +192,17 @@ def _confirmed_config(trials: Sequence[Trial], candidate: Trial | None) -> Confi
         val=over_seeds([trial.value for trial in complete if trial.value is not None]),
         test=over_seeds([trial.test_value for trial in complete if trial.test_value is not None]),
         task_interval=statistics.fmean(trial.test_interval or 0.0 for trial in complete),
+        others=_other_means(complete),
     )
+
+
+def _other_means(trials: Sequence[Trial]) -> dict[str, OtherMean]:
+    scores: dict[str, list[float]] = {}
+    for trial in trials:
+        for name, score in trial.others.items():
+            if score.value is not None:
+                scores.setdefault(name, []).append(score.value)
+    return {name: OtherMean(over_seeds(values), len(values)) for name, values in scores.items()}
 
 
 def _is_complete(trial: Trial) -> bool:

@@ -31,7 +31,7 @@ class _ManyValues(Command):
         return super().parse_args(ctx, expanded)
 
 
-_FOR_IMAGES = BACKBONES.names(lambda backbone: backbone.takes_images)
+_FOR_IMAGES = BACKBONES.names(lambda backbone: backbone.blocks > 0)
 
 
 @click.command(cls=_ManyValues, epilog="Example: memmeta memory --inner-steps 1 10 50 --filters 32")

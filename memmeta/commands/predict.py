@@ -9,7 +9,13 @@ from rich.progress import track
 
 from memmeta import checkpoint
 from memmeta.classifier import Classifier
-from memmeta.command_line import Command, device_option, failures_in_one_line, threads_option
+from memmeta.command_line import (
+    Command,
+    device_option,
+    failures_in_one_line,
+    threads_option,
+    trust_code_option,
+)
 from memmeta.data.photos import SUFFIXES, find_classes, find_images, read_stored
 from memmeta.errors import InputError, cannot_write
 from memmeta.run import load
@@ -37,6 +43,7 @@ _EXAMPLE = (
 )
 @device_option
 @threads_option
+@trust_code_option
 def predict(
     checkpoint_file: Path,
     support: Path,
@@ -44,6 +51,7 @@ def predict(
     out: Path,
     device: str | None,
     threads: int | None,
+    trust_code: bool,
 ) -> None:
     """Adapt CHECKPOINT_FILE to the classes of labelled images, and classify other images.
 
@@ -53,7 +61,7 @@ def predict(
     """
     _check_out(out, checkpoint_file)
     configure_process(threads)
-    run = load(checkpoint_file, device=device)
+    run = load(checkpoint_file, device=device, trust_code=trust_code)
     classes, (paths, others) = find_classes(support), find_images(query)
     if not paths:
         raise InputError(f"{query}: no images ({' '.join(SUFFIXES)})")

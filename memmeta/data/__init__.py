@@ -1,5 +1,6 @@
 """Data sets and the few-shot tasks drawn from them."""
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,10 +31,18 @@ DATA_SETS: Registry[DataSource] = Registry(
 def load(name: str, data_root: Path, cache: Path | None = None) -> "Dataset":
     """Load the data set `name`, after preparing its cache if necessary. See `DataSource.load`.
 
+    Returns:
+        The data set. Its `name` is `name`.
+
     Raises:
         InputError: no such data set; its files are missing or damaged; the cache cannot be written.
     """
-    return _source(name).load(data_root, cache)
+    dataset = _source(name).load(data_root, cache)
+    if dataset.name == name:
+        return dataset
+    from memmeta.data.dataset import Renamed
+
+    return Renamed(dataset, name)
 
 
 def load_dataset(
@@ -42,8 +51,8 @@ def load_dataset(
     """Load a data set, after preparing its cache if necessary.
 
     Args:
-        name: a name in `DATA_SETS`. `glyphs` and `sinusoid` need no files; `memmeta data list`
-            says how to get the others.
+        name: a name in `DATA_SETS`, or an import path (`package.module:object`). `glyphs` and
+            `sinusoid` need no files; `memmeta data list` says how to get the others.
         root: the folder with the files of data sets.
         cache: the folder of prepared data; None: `cache` in the root.
 
@@ -109,15 +118,17 @@ def download(name: str, data_root: Path) -> None:
 
 def image_sources() -> dict[str, ImageSource]:
     """The data sets of images, by name."""
-    sources = {name: DATA_SETS[name] for name in DATA_SETS}
+    sources = {name: _source(name) for name in DATA_SETS}
     return {name: source for name, source in sources.items() if isinstance(source, ImageSource)}
 
 
 def _source(name: str) -> DataSource:
+    """The data set called `name` in configs, which names its cache too."""
     try:
-        return DATA_SETS[name]
+        source = DATA_SETS[name]
     except ValueError as error:
         raise InputError(f"{name}: {error}") from None
+    return dataclasses.replace(source, name=name) if isinstance(source, ImageSource) else source
 
 
 def _with_files(name: str) -> ImageSource:

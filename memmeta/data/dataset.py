@@ -67,6 +67,18 @@ class Dataset(Protocol):
         """
 
 
+class Renamed:
+    """A data set under the name that configs have for it, such as an import path."""
+
+    def __init__(self, dataset: Dataset, name: str) -> None:
+        self.name = name
+        self.input_shape = dataset.input_shape
+        self.inputs = dataset.inputs
+        self.digest = dataset.digest
+        self.episodes = dataset.episodes
+        self.to_input = dataset.to_input
+
+
 def check_episodes(dataset: Dataset, training: TaskShape, evaluation: TaskShape) -> None:
     """Check that every split has enough data for its tasks.
 

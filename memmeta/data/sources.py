@@ -1,8 +1,10 @@
 """The interface of a data set before it is loaded, and lookup of its files on disk."""
 
-from collections.abc import Callable, Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
+from functools import partial
+from importlib import import_module, resources
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, cast
 
@@ -12,6 +14,7 @@ from typing_extensions import get_protocol_members
 
 from memmeta.errors import InputError, cannot_read
 from memmeta.metric import ACCURACY, Metric
+from memmeta.registry import is_import_path
 
 if TYPE_CHECKING:
     from memmeta.data.dataset import Dataset
@@ -43,7 +46,7 @@ class DataSource(Protocol):
 
     @property
     def name(self) -> str:
-        """The name in configs."""
+        """The name in configs. An entry point or import path replaces it."""
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -128,6 +131,21 @@ def as_source(found: object, place: str) -> DataSource:
     return cast("DataSource", source)
 
 
+def cache_name(name: str) -> str:
+    """The name of the cache folder of the data set that configs call `name`.
+
+    That of a data set with an import path ends in a digest of the module's file: another module of
+    the same name, or a later version, has a cache of its own.
+    """
+    if not is_import_path(name):
+        return name
+    module, _, attribute = name.partition(":")
+    file = import_module(module).__file__
+    assert file is not None  # a module with an object in it has a file
+    digest = hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    return f"{module}.{attribute}-{digest[:8]}"
+
+
 class Layout(NamedTuple):
     """One of the forms in which a data set is stored on disk."""
 
@@ -139,6 +157,35 @@ class Layout(NamedTuple):
     """The files or folders that must exist."""
     read: Callable[[], Classes]
     """Reads the classes of one split."""
+
+
+def class_folders(
+    template: str,
+    root: Path,
+    file_stem: str,
+    split: str,
+    read: Callable[[Mapping[str, Path]], Classes],
+) -> Layout:
+    """The form of a data set with a folder for each class of its published splits.
+
+    Args:
+        template: the folder of a class below `root`, such as "{split}/{name}".
+        root: the folder that contains it.
+        file_stem: names the lists of classes, as for `split_classes`.
+        split: the split to read.
+        read: reads the classes of a split, given the folder of each.
+    """
+
+    def folders(of: str) -> dict[str, Path]:
+        names = split_classes(file_stem, of)
+        return {name: root / template.format(split=of, name=name) for name in names}
+
+    return Layout(
+        template.format(split="{train,val,test}", name="<class>"),
+        root,
+        tuple(folder for of in SPLITS for folder in folders(of).values()),
+        partial(read, folders(split)),
+    )
 
 
 class NoDataError(InputError):

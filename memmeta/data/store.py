@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from memmeta.data.dataset import ImageDataset
 from memmeta.data.episodes import Split
-from memmeta.data.sources import SPLITS, Classes, Images, ImageSource, NoDataError
+from memmeta.data.sources import SPLITS, Classes, Images, ImageSource, NoDataError, cache_name
 from memmeta.errors import InputError
 from memmeta.system import files
 
@@ -114,7 +114,7 @@ def state(
 
 def _cache_folder(name: str, data_root: Path, cache: Path | None = None) -> Path:
     """The folder of the cache of a data set; it need not exist."""
-    return (cache or data_root / "cache") / name
+    return (cache or data_root / "cache") / cache_name(name)
 
 
 def _unwritable(folder: Path, error: OSError) -> InputError:

@@ -8,7 +8,11 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._mode_utils import no_dispatch
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import (
+    TorchDispatchMode,
+    _disable_current_modes,
+    _get_current_dispatch_mode_stack,
+)
 
 _NORMS = (torch.ops.aten.native_batch_norm.default, torch.ops.aten.native_group_norm.default)
 
@@ -17,6 +21,18 @@ _NORMS = (torch.ops.aten.native_batch_norm.default, torch.ops.aten.native_group_
 def fake_tensors() -> Iterator[None]:
     """Make every new tensor a fake tensor within the `with` block."""
     with FakeTensorMode(), _CpuKernels():  # type: ignore[no-untyped-call]
+        yield
+
+
+def fakes_are_on() -> bool:
+    """Whether new tensors are fake tensors here."""
+    return any(isinstance(mode, FakeTensorMode) for mode in _get_current_dispatch_mode_stack())
+
+
+@contextmanager
+def real_tensors() -> Iterator[None]:
+    """Make real tensors, which nothing counts, inside a block of `fake_tensors`."""
+    with _disable_current_modes():
         yield
 
 

@@ -35,6 +35,7 @@ from memmeta.data.dataset import SplitName
 from memmeta.data.episodes import Episodes
 from memmeta.data.inputs import Inputs
 from memmeta.data.sources import TaskShape
+from memmeta.evaluation import batch_size, score
 from memmeta.memory.fake import fake_tensors
 from memmeta.networks import HEADS
 from memmeta.peak_memory import LiveBytes
@@ -129,7 +130,7 @@ def _relevant(config: RunConfig, eval_queries: int) -> RunConfig:
     keeps_graph = learner.unrolls and not learner.first_order
     run = RunConfig(
         data=config.data.model_copy(update={"rotations": False, "eval_queries": eval_queries}),
-        learner=learner,
+        learner=learner.without_weights(),
         training=TrainingConfig(iterations=1),
     )
     return _with_learner(
@@ -227,7 +228,8 @@ def _validation_peak(config: RunConfig, shape: Shape) -> int:
     with fake_tensors(), LiveBytes() as live:
         trainer = _warm_trainer(config, shape)
         live.count(trainer.held_tensors())
-        trainer.score("val", range(trainer.evaluation_batch))
+        batch = range(batch_size(config))
+        score(trainer.model, config, trainer.dataset, "val", batch)
         peak: int = live.peak
     return peak
 

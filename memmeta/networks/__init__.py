@@ -1,8 +1,9 @@
 """Backbones (theta) and heads (phi)."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
+from memmeta.errors import shown
 from memmeta.registry import ImportPath, Registry, adopt_as, import_object
 
 if TYPE_CHECKING:
@@ -31,6 +32,56 @@ class Backbone:
 
 
 @dataclass(frozen=True)
+class OwnNetwork:
+    """A network that memmeta does not define: a model of timm, or the result of a function.
+
+    `memmeta.networks.own` builds and checks it.
+    """
+
+    path: ImportPath
+    """A function that makes an `nn.Module` from (input_shape, **backbone_args): inputs
+    [n, *input_shape] to features [n, d]."""
+    model: str | None = None
+    """The name of a model of timm, which the function gets as its first argument."""
+    blocks: ClassVar[int] = 0
+
+    @property
+    def takes_images(self) -> bool | None:
+        """Whether inputs are images rather than vectors; None if only the network knows."""
+        return True if self.model else None
+
+
+TIMM = "timm/"
+"""What the names of timm's models start with in configs."""
+
+
+class _Backbones(Registry[Backbone | OwnNetwork]):
+    """A registry in which `timm/NAME` is a model of timm."""
+
+    def __getitem__(self, name: str) -> Backbone | OwnNetwork:
+        if name.startswith(TIMM):
+            path = ImportPath("memmeta.networks.timm_models:create")
+            return OwnNetwork(path, name.removeprefix(TIMM))
+        return super().__getitem__(name)
+
+    def check(self, name: str) -> str:
+        return name if name.startswith(TIMM) else super().check(name)
+
+
+def _as_backbone(found: Any, place: str) -> Backbone | OwnNetwork:
+    """The backbone found at an import path: an object of this kind, or what a function makes.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if isinstance(found, Backbone | OwnNetwork):
+        return found
+    if callable(found):
+        return OwnNetwork(ImportPath(place))
+    raise ValueError(f"{place}: a function or Backbone is expected, got {shown(found)}")
+
+
+@dataclass(frozen=True)
 class HeadKind:
     """A type of head: the layers that the inner loop adapts."""
 
@@ -48,7 +99,7 @@ class HeadKind:
         return cast("nn.Module", import_object(self.path)(inputs, outputs, width))
 
 
-BACKBONES: Registry[Backbone] = Registry(
+BACKBONES = _Backbones(
     "backbone",
     {
         "conv4": Backbone(ImportPath("memmeta.networks.conv4:conv4"), blocks=4),
@@ -56,9 +107,15 @@ BACKBONES: Registry[Backbone] = Registry(
         "mlp": Backbone(ImportPath("memmeta.networks.mlp:mlp")),
     },
     group="memmeta.backbones",
-    adopt=adopt_as(Backbone),
+    adopt=_as_backbone,
 )
 """Backbones by the name that configs use."""
+
+
+def is_own(backbone: str) -> bool:
+    """Whether a backbone is a model of timm, or made by a function of the user."""
+    return isinstance(BACKBONES[backbone], OwnNetwork)
+
 
 _LINEAR = ImportPath("memmeta.networks.heads:linear_top")
 

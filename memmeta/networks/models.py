@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from memmeta.config import LearnerConfig
 from memmeta.errors import InputError
-from memmeta.networks import BACKBONES, HEADS, heads, norms
+from memmeta.networks import BACKBONES, HEADS, Backbone, heads, norms, own
 from memmeta.networks.features import backbone_features
 from memmeta.networks.heads import Head
+from memmeta.networks.own import OwnBackbone
 
 ToInput = Callable[[Tensor], Tensor]
 
@@ -50,8 +51,14 @@ class MetaModel(nn.Module):
     def features(self, examples: Tensor) -> Tensor:
         """Map stored examples [tasks, n, ...] to the backbone's output [tasks, n, ...]."""
         with torch.autocast(examples.device.type, torch.bfloat16, enabled=self.half_precision):
-            features = backbone_features(self.backbone, self.to_input(examples))
+            features = backbone_features(self.backbone, self.network_input(examples))
         return features.float() if self.half_precision else features
+
+    def network_input(self, examples: Tensor) -> Tensor:
+        """Stored examples [tasks, n, ...] as the backbone takes them."""
+        if isinstance(self.backbone, OwnBackbone) and self.backbone.preprocessing:
+            return self.backbone.preprocessing(examples, self.to_input)
+        return self.to_input(examples)
 
     def learned(self) -> list[nn.Parameter]:
         """The parameters that the outer loop learns."""
@@ -69,9 +76,22 @@ class MetaModel(nn.Module):
         norms.calibrate(nn.Sequential(self.backbone, trunk), self.to_input(images))
 
 
-def build_backbone(config: LearnerConfig, input_shape: tuple[int, ...]) -> nn.Sequential:
-    """Build a backbone that maps inputs [n, *input_shape] to features [n, d]."""
-    return BACKBONES[config.backbone].build(input_shape, config.filters, config.norm)
+def build_backbone(config: LearnerConfig, input_shape: tuple[int, ...]) -> nn.Module:
+    """Build a backbone for examples of `input_shape`: network input to features [n, d].
+
+    Raises:
+        InputError: see `memmeta.networks.own.build`; or the images are too small for the backbone.
+    """
+    kind = BACKBONES[config.backbone]
+    if not isinstance(kind, Backbone):
+        return own.build(config, input_shape)
+    smallest = 2**kind.blocks
+    if kind.takes_images and min(input_shape[1:]) < smallest:
+        raise InputError(
+            f"images of {input_shape[1]}x{input_shape[2]} are too small for {config.backbone}, "
+            f"which halves them {kind.blocks} times: it needs at least {smallest}x{smallest}"
+        )
+    return kind.build(input_shape, config.filters, config.norm)
 
 
 def build_model(
@@ -89,7 +109,7 @@ def build_model(
         to_input: converts stored examples to network input; by default they are used as they are.
 
     Raises:
-        InputError: the images are too small for the backbone.
+        InputError: see `build_backbone`.
 
     Examples:
         >>> import torch
@@ -101,19 +121,9 @@ def build_model(
         >>> model.initial_phi(2).shape  # the last input is the bias
         torch.Size([2, 5, 129])
     """
-    backbone_kind, head_kind = BACKBONES[config.backbone], HEADS[config.head]
-    smallest = 2**backbone_kind.blocks
-    if backbone_kind.takes_images and min(input_shape[1:]) < smallest:
-        raise InputError(
-            f"images of {input_shape[1]}x{input_shape[2]} are too small for {config.backbone}, "
-            f"which halves them {backbone_kind.blocks} times: it needs at least "
-            f"{smallest}x{smallest}"
-        )
     network = build_backbone(config, input_shape)
-    with torch.no_grad():
-        # BatchNorm needs more than one image.
-        d = network(torch.zeros(2, *input_shape)).shape[1] + 1
-    top = head_kind.build(d, outputs, config.head_width)
+    d = _count_features(network, input_shape) + 1
+    top = HEADS[config.head].build(d, outputs, config.head_width)
     backbone, trunk = _split(network, config)
     half_precision = config.precision == "bfloat16"
     model = MetaModel(backbone, Head(trunk, top, outputs), to_input, half_precision=half_precision)
@@ -134,11 +144,28 @@ def with_outputs(model: MetaModel, outputs: int) -> MetaModel:
     return MetaModel(model.backbone, head, model.to_input, half_precision=model.half_precision)
 
 
-def _split(network: nn.Sequential, config: LearnerConfig) -> tuple[nn.Module, nn.Module | None]:
+def network_shape(backbone: nn.Module, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of one input of a backbone, given that of an example."""
+    return backbone.input_shape if isinstance(backbone, OwnBackbone) else input_shape
+
+
+@torch.no_grad()
+def _count_features(network: nn.Module, input_shape: tuple[int, ...]) -> int:
+    """The features of one example, without the bias."""
+    shape = network_shape(network, input_shape)
+    parameter = next(network.parameters(), None)
+    device = None if parameter is None else parameter.device
+    # BatchNorm needs more than one image.
+    features: Tensor = network(torch.zeros(2, *shape, device=device))
+    return features.shape[1]
+
+
+def _split(network: nn.Module, config: LearnerConfig) -> tuple[nn.Module, nn.Module | None]:
     """Split the network into the part shared by all tasks and the trunk of the head."""
     if config.adapts_backbone:
         return nn.Identity(), network
     if HEADS[config.head].takes_last_block:
+        layers = cast(nn.Sequential, network)
         shared = BACKBONES[config.backbone].blocks - 1
-        return network[:shared], network[shared:]
+        return layers[:shared], layers[shared:]
     return network, None

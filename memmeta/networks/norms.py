@@ -62,8 +62,12 @@ def calibrate(network: nn.Module, images: Tensor) -> None:
 
 
 def mixes_images(backbone: nn.Module) -> bool:
-    """Whether the features of an image depend on the other images of its batch."""
+    """Whether the features of an image depend on the other images of its batch.
+
+    BatchNorm that evaluates with running statistics treats each image separately.
+    """
     return any(
-        isinstance(module, nn.BatchNorm2d) and not isinstance(module, FrozenBatchNorm2d)
+        module.training or module.running_mean is None
         for module in backbone.modules()
+        if isinstance(module, nn.BatchNorm2d)
     )

@@ -1,16 +1,33 @@
 """The backbone (theta), the head (phi), and how each is learned."""
 
+import json
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_validator
 
 from memmeta.algorithms import ALGORITHMS
-from memmeta.networks import BACKBONES, HEADS
+from memmeta.networks import BACKBONES, HEADS, TIMM, is_own
 from memmeta.settings.limits import MOST, MOST_TASKS
 from memmeta.settings.records import Before, Config, Renamed
+from memmeta.settings.weights import DOWNLOADED, pinned, without_path
 
 Scaling = Literal["none", "sqrt_dim", "standardize"]
 """How features are scaled for the head, see `memmeta.networks.heads.head_inputs`."""
+
+
+def _from_json(value: object) -> object:
+    """A value, or the one whose JSON text a table of trials holds."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError):
+        return value
+
+
+def _pinned(weights: str | None) -> str | None:
+    return None if weights is None else pinned(weights)
+
+
+_Arguments = Annotated[dict[str, JsonValue], BeforeValidator(_from_json)]
 
 
 class LearnerConfig(Config):
@@ -29,7 +46,21 @@ class LearnerConfig(Config):
     first_order: bool = False
     """Drop second derivatives, for itd_bio, anil and maml (for memory_reduced: cg_steps = 0)."""
     backbone: Annotated[str, AfterValidator(BACKBONES.check)] = "conv4"
-    """The network below the head: a name in `memmeta.networks.BACKBONES`."""
+    """The network below the head: a name in `memmeta.networks.BACKBONES`, `timm/NAME` for a model
+    of timm, or `package.module:factory` for a function that makes an `nn.Module`. The last two are
+    called own networks here."""
+    backbone_args: Annotated[_Arguments | None, Before(None)] = None
+    """Further arguments of the function that makes an own network."""
+    weights: Annotated[str | None, AfterValidator(_pinned), Before(None)] = None
+    """Initial weights of an own network: a local file, safetensors or a state dict of PyTorch. It
+    is recorded as FILE@sha256:DIGEST, and a file with another content is refused. `timm` downloads
+    the weights that timm has for the model."""
+    train_last: Annotated[int | None, Before(None)] = Field(None, ge=0, le=MOST)
+    """Blocks of an own network that learn, counted from the output. The others stay as they are.
+    None: all learn."""
+    input_size: Annotated[int | None, Before(None)] = Field(None, ge=1, le=MOST)
+    """Height and width to which images are resized for an own network. None: the size that timm
+    states for its models, otherwise that of the data."""
     filters: int = Field(64, ge=1, le=MOST)
     """Channels of Conv4's blocks (the paper: 64 at 32x32, 32 at 84x84) or of ResNet-12's first."""
     norm: Literal["batch", "frozen", "group"] = "batch"
@@ -97,20 +128,43 @@ class LearnerConfig(Config):
         return ALGORITHMS[self.algorithm].adapts_backbone
 
     @property
+    def backbone_is_frozen(self) -> bool:
+        """Whether no block of the backbone learns."""
+        return self.train_last == 0
+
+    @property
     def solved_curvature(self) -> Literal["hessian", "gauss_newton"]:
         """`curvature`; if it is None, the matrix that suits the algorithm and the head."""
         if self.curvature is not None:
             return self.curvature
         return "gauss_newton" if not self.unrolls and not HEADS[self.head].linear else "hessian"
 
+    def without_weights(self) -> Self:
+        """The learner with random initial weights, for use where a saved state replaces them."""
+        return self.model_copy(update={"weights": None})
+
     def explicit(self) -> dict[str, Any]:
         """As `Config.explicit`."""
         return super().explicit() | {"curvature": self.solved_curvature}
+
+    def recorded(self) -> dict[str, Any]:
+        """As `Config.recorded`, with the digest of the weights instead of their place."""
+        values = super().recorded()
+        if self.weights is not None:
+            values["weights"] = without_path(self.weights)
+        return values
+
+    def __hash__(self) -> int:
+        # The arguments of the backbone are a dict, which has no hash.
+        return hash(self.model_dump_json())
 
     @model_validator(mode="after")
     def _combination(self) -> Self:
         algorithm, pool = ALGORITHMS[self.algorithm], self.task_pool
         backbone, head = BACKBONES[self.backbone], HEADS[self.head]
+        own = is_own(self.backbone)
+        own_only = ("backbone_args", "weights", "train_last", "input_size")
+        given = [name for name in own_only if getattr(self, name) is not None]
         recomputing = ALGORITHMS.names(lambda other: other.can_recompute_features)
         refusals = {
             f"feature_reuse false is for {' and '.join(recomputing)}": (
@@ -120,6 +174,12 @@ class LearnerConfig(Config):
             and not self.unrolls,
             f"{self.algorithm} adapts every block: its head is linear or mlp": head.takes_last_block
             and self.adapts_backbone,
+            f"{' and '.join(given)}: not for backbone {self.backbone}, but for timm/NAME and "
+            "package.module:factory": bool(given) and not own,
+            "weights timm are for backbones timm/NAME": self.weights == DOWNLOADED
+            and not self.backbone.startswith(TIMM),
+            f"{self.algorithm} adapts all layers: its backbone is {' or '.join(BACKBONES)}": own
+            and self.adapts_backbone,
             f"backbone {self.backbone} has no blocks: its head is linear or mlp": (
                 head.takes_last_block and not backbone.blocks
             ),
@@ -127,8 +187,8 @@ class LearnerConfig(Config):
             and self.norm != "batch",
             f"precision bfloat16 is for a shared convolutional backbone: {self.algorithm} shares "
             "none": self.precision == "bfloat16" and self.adapts_backbone,
-            f"precision bfloat16 is for a shared convolutional backbone: {self.backbone} has no "
-            "convolutions": self.precision == "bfloat16" and not backbone.blocks,
+            "precision bfloat16 is for the convolutional backbones of memmeta, not for "
+            f"{self.backbone}": self.precision == "bfloat16" and not backbone.blocks,
             f"chunk is not for {self.algorithm}, which takes one task at a time": (
                 self.adapts_backbone and self.chunk is not None
             ),

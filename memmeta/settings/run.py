@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from memmeta.algorithms import ALGORITHMS
 from memmeta.data import DATA_SETS
 from memmeta.networks import BACKBONES
+from memmeta.registry import is_import_path
 from memmeta.settings.data import DataConfig
 from memmeta.settings.learner import LearnerConfig
 from memmeta.settings.records import Config
@@ -38,12 +39,14 @@ class RunConfig(Config):
     @model_validator(mode="after")
     def _check_inputs(self) -> Self:
         images = len(self.data.source.input_shape) == 3
-        if images != BACKBONES[self.learner.backbone].takes_images:
+        if BACKBONES[self.learner.backbone].takes_images not in (None, images):
             has, takes = ("images", "numbers") if images else ("numbers", "images")
             raise ValueError(
                 f"learner.backbone {self.learner.backbone} does not suit data.name "
                 f"{self.data.name}: it takes {takes}, and the data are {has}"
             )
+        if self.learner.input_size is not None and not images:
+            raise ValueError(f"learner.input_size is for images, not for {self.data.name}")
         return self
 
     @model_validator(mode="after")
@@ -93,13 +96,21 @@ class RunConfig(Config):
         assert self.training.tasks is not None
         return -(-self.training.tasks // self.learner.task_batch)
 
+    @property
+    def import_paths(self) -> list[str]:
+        """The code that this config names by import paths."""
+        learner = self.learner
+        names = (self.data.name, learner.algorithm, learner.backbone, learner.head)
+        return [name for name in names if is_import_path(name)]
+
     def flat(self) -> dict[str, Any]:
         """All settings in one dict, under the names of their fields; the data set as `dataset`."""
         data = self.data.model_dump(exclude_none=True)
+        learner = self.learner.explicit().items()
         return {
             "dataset": data.pop("name"),
             **data,
-            **{k: v for k, v in self.learner.explicit().items() if v is not None},
+            **{k: json.dumps(v) if isinstance(v, dict) else v for k, v in learner if v is not None},
             **self.training.model_dump(exclude_none=True),
             "seed": self.seed,
         }

@@ -84,13 +84,24 @@ _OPTIONS = (
         type=click.IntRange(min=1),
         help="Training seeds for each config in stages confirm and grid.",
     ),
+    click.option(
+        "--evaluate-on",
+        multiple=True,
+        metavar="NAME",
+        help="Score confirmed models on test tasks of this other data set, too. Repeat the option "
+        "for further ones.",
+    ),
     click.option("--objective", help="accuracy (regression: mse), or accuracy,memory."),
     click.option(
         "--memory-limit",
         type=Size(),
         help="Maximum peak memory of a feasible trial: a constraint of the search.",
     ),
-    click.option("--sampler", help=f"Sampler of stage search: {', '.join(SAMPLERS)}."),
+    click.option(
+        "--sampler",
+        help=f"Sampler of stage search: {', '.join(SAMPLERS)}, optuna.samplers.CmaEsSampler or any "
+        "other import path, or optunahub:NAME.",
+    ),
     click.option(
         "--asha", is_flag=True, default=None, help="Stop trials of stage search early (ASHA)."
     ),
@@ -187,7 +198,7 @@ def _check_overrides(stage: Choice, overrides: Mapping[str, Any]) -> None:
         return
     if overrides["trials"]:
         raise click.UsageError("the grid determines the number of trials: leave out --trials")
-    for option in ("objective", "memory_limit", "sampler", "asha"):
+    for option in ("evaluate_on", "objective", "memory_limit", "sampler", "asha"):
         if overrides[option]:
             raise click.UsageError(f"--{option.replace('_', '-')} is not for --stage grid")
 
@@ -199,6 +210,7 @@ def _overridden(
     tasks: int | None,
     grid: tuple[str, ...],
     tune: tuple[str, ...],
+    evaluate_on: tuple[str, ...],
     **fields: Any,
 ) -> Study:
     """The study, changed by the options of the command line."""
@@ -212,4 +224,6 @@ def _overridden(
         changes["grid"] = design.parse_grid("--grid", grid)
     if tune:
         changes["tuned"] = design.parse_grid("--tune", tune)
+    if evaluate_on:
+        changes["evaluate_on"] = evaluate_on
     return study.changed(**changes)

@@ -3,7 +3,7 @@
 import logging
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -38,6 +38,7 @@ from sweeps.engine.ledger.opening import only_one
 from sweeps.engine.ledger.schedule import Schedule, quotas
 from sweeps.engine.options import Options
 from sweeps.engine.stores.quiet import environment, log_levels, quiet_mlflow
+from sweeps.engine.study.samplers import check_sampler
 from sweeps.engine.study.study import Study
 from sweeps.engine.tracking.tracker import Tracker
 
@@ -94,6 +95,19 @@ def load_data(study: Study, options: Options) -> Dataset:
     return dataset
 
 
+def load_others(study: Study, options: Options) -> dict[str, Dataset]:
+    """Load the data sets of `Study.evaluate_on`, by name.
+
+    Raises:
+        InputError: one cannot be loaded, or its test split is too small for the study's tasks.
+    """
+    others = {name: data.load(name, options.data_root, options.cache) for name in study.evaluate_on}
+    shape = study.data.evaluation_shape._replace(rotations=False)
+    for dataset in others.values():
+        dataset.episodes("test", shape, seed=0, indices=[])
+    return others
+
+
 def sweep(console: Console, study: Study, options: Options) -> Ended:
     """Run the trials that are missing, and print the best configs.
 
@@ -112,12 +126,20 @@ def sweep(console: Console, study: Study, options: Options) -> Ended:
         raise InputError("another sweep is running in this process; use one process for each sweep")
     try:
         with quietly():
-            return _sweep(console, study, options, load_data(study, options))
+            dataset = load_data(study, options)
+            return _sweep(console, study, options, dataset, load_others(study, options))
     finally:
         _IN_USE.release()
 
 
-def _sweep(console: Console, study: Study, options: Options, dataset: Dataset) -> Ended:
+def _sweep(
+    console: Console,
+    study: Study,
+    options: Options,
+    dataset: Dataset,
+    others: Mapping[str, Dataset],
+) -> Ended:
+    digests = {name: used.digest for name, used in {study.data.name: dataset, **others}.items()}
     path = _sweep_folder(options.storage, study.sweep_name(options.seed), options.fresh)
     with _storage_errors_in_one_line(path), only_one(path):
         stage_quotas = quotas(study, options.stage, study.trials)
@@ -135,8 +157,11 @@ def _sweep(console: Console, study: Study, options: Options, dataset: Dataset) -
             name=path.name,
             when_available=partial(folder.when_available, say=partial(_print_plain, console)),
         )
-        ledger.check_data(dataset.digest)
+        ledger.check_data(digests)
+        if "search" in stage_quotas:
+            check_sampler(study.sampler, study.space, ledger.objective.directions())
         schedule = Schedule(ledger, stage_quotas)
+        _reopen_unscored(console, ledger, schedule)
         _print_start(console, path.name, ledger, schedule)
         if not schedule.total and not schedule.exhausted:
             raise InputError(f"{path.name}: no complete trial of explore or search to confirm")
@@ -152,7 +177,7 @@ def _sweep(console: Console, study: Study, options: Options, dataset: Dataset) -
         bug = None
         try:
             if not schedule.finished or any(e.refused for e in ledger.entries(*stage_quotas)):
-                bug = _run(console, options, dataset, ledger, schedule, tracker, folder)
+                bug = _run(console, options, digests, ledger, schedule, tracker, folder)
         finally:
             ledger.release_all()
             entries = ledger.entries()
@@ -192,6 +217,20 @@ def _log_model(
     _print_plain(console, f"model of {trial.name}:  {address}")
 
 
+def _reopen_unscored(console: Console, ledger: Ledger, schedule: Schedule) -> None:
+    """Let confirmed trials of an earlier start be scored on the data sets that were added since."""
+    names = ", ".join(ledger.study.evaluate_on)
+    if "grid" in schedule.quotas and names:
+        console.print(f"not scored on {names}: only stage confirm is", soft_wrap=True)
+    unscored = schedule.unscored
+    if unscored:
+        console.print(
+            f"complete trials of stage confirm to score on {names}: {len(unscored)}",
+            soft_wrap=True,
+        )
+        ledger.reopen(entry.slot for entry in unscored)
+
+
 def _print_start(console: Console, name: str, ledger: Ledger, schedule: Schedule) -> None:
     console.print(f"[bold]{name}[/]: {schedule.done()} of {schedule.total} done")
     for stage, end in schedule.exhausted.items():
@@ -205,7 +244,7 @@ def _print_start(console: Console, name: str, ledger: Ledger, schedule: Schedule
 def _run(
     console: Console,
     options: Options,
-    dataset: Dataset,
+    digests: Mapping[str, str],
     ledger: Ledger,
     schedule: Schedule,
     tracker: Tracker,
@@ -216,10 +255,11 @@ def _run(
         # The first prediction takes seconds, mostly for imports. Meanwhile Ray starts.
         executor.submit(predict_trial_memory, ledger.study.run_config({}, options.seed))
         address = cluster.find_cluster()
-        with _ready(address, console, options, dataset, folder.path) as trainable:
+        with _ready(address, console, options, digests, folder.path) as trainable:
             devices = find_devices(options.cpus_per_trial)
             placement = Placement(devices, options.cpus_per_trial, options.memory_budget)
-            ledger.reopen(placement.fits)
+            refused = (entry for entry in ledger.entries() if entry.refused)
+            ledger.reopen(entry.slot for entry in refused if placement.fits(entry.run))
             progress = Progress(console, ledger, schedule)
             listeners: list[Listener] = [tracker.send, progress.update]
             search = LedgerSearch(schedule, ledger, placement, listeners)
@@ -290,7 +330,11 @@ def _tuner(
 
 @contextmanager
 def _ready(
-    address: str | None, console: Console, options: Options, dataset: Dataset, folder: Path
+    address: str | None,
+    console: Console,
+    options: Options,
+    digests: Mapping[str, str],
+    folder: Path,
 ) -> Iterator[type[MetaTrainable]]:
     """Connect to Ray, and check that trials can run on every node.
 
@@ -310,8 +354,7 @@ def _ready(
             view = DriverView(
                 software(),
                 marker,
-                dataset.name,
-                dataset.digest,
+                digests,
                 options.data_root,
                 options.cache,
             )

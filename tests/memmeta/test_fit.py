@@ -11,9 +11,9 @@ import torch
 from memmeta import checkpoint, data
 from memmeta.config import LearnerConfig, RunConfig
 from memmeta.data.sets.sinusoid import SINUSOID
-from memmeta.errors import InputError
+from memmeta.errors import DivergedError, InputError
 from memmeta.fit import train, train_run
-from memmeta.training import DivergedError, MetaTrainer
+from memmeta.training import MetaTrainer
 
 LEARNER = LearnerConfig(filters=4, inner_steps=2, cg_steps=2, task_batch=2)
 WAVES = LearnerConfig(backbone="mlp", inner_steps=2, task_batch=2)

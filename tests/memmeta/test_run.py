@@ -8,8 +8,11 @@ import pytest
 import torch
 
 from memmeta import checkpoint
+from memmeta.data.dataset import ImageDataset
+from memmeta.data.episodes import Split
 from memmeta.data.sets.sinusoid import SINUSOID
 from memmeta.errors import InputError
+from memmeta.evaluation import EVALUATION_SEED
 from memmeta.fit import train_run
 from memmeta.run import Run, load
 from memmeta.training import MetaTrainer
@@ -73,9 +76,53 @@ def test_other_evaluations_are_refused(trained, arguments, said):
         trained.evaluate(*arguments)
 
 
-def test_other_data_is_refused(trained):
-    with pytest.raises(InputError, match="was trained on glyphs, got sinusoid"):
+def test_data_of_another_kind_is_refused(trained, dataset):
+    with pytest.raises(InputError, match="was trained on glyphs: sinusoid has points"):
         trained.evaluate("test", data=SINUSOID)
+    waves = load(V1, data=SINUSOID)
+    with pytest.raises(InputError, match="was trained on sinusoid: glyphs has images"):
+        waves.evaluate("test", data=dataset)
+
+
+def other(shape: tuple[int, ...], classes: int = 4) -> ImageDataset:
+    """A data set of another name, whose training split has too few images for tasks."""
+    rng = np.random.default_rng(0)
+    splits = [
+        Split(
+            rng.integers(0, 256, (classes * images, *shape), np.uint8),
+            np.arange(classes + 1) * images,
+            tuple("abcdefgh"[:classes]),
+        )
+        for images in (1, 9, 9)
+    ]
+    channels = shape[-1]
+    return ImageDataset("other", *splits, (9.0,) * channels, (5.0,) * channels, digest="other")
+
+
+def test_a_run_is_scored_on_images_of_another_size_like_images_given_to_adapt(trained, saved):
+    """The oracle adapts to each task through the public path for new images."""
+    data, config = other((20, 24, 3)), trained.config
+    result = trained.evaluate("test", 6, data=data)
+    assert load(saved, device="cpu").evaluate("test", 6, data=data) == result
+    shape = config.data.evaluation_shape
+    tasks = data.episodes("test", shape, seed=EVALUATION_SEED, indices=range(6))
+    accuracies = []
+    for support, labels, query, truth in zip(*tasks, strict=True):
+        predicted = trained.adapt(support, labels.tolist()).predict(query)
+        accuracies.append(np.mean(np.array(predicted) == truth.numpy()))
+    assert result.value == pytest.approx(np.mean(accuracies), abs=1e-6)
+    assert result.tasks == 6
+
+
+def test_other_data_with_too_few_classes_are_refused(trained):
+    with pytest.raises(InputError, match="other, split test: 3 ways, but the split has 2 classes"):
+        trained.evaluate("test", 2, data=other((16, 16, 1), classes=2))
+
+
+def test_other_data_cannot_replace_the_inputs_that_an_old_file_lacks(dataset):
+    old = load(V1, data=dataset)
+    with pytest.raises(InputError, match=r"lacks .*load_dataset\('sinusoid'\)"):
+        old.evaluate("test", 2)
 
 
 def test_a_saved_run_is_a_checkpoint_of_its_trainer(saved, run, dataset, trained):

@@ -11,9 +11,10 @@ from memmeta import checkpoint
 from memmeta.algorithms.inner_loop import predict
 from memmeta.config import DataConfig, LearnerConfig, RunConfig, TrainingConfig
 from memmeta.data.sets.sinusoid import Sinusoid
-from memmeta.errors import InputError
+from memmeta.errors import DivergedError, InputError
+from memmeta.evaluation import EVALUATION_SEED, score
 from memmeta.peak_memory import measure_peak
-from memmeta.training import DivergedError, MetaTrainer
+from memmeta.training import MetaTrainer
 
 
 def with_learner(run: RunConfig, **changes: object) -> RunConfig:
@@ -33,6 +34,10 @@ def finish(trainer):
     while not trainer.done:
         trainer.train_to_evaluation()
     return trainer.reports
+
+
+def scored(trainer, split, indices):
+    return score(trainer.model, trainer.config, trainer.dataset, split, indices)
 
 
 def without_times(reports):
@@ -313,7 +318,7 @@ def test_learns(run, dataset):
 def test_evaluation_reports_mean_and_interval_over_tasks(run, dataset):
     trainer = MetaTrainer(run, dataset, "cpu")
     many = trainer.evaluate("test", 7)  # not a multiple of the tasks evaluated at once
-    each = torch.cat([trainer.score("test", range(i, i + 1)) for i in range(7)]).double()
+    each = torch.cat([scored(trainer, "test", range(i, i + 1)) for i in range(7)]).double()
     assert many.value == pytest.approx(each.mean().item(), abs=1e-6)
     # Student's quantile for six degrees of freedom, from a printed table.
     assert many.interval == pytest.approx(2.4469 * each.std().item() / math.sqrt(7), rel=1e-4)
@@ -396,7 +401,8 @@ def regression() -> RunConfig:
 def test_regression_is_evaluated_by_its_mean_squared_error(regression):
     trainer = MetaTrainer(regression, Sinusoid(), "cpu")
     result = trainer.evaluate("val", 5)
-    episodes = trainer._episodes("val", range(5))
+    shape = regression.data.evaluation_shape
+    episodes = Sinusoid().episodes("val", shape, seed=EVALUATION_SEED, indices=range(5))
     predicted = predict(trainer.model, episodes, regression.learner)[..., 0]
     each = [
         sum((p - y) ** 2 for p, y in zip(ps, ys, strict=True)) / 7
@@ -418,10 +424,10 @@ def test_regression_from_a_single_point_does_not_diverge(regression, learner):
 @pytest.mark.parametrize("learner", [{}, {"head": "mlp"}, {"algorithm": "maml"}])
 def test_scores_that_are_not_finite_are_divergence_and_no_guess(run, dataset, learner):
     trainer = MetaTrainer(with_learner(run, **learner), dataset, "cpu")
-    assert trainer.score("val", range(2)).isfinite().all()
+    assert scored(trainer, "val", range(2)).isfinite().all()
     with torch.no_grad():
         next(trainer.model.parameters()).fill_(math.nan)
-    assert trainer.score("val", range(2)).isnan().all()
+    assert scored(trainer, "val", range(2)).isnan().all()
     for split in ("val", "test"):
         with pytest.raises(DivergedError, match="outer step 0"):
             trainer.evaluate(split, 4)
@@ -429,15 +435,15 @@ def test_scores_that_are_not_finite_are_divergence_and_no_guess(run, dataset, le
 
 def test_an_accuracy_is_unknown_only_where_scores_are_not_finite(run, dataset, monkeypatch):
     trainer = MetaTrainer(run, dataset, "cpu")
-    before = trainer.score("val", range(2))
+    before = scored(trainer, "val", range(2))
 
     def broken(*inputs):
         scores = predict(*inputs)
         scores[1, 3, 0] = math.inf
         return scores
 
-    monkeypatch.setattr("memmeta.training.predict", broken)
-    first, second = trainer.score("val", range(2))
+    monkeypatch.setattr("memmeta.evaluation.predict", broken)
+    first, second = scored(trainer, "val", range(2))
     assert first == before[0]
     assert second.isnan()
 

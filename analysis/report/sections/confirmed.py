@@ -33,7 +33,7 @@ def section(sweep: Sweep) -> Section | None:
     if not configs:
         return Section(TITLE, _nothing_confirmed(sweep))
     blocks: list[Block] = [
-        _results(sweep.metric, configs),
+        _results(sweep.metric, configs, sweep.others),
         _settings(sweep, configs),
         _seeds(sweep.metric, configs),
         *_seed_deviation_text(sweep),
@@ -83,28 +83,37 @@ def _compared_with(configs: Sequence[ConfirmedConfig]) -> str:
     )
 
 
-def _results(metric: Metric, configs: Sequence[ConfirmedConfig]) -> Table:
+def _results(metric: Metric, configs: Sequence[ConfirmedConfig], others: Sequence[str]) -> Table:
+    note = (
+        "Means over fresh training seeds with 95 % t-intervals over these seeds. The interval over "
+        "test tasks is the uncertainty of the result of one trained model due to the sampling of "
+        "tasks; it does not include the variation over training seeds. Single seed is the "
+        "validation result by which the config was selected. Selection bias is that result minus "
+        "the mean over fresh seeds."
+    )
+    if others:
+        note += (
+            f" The models were trained on {configs[0].trials[0].config.data.name}, and scored on "
+            f"test tasks of {', '.join(others)} as well."
+        )
     return Table(
         "Results of the confirmed configs",
         [
             "config",
             f"test {metric.title} {metric.unit}".rstrip(),
+            *(f"test {metric.title} on {name} {metric.unit}".rstrip() for name in others),
             f"validation {metric.title} {metric.unit}".rstrip(),
             "fresh seeds",
             f"single seed {metric.unit}".rstrip(),
             "selection bias",
             "interval over test tasks",
         ],
-        [_result(metric, config) for config in configs],
-        "Means over fresh training seeds with 95 % t-intervals over these seeds. The interval over "
-        "test tasks is the uncertainty of the result of one trained model due to the sampling of "
-        "tasks; it does not include the variation over training seeds. Single seed is the "
-        "validation result by which the config was selected. Selection bias is that result minus "
-        "the mean over fresh seeds.",
+        [_result(metric, config, others) for config in configs],
+        note,
     )
 
 
-def _result(metric: Metric, config: ConfirmedConfig) -> list[str]:
+def _result(metric: Metric, config: ConfirmedConfig, others: Sequence[str]) -> list[str]:
     candidate = config.candidate
     incomplete = f" ({config.incomplete} not complete)" if config.incomplete else ""
     single = selection_bias = "–"
@@ -114,12 +123,22 @@ def _result(metric: Metric, config: ConfirmedConfig) -> list[str]:
     return [
         _name(config),
         metric.rounded(*config.test, unit=False),
+        *(_on_other(metric, config, name) for name in others),
         metric.rounded(*config.val, unit=False),
         f"{len(config.seeds)}{incomplete}",
         single,
         selection_bias,
         f"± {metric.rounded(config.task_interval, unit=False)}",
     ]
+
+
+def _on_other(metric: Metric, config: ConfirmedConfig, name: str) -> str:
+    """The mean on the test tasks of another data set, with the number of seeds if some lack it."""
+    if name not in config.others:
+        return "–"
+    mean, seeds = config.others[name]
+    of = f" ({seeds} of {len(config.seeds)} seeds)" if seeds < len(config.seeds) else ""
+    return metric.rounded(*mean, unit=False) + of
 
 
 def _settings(sweep: Sweep, configs: Sequence[ConfirmedConfig]) -> Block:

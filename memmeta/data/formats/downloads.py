@@ -6,6 +6,7 @@ from types import ModuleType
 from typing import Any
 
 from memmeta.errors import InputError
+from memmeta.system.torchvision import import_torchvision
 
 TIMEOUT = 60
 """Seconds without data after which a download fails."""
@@ -38,22 +39,9 @@ def fetch(dataset: str, data_root: Path, **options: Any) -> None:
 
 
 def torchvision_datasets() -> ModuleType:
-    """Import torchvision.datasets.
+    """Import torchvision.datasets."""
+    import_torchvision()
+    import torchvision.datasets
 
-    The compiled operators of torchvision do not load with a CPU build of PyTorch, and importing it
-    then fails because two of them are undefined. Data sets do not use them, so it is enough to
-    declare them.
-    """
-    try:
-        import torchvision.datasets
-    except RuntimeError:
-        import torch
-
-        for operator in ("nms", "qnms"):
-            torch.library.define(
-                f"torchvision::{operator}",
-                "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-            )
-        import torchvision.datasets
     datasets: ModuleType = torchvision.datasets
     return datasets

@@ -12,7 +12,7 @@ import json
 import math
 import warnings
 import zlib
-from collections.abc import Iterable, Sequence, Sized
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from PIL import Image
 from memmeta.data.formats import unpickling
 from memmeta.data.formats.foreign import Budget, contrast, open_file, unexpected
 from memmeta.data.formats.unpickling import Array, as_text
-from memmeta.data.sources import Images
+from memmeta.data.sources import Classes, Images
 from memmeta.errors import InputError, cannot_read, shortened
 
 MAX_PIXELS = 100_000_000
@@ -159,7 +159,7 @@ def _content(path: Path, limit: int) -> bytes:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The PNG files directly in a folder, sorted.
+    """The PNG and JPEG files directly in a folder, sorted.
 
     Hidden files are skipped: macOS writes a `._x.png` next to `x.png` that contains no image.
     """
@@ -167,8 +167,25 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file with this name is taken for a PNG image."""
-    return name.lower().endswith(".png") and not name.startswith(".")
+    """Whether a file with this name is taken for a PNG or JPEG image."""
+    return name.lower().endswith((".png", ".jpg", ".jpeg")) and not name.startswith(".")
+
+
+def read_classes(folders: Mapping[str, Path], size: int, *, resize: bool = False) -> Classes:
+    """Read the image files of classes, uint8 [n, size, size, 3] each, in the order of the names.
+
+    Args:
+        folders: the folder of each class.
+        size: height and width in pixels.
+        resize: whether to resize images of other sizes; otherwise they are rejected.
+    """
+    for name in sorted(folders):
+        paths = image_files(folders[name])
+        if not paths:
+            raise InputError(
+                f"{folders[name]}: expected PNG or JPEG images of the class, found none"
+            )
+        yield name, np.stack([read_image(path, size, resize=resize) for path in paths])
 
 
 def read_image(path: Path, size: int, *, resize: bool = False) -> Images:
@@ -343,20 +360,30 @@ def read_names(path: Path) -> list[str]:
     return names
 
 
-def read_table(path: Path) -> dict[str, list[str]]:
-    """Read the file names of each label from a CSV file with the columns filename and label.
+_FILE_COLUMNS = ("filename", "image_name")
+_LABEL_COLUMNS = ("label", "class_name")
+"""The names that the columns of a table may have. The second ones are those of easyfsl."""
 
-    The header may contain capitals, and cells may have spaces around them.
+
+def read_table(path: Path) -> dict[str, list[str]]:
+    """Read the file names of each label from a CSV file.
+
+    The columns are called filename and label, or image_name and class_name. The header may contain
+    capitals, and cells may have spaces around them.
     """
-    expected = "a CSV file with the columns filename and label"
+    expected = "a CSV file with the columns filename and label, or image_name and class_name"
     files: dict[str, list[str]] = {}
     lines: dict[str, int] = {}
     try:
         rows = csv.reader(io.StringIO(_text(path, expected), newline=""))
         columns = [cell.strip().lower() for cell in next(rows, ())]
-        if columns.count("filename") != 1 or columns.count("label") != 1:
+        found = [
+            [index for index, column in enumerate(columns) if column in names]
+            for names in (_FILE_COLUMNS, _LABEL_COLUMNS)
+        ]
+        if any(len(indices) != 1 for indices in found):
             raise unexpected(path, expected)
-        cells = columns.index("filename"), columns.index("label")
+        cells = [index for (index,) in found]
         for row in filter(None, rows):
             line = f"{path}: line {rows.line_num}"
             if len(row) <= max(cells) or not all(row[cell].strip() for cell in cells):

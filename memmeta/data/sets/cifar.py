@@ -6,6 +6,7 @@ Oreshkin et al., *TADAM: Task dependent adaptive metric for improved few-shot le
 
 import functools
 import hashlib
+import itertools
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -14,19 +15,41 @@ import numpy as np
 
 from memmeta.data.formats import downloads
 from memmeta.data.formats import images as formats
-from memmeta.data.sources import SPLITS, Classes, Images, ImageSource, Layout, choose, split_classes
+from memmeta.data.sources import (
+    SPLITS,
+    Classes,
+    Images,
+    ImageSource,
+    Layout,
+    choose,
+    class_folders,
+    split_classes,
+)
 from memmeta.errors import InputError
 
 SIZE = 32
 SHAPE = (SIZE, SIZE, 3)
 MEAN = (129.377, 124.106, 112.478)
 STD = (68.209, 65.431, 70.459)
+FOLDERS = {
+    "cifar_fs": ("", "cifar-fs", "cifar_fs", "cifarfs", "CIFAR-FS"),
+    "fc100": ("", "fc100", "FC100"),
+}
+"""Folders of the data root that are searched."""
+
+CLASS_FOLDERS = (
+    "cifar100/data/{name}",  # the form of Bertinetto et al.
+    "data/{name}",
+    "{split}/{name}",
+    "processed/{split}/{name}",  # learn2learn
+)
 
 
 def read_split(stem: str, pickle_stem: str, data_root: Path, split: str) -> Classes:
     """Read the classes of a split from the first complete form of the data.
 
-    The forms are class folders, then pickles, then torchvision's files.
+    Searches `data_root` and its folders in `FOLDERS`. In each, the forms are class folders, then
+    pickles, then torchvision's files.
 
     Args:
         stem: the data set, as in the file names of the class lists.
@@ -37,32 +60,33 @@ def read_split(stem: str, pickle_stem: str, data_root: Path, split: str) -> Clas
     Raises:
         InputError: no form is complete, or its files are damaged.
     """
+    layouts = itertools.chain.from_iterable(
+        _layouts(data_root / folder, stem, pickle_stem, split) for folder in FOLDERS[stem]
+    )
+    advice = f"To download the last: memmeta data download {stem} --data-root {data_root}"
+    return choose(stem, list(layouts), advice).read()
+
+
+def _layouts(root: Path, stem: str, pickle_stem: str, split: str) -> list[Layout]:
     names = split_classes(stem, split)
-    folders = data_root / "cifar100" / "data"
-    pickles = {name: data_root / f"{pickle_stem}_{name}.pickle" for name in SPLITS}
-    python = data_root / "cifar-100-python"
-    layouts = (
-        Layout(
-            "cifar100/data/<class>/*.png",
-            data_root,
-            (folders,),
-            partial(_folders, folders, names),
-        ),
+    read = partial(formats.read_classes, size=SIZE)
+    pickles = {name: root / f"{pickle_stem}_{name}.pickle" for name in SPLITS}
+    python = root / "cifar-100-python"
+    return [
+        *(class_folders(template, root, stem, split, read) for template in CLASS_FOLDERS),
         Layout(
             f"{pickle_stem}_{{train,val,test}}.pickle",
-            data_root,
+            root,
             tuple(pickles.values()),
             partial(_pickle, pickles[split], names),
         ),
         Layout(
             "cifar-100-python/{train,test,meta}",
-            data_root,
+            root,
             tuple(python / name for name in ("train", "test", "meta")),
             partial(_torchvision, python, names),
         ),
-    )
-    advice = f"To download the last: memmeta data download {stem} --data-root {data_root}"
-    return choose(stem, layouts, advice).read()
+    ]
 
 
 def download(data_root: Path) -> None:
@@ -72,14 +96,6 @@ def download(data_root: Path) -> None:
         InputError: a network or disk error.
     """
     downloads.fetch("CIFAR100", data_root)
-
-
-def _folders(root: Path, names: list[str]) -> Classes:
-    for name in sorted(names):
-        paths = formats.image_files(root / name)
-        if not paths:
-            raise InputError(f"{root / name}: expected PNG images of the class, found none")
-        yield name, np.stack([formats.read_image(path, SIZE) for path in paths])
 
 
 def _pickle(path: Path, names: list[str]) -> Classes:

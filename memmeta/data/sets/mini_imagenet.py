@@ -5,6 +5,7 @@ Larochelle, *Optimization as a Model for Few-Shot Learning*, 2017.
 """
 
 import itertools
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -12,14 +13,24 @@ import numpy as np
 
 from memmeta.data.formats import images as formats
 from memmeta.data.formats.unpickling import as_text
-from memmeta.data.sources import SPLITS, Classes, ImageSource, Layout, choose, split_classes
+from memmeta.data.sources import (
+    SPLITS,
+    Classes,
+    ImageSource,
+    Layout,
+    choose,
+    class_folders,
+    split_classes,
+)
 from memmeta.errors import InputError
 
 SIZE = 84
 SHAPE = (SIZE, SIZE, 3)
 MEAN = (120.396, 115.594, 104.540)
 STD = (70.682, 68.276, 72.545)
-FOLDERS = ("", "miniimagenet", "mini-imagenet")
+FOLDERS = ("", "miniimagenet", "mini-imagenet", "mini_imagenet", "miniImageNet", "Mini-ImageNet")
+CLASS_SIZE = 600
+"""Images of a class. The folders of ImageNet, from which they were selected, have up to 1,300."""
 
 ADVICE = (
     "ImageNet's licence does not allow redistribution: get one of these forms from someone who has "
@@ -30,7 +41,7 @@ ADVICE = (
 def read_split(data_root: Path, split: str) -> Classes:
     """Read the classes of a split from the first complete form of the data.
 
-    Searches `data_root` and its folders miniimagenet and mini-imagenet.
+    Searches `data_root` and its folders in `FOLDERS`.
 
     Raises:
         InputError: no form is complete, or its files are damaged.
@@ -85,6 +96,16 @@ def _layouts(root: Path, split: str, names: list[str]) -> list[Layout]:
             (*tables.values(), root / "images"),
             partial(_image_files, tables[split], root / "images", names),
         ),
+        Layout(
+            "{train,val,test}.csv with <class>/",
+            root,
+            (*tables.values(), root / names[0]),
+            partial(_image_files, tables[split], root, names),
+        ),
+        *(
+            class_folders(template, root, "mini_imagenet", split, _class_folders)
+            for template in ("{split}/{name}", "images/{name}", "{name}")
+        ),
     ]
 
 
@@ -133,11 +154,25 @@ def _hdf5(path: Path, names_path: Path, names: list[str]) -> Classes:
 
 
 def _image_files(path: Path, folder: Path, names: list[str]) -> Classes:
+    """Read the files that a table lists: in `folder`, or in the folders of their classes there."""
     files = formats.read_table(path)
     formats.check_names(path, files, names)
     for name in sorted(names):
-        images = [formats.read_image(folder / file, SIZE, resize=True) for file in files[name]]
+        own = folder / name
+        place = own if own.is_dir() else folder
+        images = [formats.read_image(place / file, SIZE, resize=True) for file in files[name]]
         yield name, np.stack(images)
+
+
+def _class_folders(folders: Mapping[str, Path]) -> Classes:
+    for folder in folders.values():
+        count = len(formats.image_files(folder))
+        if count > CLASS_SIZE:
+            raise InputError(
+                f"{folder}: {count} images, and miniImageNet has {CLASS_SIZE} of a class; "
+                "train.csv, val.csv and test.csv beside the class folders select them"
+            )
+    yield from formats.read_classes(folders, SIZE, resize=True)
 
 
 MINI_IMAGENET = ImageSource(

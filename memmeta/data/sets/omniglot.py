@@ -22,7 +22,14 @@ from memmeta.errors import InputError, shortened
 
 SIZE = 28
 PARTS = ("images_background", "images_evaluation")
-FOLDERS = ("omniglot-py", "", "omniglot")
+FOLDERS = (
+    "omniglot-py",  # torchvision
+    "",
+    "omniglot",
+    "python",  # the authors' repository
+    "omniglot/python",
+    "omniglot-master/python",
+)
 
 Files = Callable[[str], Iterator[tuple[str, bytes]]]
 """Yields the image files of a class: (location for messages, content)."""
@@ -32,7 +39,7 @@ def read_split(data_root: Path, split: str) -> Classes:
     """Read the classes of a split from the first complete form of the data.
 
     Class names are part/alphabet/character. The split is that of Vinyals et al. (2016) with
-    validation classes, 1028/172/423. Searches `data_root` and its folders omniglot-py and omniglot.
+    validation classes, 1028/172/423. Searches `data_root` and its folders in `FOLDERS`.
 
     Raises:
         InputError: no form is complete, or its files are damaged.

@@ -80,7 +80,8 @@ def show(
         for seconds in zip(*((t.training, t.validation) for t in timings), strict=True)
     )
     validated = sum(group.trials * group.validation_tasks for group in groups)
-    validated += stage_quotas.get("confirm", 0) * study.training.test_tasks
+    scored_on = 1 + len(study.evaluate_on)
+    validated += stage_quotas.get("confirm", 0) * study.training.test_tasks * scored_on
     trained = sum(group.trials * group.tasks for group in groups)
     hours = (trained * train + validated * validate) / 3600
     unit = "GPU" if device.gpu else "CPU"

@@ -8,6 +8,7 @@ from rich.table import Table
 from memmeta.metric import Metric
 from memmeta.system.units import MIB, mib, short
 from sweeps.engine.ledger.entry import Entry
+from sweeps.engine.study.result import score_keys
 from sweeps.engine.study.seeds import over_seeds
 
 _NAMED = 5
@@ -33,8 +34,13 @@ def best_table(metric: Metric, best: Sequence[Entry], confirmed: Sequence[Entry]
     fresh = [[c for c in confirmed if c.params == entry.params] for entry in best]
     if any(fresh):
         table.add_section()
-        for split, title in (("val", "validation"), ("test", "test")):
-            means = (_mean_over_seeds(metric, split, entries) for entries in fresh)
+        keys = {"validation": metric.key, "test": score_keys(metric)[0]}
+        others = dict.fromkeys(
+            name for entry in confirmed for name in entry.reported.get("other_digests", {})
+        )
+        keys |= {f"test on {name}": score_keys(metric, name)[0] for name in others}
+        for title, key in keys.items():
+            means = (_mean_over_seeds(metric, key, entries) for entries in fresh)
             table.add_row(f"fresh seeds, {title}", *means)
     return table
 
@@ -63,10 +69,10 @@ def memory(entry: Entry) -> str:
     return mib(peak, decimals=0 if peak >= MIB else 1)
 
 
-def _mean_over_seeds(metric: Metric, split: str, entries: Sequence[Entry]) -> str:
+def _mean_over_seeds(metric: Metric, key: str, entries: Sequence[Entry]) -> str:
     """Mean over training seeds with the half-width of its 95 % interval, and number of seeds."""
-    key = f"{split}_{metric.name}"
-    values = [entry.reported["metrics"][key] for entry in entries if entry.status == "complete"]
+    results = [entry.reported["metrics"] for entry in entries if entry.status == "complete"]
+    values = [metrics[key] for metrics in results if key in metrics]
     if not values:
         return ""
     return f"{over_seeds(values).text(metric)} ({len(values)})"

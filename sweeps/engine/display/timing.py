@@ -12,8 +12,9 @@ import torch
 
 from memmeta.config import RunConfig
 from memmeta.data.dataset import Dataset
+from memmeta.errors import DivergedError
 from memmeta.system import files, provenance
-from memmeta.training import DivergedError, MetaTrainer
+from memmeta.training import MetaTrainer
 
 _WARM_UP = 3
 """Number of steps before the measurement. The first use of operators makes them slow."""

@@ -3,7 +3,7 @@
 import hashlib
 import platform
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from importlib import metadata
@@ -43,10 +43,8 @@ class DriverView(NamedTuple):
     """The result of `software`."""
     marker: Path
     """A folder that the driver has just created on the shared storage."""
-    dataset: str
-    """Name of the data set."""
-    digest: str
-    """SHA-256 of the data set."""
+    digests: Mapping[str, str]
+    """SHA-256 of each data set that trials use, by name."""
     data_root: Path
     """Folder with the data sets."""
     cache: Path | None = None
@@ -189,13 +187,16 @@ def _storage_problems(marker: Path) -> list[str]:
 
 
 def _data_problems(view: DriverView) -> list[str]:
-    try:
-        dataset = _load_or_download(view.dataset, view.data_root, view.cache)
-    except (InputError, OSError) as error:
-        return [error.message if isinstance(error, InputError) else reason(error)]
-    if dataset.digest != view.digest:
-        return [f"{view.data_root}: another {view.dataset} than the driver's"]
-    return []
+    problems = []
+    for name, digest in view.digests.items():
+        try:
+            dataset = _load_or_download(name, view.data_root, view.cache)
+        except (InputError, OSError) as error:
+            problems.append(error.message if isinstance(error, InputError) else reason(error))
+            continue
+        if dataset.digest != digest:
+            problems.append(f"{view.data_root}: another {name} than the driver's")
+    return problems
 
 
 def _load_or_download(name: str, data_root: Path, cache: Path | None) -> Dataset:

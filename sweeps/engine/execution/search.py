@@ -71,6 +71,7 @@ class LedgerSearch(Unpickled, Searcher):
                 "name": f"{trial.stage}-{trial.index:03d}",
                 "run": trial.run.model_dump(),
                 "test": trial.stage == "confirm",
+                "evaluate_on": self._ledger.study.evaluate_on,
                 **allocation._asdict(),
             }
 

@@ -13,15 +13,16 @@ from ray import tune
 
 from memmeta import checkpoint, data
 from memmeta.config import RunConfig
+from memmeta.data.converted import converted
 from memmeta.data.dataset import Dataset
-from memmeta.errors import InputError
+from memmeta.errors import DivergedError, InputError
 from memmeta.memory import limits
 from memmeta.system import provenance
 from memmeta.system.runtime import configure_process
-from memmeta.training import DivergedError, MetaTrainer
+from memmeta.training import MetaTrainer
 from sweeps.engine.ledger.folder import STORAGE_ERRORS, SweepFolder
 from sweeps.engine.study.outcome import Status
-from sweeps.engine.study.result import TrialResult, Validation
+from sweeps.engine.study.result import TrialResult, Validation, score_keys
 
 SAVED = "saved"
 """Reported instead of a result by a trial that saved itself because the sweep is about to stop."""
@@ -82,6 +83,7 @@ class MetaTrainable(tune.Trainable):
         """
         self.run = RunConfig.model_validate(new_config["run"])
         self.test: bool = new_config["test"]
+        self.evaluate_on: tuple[str, ...] = new_config["evaluate_on"]
         self.predicted: int = new_config["predicted"]
         self.reserved: int = new_config["reserved"]
         self.overhead: int = new_config["overhead"]
@@ -93,6 +95,7 @@ class MetaTrainable(tune.Trainable):
         self.trainer: MetaTrainer | None = None
         self.seconds = 0.0
         self.notes: list[str] = []
+        self.other_digests: dict[str, str] = {}
         if self.device.type == "cuda":  # only on CUDA
             # Not needed on the CPU, where the memory of each tensor is counted.
             gc.collect()
@@ -140,10 +143,28 @@ class MetaTrainable(tune.Trainable):
         if not trainer.done:
             return _StepOutcome("running", metrics)
         if self.test:
-            test = trainer.evaluate("test", self.run.training.test_tasks)
-            name = self.run.data.metric.name
-            metrics |= {f"test_{name}": test.value, "test_interval": test.interval}
+            metrics |= self._scored(trainer)
+            for name in self.evaluate_on:
+                metrics |= self._scored_on(name, trainer)
         return _StepOutcome("complete", metrics, trainer.note or None)
+
+    def _scored(
+        self, trainer: MetaTrainer, other: str | None = None, dataset: Dataset | None = None
+    ) -> dict[str, float]:
+        """Metrics on test tasks: of the data set of training, or of another one."""
+        score = trainer.evaluate("test", self.run.training.test_tasks, dataset)
+        value, interval = score_keys(self.run.data.metric, other)
+        return {value: score.value, interval: score.interval}
+
+    def _scored_on(self, name: str, trainer: MetaTrainer) -> dict[str, float]:
+        """Metrics on test tasks of another data set; empty if they are not finite."""
+        dataset = data.load(name, self.data_root, self.cache)
+        self.other_digests[name] = dataset.digest
+        try:
+            return self._scored(trainer, name, converted(dataset, trainer.dataset))
+        except DivergedError:
+            self.notes.append(f"scores on {name} are not finite")
+            return {}
 
     def _save(self, trainer: MetaTrainer) -> None:
         path, below = self.checkpoint_file, self.folder.checkpoints
@@ -218,6 +239,8 @@ class MetaTrainable(tune.Trainable):
             "data_digest": trainer.dataset.digest if trainer else None,
             "notes": self.notes,
         }
+        if self.other_digests:
+            result["other_digests"] = self.other_digests
         if outcome.message is not None:
             result["message"] = outcome.message
         return {**result, "done": outcome.status != "running"}

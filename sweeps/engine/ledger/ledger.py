@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +29,7 @@ from sweeps.engine.study import design, space
 from sweeps.engine.study.objective import Objective
 from sweeps.engine.study.outcome import Stage
 from sweeps.engine.study.result import TrialResult
-from sweeps.engine.study.samplers import SAMPLERS
+from sweeps.engine.study.samplers import make_sampler
 from sweeps.engine.study.study import Study
 
 STAGES: tuple[Stage, ...] = get_args(Stage)
@@ -207,12 +207,13 @@ class Ledger:
         for attempt in range(_PROPOSALS):
             # The seed depends on the index, so that a restart does not change the proposals.
             seed = (10_000 * self.seed + index + 1_000_003 * attempt) % 2**32
-            study.sampler = SAMPLERS[self.study.sampler](seed)
+            study.sampler = make_sampler(self.study.sampler, seed)
             trial = study.ask()
             params = space.suggest(trial, self.study.space, self.study.learner)
             if space.params_key(params) not in known:
                 trial.set_user_attr(stage_record.PARAMS, params)
                 trial.set_user_attr(stage_record.SEED, self.seed)
+                trial.set_user_attr(stage_record.SAMPLER, self.study.sampler)
                 # Written last: a trial without an index does not count.
                 trial.set_user_attr(stage_record.INDEX, index)
                 return self._start("search", index, trial)
@@ -244,27 +245,34 @@ class Ledger:
         """Release all running trials."""
         self._running.clear()
 
-    def check_data(self, digest: str) -> None:
-        """Check that all trials were trained on the same data.
+    def check_data(self, digests: Mapping[str, str]) -> None:
+        """Check that all trials were trained and scored on the same data.
 
         Args:
-            digest: SHA-256 of the data set that is used now.
+            digests: SHA-256 of the data sets that are used now, by name.
 
         Raises:
-            InputError: a trial of this sweep was trained on other data.
+            InputError: a trial of this sweep was trained or scored on other data.
         """
         for entry in self.entries():
-            known = entry.result.get("data_digest") if entry.result else None
-            if known is not None and known != digest:
-                raise InputError(
-                    f"{self._name}: {entry.name} was trained on other data "
-                    f"({self.study.data.name} had the digest {str(known)[:12]}, and has "
-                    f"{digest[:12]}). Restore the old data, or begin a new version with --fresh"
-                )
+            if entry.result is None:
+                continue
+            used = {
+                **entry.result.get("other_digests", {}),
+                entry.run.data.name: entry.result.get("data_digest"),
+            }
+            for name, digest in digests.items():
+                known = used.get(name)
+                if known is not None and known != digest:
+                    raise InputError(
+                        f"{self._name}: {entry.name} was trained or scored on other data "
+                        f"({name} had the digest {str(known)[:12]}, and has {digest[:12]}). "
+                        "Restore the old data, or begin a new version with --fresh"
+                    )
 
-    def reopen(self, fits: Callable[[RunConfig], bool]) -> None:
-        """Let refused trials run if they fit into memory now, according to `fits`."""
-        self._reopened = {e.slot for e in self.entries() if e.refused and fits(e.run)}
+    def reopen(self, slots: Iterable[Slot]) -> None:
+        """Let trials that are finished run again. Until they do, they count as interrupted."""
+        self._reopened.update(slots)
 
     def ranking(self) -> list[Entry]:
         """The complete, feasible trials of explore and search, best first.

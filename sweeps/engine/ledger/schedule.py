@@ -113,6 +113,18 @@ class Schedule:
         return self.done() >= self.total
 
     @property
+    def unscored(self) -> list[Entry]:
+        """Complete trials of stage confirm without a score on a data set of `Study.evaluate_on`."""
+        others = set(self._ledger.study.evaluate_on)
+        entries = self._entries("confirm") if "confirm" in self.quotas else []
+        return [
+            entry
+            for entry in entries
+            if entry.status == "complete"
+            and not others <= entry.reported.get("other_digests", {}).keys()
+        ]
+
+    @property
     def lost_cells(self) -> int:
         """Number of cells of a tuned grid in which no trial of stage tune completed."""
         tuned = "tune" in self.quotas and self._ready("grid")

@@ -25,6 +25,8 @@ from sweeps.engine.study.study import Study
 INDEX = "index"
 PARAMS = "params"
 SEED = "seed"
+SAMPLER = "sampler"
+"""In stage search: `Study.sampler` of a proposal. It may change when a sweep continues."""
 _EXPLORED = "explored"
 """In stage search, on a copy of a trial of stage explore: the index of that trial."""
 _RESULT = "result"

@@ -50,6 +50,8 @@ def choices(name: str, values: Iterable[object]) -> list[Any]:
         raise ValueError("at least one value is needed")
     seen = set()
     for value in accepted:
+        if isinstance(value, dict):
+            raise ValueError("cannot be searched: Optuna has no choices of this type")
         if value in seen:
             raise ValueError(f"{shown(value)} is repeated")
         seen.add(value)

@@ -1,7 +1,6 @@
 """Find the study that a user names: one of memmeta's, a Python file, or a YAML file."""
 
 import runpy
-import sys
 import traceback
 from importlib import import_module
 from pathlib import Path
@@ -12,6 +11,7 @@ from pydantic import ValidationError
 import sweeps
 from memmeta.config import described
 from memmeta.errors import InputError, MessageError, did_you_mean, shortened
+from memmeta.registry import search_also
 from memmeta.system.files import resolved
 from sweeps.engine.study.study import Study, read_study
 
@@ -20,7 +20,8 @@ def find_study(name: str) -> Study:
     """The study called `name`, or the study in the file `name`.
 
     A Python file is imported, so what is below `if __name__ == "__main__":` does not run. Its
-    folder becomes importable. The study is its `STUDY`, or the only `Study` in it.
+    folder becomes importable, after installed packages. The study is its `STUDY`, or the only
+    `Study` in it.
 
     Args:
         name: a study that comes with memmeta (`cifar_fs`), or a file (`my_study.py`,
@@ -55,8 +56,7 @@ def study_names() -> list[str]:
 
 def _imported(path: Path) -> Study:
     """The study in a Python file."""
-    # As `python my_study.py` does.
-    sys.path.insert(0, str(resolved(path.parent)))
+    search_also(path.parent)
     try:
         content = runpy.run_path(str(path), run_name=path.stem)
     except SystemExit:

@@ -77,6 +77,8 @@ class Tags:
     """The worker's share of a GPU; 0 on the CPU."""
     data_digest: str = "memmeta.data_digest"
     """SHA-256 of the data set."""
+    other_digests: str = "memmeta.other_digests"
+    """`TrialResult.other_digests` as JSON."""
 
 
 TAGS = Tags()

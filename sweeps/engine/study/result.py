@@ -7,6 +7,7 @@ part of the stored record: add keys, but do not rename them.
 from collections.abc import Mapping
 from typing import Any, NotRequired, TypedDict, cast
 
+from memmeta.metric import Metric
 from sweeps.engine.study.outcome import Status
 
 
@@ -33,7 +34,7 @@ class TrialResult(TypedDict):
     step: int
     """Outer steps so far."""
     metrics: dict[str, float]
-    """Metrics of the last validation; in stage confirm also those on test tasks."""
+    """Metrics of the last validation; in stage confirm also those on test tasks (`score_keys`)."""
     reports: list[Validation]
     """All validations so far."""
     peak_memory_bytes: int | None
@@ -55,8 +56,27 @@ class TrialResult(TypedDict):
     """The worker's share of a GPU; 0 on the CPU."""
     data_digest: NotRequired[str | None]
     """SHA-256 of the data set."""
+    other_digests: NotRequired[dict[str, str]]
+    """In stage confirm: the data sets of `Study.evaluate_on` that were scored, with their SHA-256.
+    The metric is missing if it diverged."""
     notes: NotRequired[list[str]]
     """Events that the user should know about, such as a damaged checkpoint."""
+
+
+def score_keys(metric: Metric, other: str | None = None) -> tuple[str, str]:
+    """The keys of a metric on test tasks, and of the half-width of its interval.
+
+    Args:
+        metric: the metric.
+        other: another data set than that of training.
+
+    Examples:
+        >>> from memmeta.metric import ACCURACY
+        >>> score_keys(ACCURACY, "fc100")
+        ('test_accuracy_fc100', 'test_interval_fc100')
+    """
+    suffix = f"_{other}" if other else ""
+    return f"test_{metric.name}{suffix}", f"test_interval{suffix}"
 
 
 def reported_result(report: Mapping[str, Any]) -> TrialResult:

@@ -20,7 +20,7 @@ from optuna.distributions import (
 
 from memmeta.algorithms import ALGORITHMS, Algorithm
 from memmeta.config import LearnerConfig
-from memmeta.networks import BACKBONES, HEADS
+from memmeta.networks import BACKBONES, HEADS, is_own
 
 Values = Mapping[str, Any]
 """Field names of the learner and their values."""
@@ -34,11 +34,14 @@ _CONDITIONS: Mapping[str, Callable[[Values], bool]] = {
     "cg_steps": lambda v: not _algorithm(v).unrolls,
     "curvature": lambda v: not _algorithm(v).unrolls and not HEADS[v["head"]].linear,
     "chunk": lambda v: not _algorithm(v).adapts_backbone,
-    "filters": lambda v: BACKBONES[v["backbone"]].takes_images,
-    "norm": lambda v: BACKBONES[v["backbone"]].takes_images,
+    "filters": lambda v: BACKBONES[v["backbone"]].blocks > 0,
+    "norm": lambda v: BACKBONES[v["backbone"]].blocks > 0,
     "precision": lambda v: (
-        BACKBONES[v["backbone"]].takes_images and not _algorithm(v).adapts_backbone
+        BACKBONES[v["backbone"]].blocks > 0 and not _algorithm(v).adapts_backbone
     ),
+    "weights": lambda v: is_own(v["backbone"]),
+    "train_last": lambda v: is_own(v["backbone"]),
+    "input_size": lambda v: is_own(v["backbone"]),
     "head_width": lambda v: HEADS[v["head"]].has_width,
     "inner_lr": lambda v: v["inner_steps"] > 0,
     "warm_start": lambda v: v["task_pool"] is not None and not _algorithm(v).learns_initial_head,

@@ -5,10 +5,10 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, PlainValidator, ValidationInfo, field_validator, model_validator
 
 from memmeta.config import (
     Config,
@@ -21,11 +21,12 @@ from memmeta.config import (
     values_before,
 )
 from memmeta.errors import FailedError, InputError
+from memmeta.registry import search_also
 from memmeta.system.plain_yaml import read_yaml
 from memmeta.system.units import parse_size
 from sweeps.engine.study.dimension import Grid, Space, described, renewed_values
 from sweeps.engine.study.outcome import Stage
-from sweeps.engine.study.samplers import SAMPLERS
+from sweeps.engine.study.samplers import SamplerSpec, checked_spec
 from sweeps.engine.study.space import PARENT_FIELDS, applicable
 
 if TYPE_CHECKING:
@@ -109,12 +110,15 @@ class Study(Config):
     """Training budget of a trial of stage tune; None: the same as `training`."""
     seeds: int = Field(3, ge=1, le=1000)
     """Number of training seeds for each config in stages confirm and grid."""
+    evaluate_on: tuple[str, ...] = ()
+    """Other data sets of images on whose test tasks stage confirm scores its models too."""
     objective: tuple[str, ...] = Field(None, validate_default=True)
     """The objective of the search: the data set's metric, alone or together with peak memory."""
     memory_limit: int | None = None
     """Maximum peak memory of a feasible trial, in bytes."""
-    sampler: str = "tpe"
-    """Name of the sampler that proposes the trials of stage search, from `SAMPLERS`."""
+    sampler: Annotated[SamplerSpec, PlainValidator(checked_spec)] = "tpe"
+    """The sampler that proposes the trials of stage search: a name in `SAMPLERS`, an import path
+    (`optuna.samplers.CmaEsSampler`) or `optunahub:NAME`; or a dict with `name` and arguments."""
     asha: bool = False
     """Whether stage search stops trials early, by asynchronous successive halving (ASHA)."""
 
@@ -139,12 +143,28 @@ class Study(Config):
             raise ValueError(f"accepted are {metric} and {metric},memory")
         return names
 
-    @field_validator("sampler")
+    @field_validator("evaluate_on")
     @classmethod
-    def _is_registered(cls, name: str) -> str:
-        if name not in SAMPLERS:
-            raise ValueError(f"accepted are {', '.join(SAMPLERS)}")
-        return name
+    def _are_other_images(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if "data" not in info.data:
+            return names
+        data: DataConfig = info.data["data"]
+        for name in names:
+            if name == data.name or names.count(name) > 1:
+                raise ValueError(
+                    f"{name} is scored once: give other data sets than data, once each"
+                )
+            if len(data.source.input_shape) != 3:
+                raise ValueError(
+                    f"models of {data.name} take points, and only images are converted"
+                )
+            try:
+                other = parse(DataConfig, {"name": name, "ways": data.ways}, name)
+            except InputError as error:
+                raise ValueError(error.message) from None
+            if len(other.source.input_shape) != 3:
+                raise ValueError(f"{name} has points: data sets of images are accepted")
+        return names
 
     @field_validator("memory_limit", mode="before")
     @classmethod
@@ -404,13 +424,14 @@ def recorded_settings(record: Mapping[str, Any], source: str) -> dict[str, Any]:
 
 
 def read_study(path: Path) -> Study:
-    """Read a study from a YAML file.
+    """Read a study from a YAML file. It may name modules in the folder of the file.
 
     Raises:
         InputError: the file cannot be read, or is not a valid study.
     """
     if path.suffix == ".py":
         raise InputError(f"{path}: this study is a Python program; run it with: python {path}")
+    search_also(path.parent)
     return parse(Study, read_yaml(path), str(path))
 
 

@@ -1,5 +1,6 @@
 """Conversion of trials to MLflow's metrics, params and tags."""
 
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -24,6 +25,9 @@ _TAGS = {
     "gpus": TAGS.gpus,
     "data_digest": TAGS.data_digest,
 }
+_TEST = "test_"
+"""Prefix of the metrics on test tasks."""
+
 """Fields of a result that are logged as tags, and the tags' names."""
 
 
@@ -37,6 +41,8 @@ class SentTrial(NamedTuple):
     """Number of validations in MLflow."""
     has_note: bool
     """Whether the run has a description, by memmeta or by a user."""
+    score_names: frozenset[str] = frozenset()
+    """Names of the metrics on test tasks in MLflow."""
 
 
 def sent_trial(run: "Run") -> tuple[Slot, SentTrial]:
@@ -58,7 +64,8 @@ def sent_trial(run: "Run") -> tuple[Slot, SentTrial]:
     if run.info.status == "RUNNING":
         # A driver was killed between writing the run's status and the tag.
         status = "running"
-    return slot, SentTrial(run.info.run_id, status, reports, NOTE_TAG in tags)
+    score_names = frozenset(name for name in run.data.metrics if name.startswith(_TEST))
+    return slot, SentTrial(run.info.run_id, status, reports, NOTE_TAG in tags, score_names)
 
 
 def unsent_batch(entry: Entry, sent: SentTrial) -> dict[str, Any]:
@@ -86,6 +93,8 @@ def unsent_batch(entry: Entry, sent: SentTrial) -> dict[str, Any]:
             for field, tag in _TAGS.items()
             if field in values
         }
+        if "other_digests" in result:
+            tags[TAGS.other_digests] = json.dumps(result["other_digests"])
     return {
         "metrics": metrics,
         "params": [Param(name, str(value)) for name, value in params.items()],
@@ -96,6 +105,12 @@ def unsent_batch(entry: Entry, sent: SentTrial) -> dict[str, Any]:
 def report_count(entry: Entry) -> int:
     """Number of validations of a trial."""
     return len(entry.result["reports"]) if entry.result else 0
+
+
+def score_names(entry: Entry) -> frozenset[str]:
+    """Names of the metrics of a trial on test tasks."""
+    metrics = entry.result["metrics"] if entry.result else {}
+    return frozenset(name for name in metrics if name.startswith(_TEST))
 
 
 def milliseconds(report: Validation) -> int:
@@ -112,7 +127,7 @@ def _totals(result: TrialResult) -> dict[str, float]:
         "seconds_per_step": result.get("seconds_per_step"),
         "seconds": result.get("seconds"),
     }
-    totals |= {k: v for k, v in result["metrics"].items() if k.startswith("test_")}
+    totals |= {k: v for k, v in result["metrics"].items() if k.startswith(_TEST)}
     return {name: value for name, value in totals.items() if value is not None}
 
 

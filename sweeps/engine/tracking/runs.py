@@ -23,6 +23,7 @@ from sweeps.engine.tracking.conversion import (
     SentTrial,
     milliseconds,
     report_count,
+    score_names,
     sent_trial,
     unsent_batch,
 )
@@ -123,7 +124,9 @@ class SweepRuns:
         if sent and not sent.has_note:
             self._client.set_tag(sent.run_id, NOTE_TAG, self._trial_note(entry))
             sent = self.sent[entry.slot] = sent._replace(has_note=True)
-        if sent and (sent.status, sent.reports) == (entry.status, report_count(entry)):
+        state = entry.status, report_count(entry)
+        # A trial that ran again to be scored on further data sets has the same state as before.
+        if sent and (sent.status, sent.reports) == state and score_names(entry) <= sent.score_names:
             return
         sent = sent or self._create_run(entry)
         if sent.status not in ("running", entry.status):
@@ -134,7 +137,9 @@ class SweepRuns:
         self._client.log_batch(sent.run_id, **unsent_batch(entry, sent))
         if entry.status != "running":
             self._client.set_terminated(sent.run_id, _RUN_STATUS[entry.status])
-        self.sent[entry.slot] = sent._replace(status=entry.status, reports=report_count(entry))
+        self.sent[entry.slot] = sent._replace(
+            status=entry.status, reports=report_count(entry), score_names=score_names(entry)
+        )
 
     @property
     def addresses(self) -> tuple[str, str]:

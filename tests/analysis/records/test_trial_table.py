@@ -2,16 +2,18 @@ import csv
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from analysis.records.trial_table import read_trials, write_trials
-from analysis.records.trials import RANKED, Sweep, read_sweep
+from analysis.records.trial_table import data_frame, read_trials, write_trials
+from analysis.records.trials import RANKED, OtherScore, Sweep, read_sweep
 from memmeta.config import Before, LearnerConfig
 from memmeta.errors import InputError
 from sweeps.engine.stores.store import default_uri
+from tests.analysis.made_up import sweep, trial
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +30,26 @@ def test_a_written_file_is_read_back(storage: Path, tmp_path: Path, name: str) -
     assert (read.study, read.name) == (sweep.study, sweep.name)
     if sweep.trials_in(*RANKED):
         assert (read.space, read.memory_limit) == (sweep.space, sweep.memory_limit)
+
+
+def test_scores_on_other_data_are_read_back(tmp_path: Path) -> None:
+    scores = {"fc100": OtherScore(0.3, 0.01, "f"), "my.data:SET": OtherScore(None, None, "s")}
+    tested: dict[str, Any] = {"test_value": 0.5, "test_interval": 0.01}
+    trials = [
+        trial("search", 0, 0.5),
+        trial("confirm", 0, 0.5, seed=1, others=scores, **tested),
+        trial("confirm", 1, 0.5, seed=2, others={"omniglot": OtherScore(0.1, 0.1, "o")}, **tested),
+    ]
+    write_trials(sweep(trials), tmp_path / "trials.csv")
+    read = read_trials(tmp_path / "trials.csv")
+    assert read.trials == tuple(trials)
+    assert read.others == ("fc100", "my.data:SET", "omniglot")
+    columns = data_frame(sweep(trials))
+    assert columns["test_value_fc100"].isna().tolist() == [True, False, True]
+    text = (tmp_path / "trials.csv").read_text()
+    (tmp_path / "trials.csv").write_text(text.replace(",0.3,", ",inf,"))
+    with pytest.raises(InputError, match="test_value_fc100: a finite number"):
+        read_trials(tmp_path / "trials.csv")
 
 
 @given(
@@ -134,9 +156,9 @@ def test_missing_columns_have_former_defaults(
     with pytest.raises(InputError, match="augment is for cifar_fs"):
         read_trials(path)
     monkeypatch.setattr(fields["augment"], "metadata", [Before(False)])
-    for trial in read_trials(path).trials:
-        assert trial.gpus is None
-        assert trial.config.learner.chunk is None
+    for read in read_trials(path).trials:
+        assert read.gpus is None
+        assert read.config.learner.chunk is None
 
 
 @pytest.mark.parametrize("change", [lambda line: line.rpartition(",")[0], lambda line: line + ",1"])

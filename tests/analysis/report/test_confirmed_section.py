@@ -2,6 +2,7 @@
 
 import pytest
 
+from analysis.records.trials import OtherScore
 from analysis.report.page import Page
 from tests.analysis.made_up import sweep, trial
 from tests.analysis.report.helpers import SPACE, build, names, section, tables, words
@@ -17,6 +18,27 @@ def test_intervals_over_seeds_and_tasks_are_separate(page: Page) -> None:
     # points, which gives a half-width of 3.795 by Student's t with two degrees of freedom.
     assert row["selection bias"] == "0.3 points"
     assert row["validation accuracy %"].endswith("± 3.8")
+
+
+def test_other_data_sets_have_a_column_each() -> None:
+    accuracies = {"fc100": (0.30, 0.32), "omniglot": (0.40, None)}
+    trials = [
+        trial("confirm", seed, 0.5, seed=seed, test_value=0.4, test_interval=0.01,
+              others={name: OtherScore(values[seed - 1], 0.01, "digest")
+                      for name, values in accuracies.items()})
+        for seed in (1, 2)
+    ]  # fmt: skip
+    trials.append(
+        trial("confirm", 3, 0.4, seed=1, learner={"inner_steps": 9}, test_value=0.4,
+              test_interval=0.01)
+    )  # fmt: skip
+    found, *_ = tables(section(build(sweep(trials)), "Confirmed results"))
+    both, neither = (dict(zip(found.columns, row, strict=True)) for row in found.rows)
+    # Half of the difference of two values, times Student's quantile for one degree of freedom.
+    assert both["test accuracy on fc100 %"] == "31 ± 13"
+    assert both["test accuracy on omniglot %"] == "40.0 (1 of 2 seeds)"
+    assert neither["test accuracy on fc100 %"] == neither["test accuracy on omniglot %"] == "–"
+    assert "trained on glyphs, and scored on test tasks of fc100, omniglot" in found.note
 
 
 def confirming(single: float, *seeds: tuple[int, int]) -> str:

@@ -157,7 +157,10 @@ def test_naive_equals_cached(algorithm, head, norm):
     [("memory_reduced", True)]
     + [(algorithm, reuse) for algorithm in ("itd_bio", "anil") for reuse in (True, False)],
 )
-@pytest.mark.parametrize(("head", "ridge"), [("linear", 0.2), ("mlp", 0.3)])
+@pytest.mark.parametrize(
+    ("head", "ridge"),
+    [("linear", 0.2), pytest.param("mlp", 0.3, marks=pytest.mark.thorough)],
+)
 def test_with_a_long_inner_loop_all_algorithms_give_the_implicit_hypergradient(
     algorithm, reuse, head, ridge
 ):

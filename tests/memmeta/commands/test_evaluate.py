@@ -1,9 +1,12 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from memmeta import checkpoint
+from memmeta.data import DATA_SETS
+from memmeta.data.sources import ImageSource
 from tests.memmeta.commands.helpers import TINY, write
 
 
@@ -35,6 +38,31 @@ def test_a_checkpoint_that_does_not_fit_is_one_line_and_exit_code_2(call, tmp_pa
         code, output = call(*words)
         assert code == 2
         assert "run.pt: a damaged checkpoint, or one of another version" in output
+        assert len(output.strip().splitlines()) == 1
+
+
+def read_tiles(root, split):
+    """Colour images of other sizes than those of the training data."""
+    del root
+    rng = np.random.default_rng(len(split))
+    for name in "abcdef":
+        yield name, rng.integers(0, 256, (20, 12, 10, 3), np.uint8)
+
+
+def test_a_model_is_scored_on_another_data_set(call, tmp_path, monkeypatch):
+    monkeypatch.setattr(DATA_SETS, "_objects", {**DATA_SETS._objects})
+    DATA_SETS.register("tiles", ImageSource("tiles", (3, 12, 10), read_tiles))
+    call("train", write(tmp_path / "tiny.yaml", TINY), "--out", "run.pt")
+    code, output = call("evaluate", "run.pt", "--data", "tiles", "--tasks", "3")
+    assert code == 0, output
+    said, measured = output.strip().splitlines()[-2:]
+    assert said == "trained on glyphs, scored on 3 test tasks of tiles"
+    assert measured.startswith("test accuracy ")
+    assert call("evaluate", "run.pt", "--data", "tiles", "--tasks", "3") == (code, output)
+    for name, problem in (("sinusoid", "sinusoid has points"), ("tile", "did you mean tiles")):
+        code, output = call("evaluate", "run.pt", "--data", name)
+        assert code == 2
+        assert problem in output
         assert len(output.strip().splitlines()) == 1
 
 

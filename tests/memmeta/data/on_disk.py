@@ -107,6 +107,11 @@ def cifar_folders(splits: dict[str, ByClass], root: Path) -> None:
         write_images(classes, root / "cifar100" / "data")
 
 
+def split_folders(splits: dict[str, ByClass], root: Path) -> None:
+    for split, classes in splits.items():
+        write_images(classes, root / split)
+
+
 def cifar_pickles(splits: dict[str, ByClass], root: Path, stem: str, numbering: str) -> None:
     every = sorted(name for classes in splits.values() for name in classes)
     for split, classes in splits.items():
@@ -168,15 +173,37 @@ def mini_hdf5(splits: dict[str, ByClass], root: Path) -> None:
         (root / f"{split}_labels.json").write_text(json.dumps(sorted(classes)))
 
 
-def mini_image_files(splits: dict[str, ByClass], root: Path) -> None:
-    (root / "images").mkdir(parents=True)
+def mini_image_files(
+    splits: dict[str, ByClass],
+    root: Path,
+    folder: str = "images",
+    header: str = "filename,label",
+) -> None:
+    """Write the images and a table for each split.
+
+    Args:
+        splits: the images.
+        root: where to write.
+        folder: the folder of an image, which may contain {name}, its class.
+        header: the header of the tables.
+    """
+    root.mkdir(parents=True, exist_ok=True)
     for split, classes in splits.items():
-        lines = ["filename,label"]
+        lines = [header]
         for name, images in classes.items():
+            place = root / folder.format(name=name)
+            place.mkdir(parents=True, exist_ok=True)
             for i, image in enumerate(images):
-                Image.fromarray(image).save(root / "images" / f"{name}{i:08d}.png")
-                lines.append(f"{name}{i:08d}.png,{name}")
+                Image.fromarray(image).save(place / f"{name}_{i}.JPEG", "PNG")
+                cells = {"filename": f"{name}_{i}.JPEG", "label": name}
+                cells |= {"image_name": cells["filename"], "class_name": name}
+                lines.append(",".join(cells[column] for column in header.split(",")))
         (root / f"{split}.csv").write_text("\n".join(lines) + "\n")
+
+
+def mini_class_folders(splits: dict[str, ByClass], root: Path) -> None:
+    for classes in splits.values():
+        write_images(classes, root)
 
 
 def png(image: np.ndarray) -> np.ndarray:

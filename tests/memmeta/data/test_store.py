@@ -199,7 +199,11 @@ def write_tiered(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "write"), [("omniglot", write_omniglot), ("tieredimagenet", write_tiered)]
+    ("name", "write"),
+    [
+        ("omniglot", write_omniglot),
+        pytest.param("tieredimagenet", write_tiered, marks=pytest.mark.thorough),
+    ],
 )
 def test_a_waiting_process_takes_over_if_the_writer_is_killed(tmp_path, name, write):
     write(tmp_path / "data")

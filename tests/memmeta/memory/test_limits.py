@@ -96,6 +96,7 @@ print(json.dumps([predict_peak_memory(run), attempt(lambda: train(run))]))
     assert result[1] == "out of memory"
 
 
+@pytest.mark.thorough
 @linux_only
 def test_a_kernel_without_memory_for_its_code_is_out_of_memory():
     result = run_in_process("""
@@ -141,6 +142,7 @@ print(json.dumps(taken))
     assert all(taken <= reserved for reserved, taken in result)
 
 
+@pytest.mark.thorough
 @linux_only
 def test_overhead_is_the_memory_of_a_process_before_training():
     overhead, peak = run_in_process("""

@@ -79,6 +79,7 @@ def test_a_table_is_drawn_in_ascii():
     assert b"+-" in stream.buffer.getvalue()
 
 
+@pytest.mark.thorough
 def test_a_command_trains_in_view_of_a_terminal_that_has_ascii_alone(data_root, tmp_path):
     config = tmp_path / "tiny.yaml"
     config.write_text(yaml.safe_dump(TINY))

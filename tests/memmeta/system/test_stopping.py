@@ -30,6 +30,7 @@ def start(script: str, *words: object, preexec=heed_signals) -> subprocess.Popen
     )
 
 
+@pytest.mark.thorough
 def test_training_that_is_asked_to_stop_saves_the_run_between_two_steps(data_root, tmp_path):
     config, saved = tmp_path / "long.yaml", tmp_path / "run.pt"
     config.write_text(yaml.safe_dump(LONG))

@@ -43,7 +43,13 @@ def test_a_missing_file_is_reported_in_one_line():
     assert (result.exit_code, result.stderr) == (2, "Error: nowhere.yaml: no such file\n")
 
 
-@pytest.mark.parametrize("words", [["sweeps", "run", "glyphs"], ["memmeta", "sweep", "glyphs"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(["sweeps", "run", "glyphs"], marks=pytest.mark.thorough),
+        ["memmeta", "sweep", "glyphs"],
+    ],
+)
 def test_the_modules_run_studies_as_well(words, data_root):
     command = [sys.executable, "-m", *words, "--data-root", str(data_root), "--stage", "grid"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)

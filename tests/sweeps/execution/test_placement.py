@@ -62,6 +62,7 @@ def test_a_share_larger_than_needed_does_not_raise_the_budget():
     assert placed.reserved == 2000 * MIB
 
 
+@pytest.mark.thorough
 def test_a_trial_over_the_budget_is_refused_with_the_numbers():
     refusal = Placement([GPU], cpus=1, budget=800 * MIB).allocate(sized(64), Slot("explore", 0))
     assert isinstance(refusal, Refusal)

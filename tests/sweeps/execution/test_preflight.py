@@ -48,8 +48,8 @@ def no_code(folder: Path) -> Path:
 
 
 def driver_view(marker: Path, data_root: Path, **changes) -> DriverView:
-    digest = data.load("glyphs", data_root).digest
-    view = DriverView(software(), marker, "glyphs", digest, data_root)
+    digests = {"glyphs": data.load("glyphs", data_root).digest}
+    view = DriverView(software(), marker, digests, data_root)
     return view._replace(**changes)
 
 
@@ -99,7 +99,7 @@ def test_data_is_checked_on_the_nodes_that_run_trials(nodes, tmp_path, data_root
         view = driver_view(marker, data_root)
         check_nodes(console, view, cpus=1)
         with pytest.raises(InputError) as raised:
-            check_nodes(console, view._replace(dataset="miniimagenet"), cpus=1)
+            check_nodes(console, view._replace(digests={"miniimagenet": "0"}), cpus=1)
     lines = raised.value.message.splitlines()
     assert len(lines) == 2
     assert "miniimagenet: no data found" in lines[1]
@@ -161,8 +161,15 @@ def test_the_yaml_on_the_head_tells_whether_gpus_can_start(types, has_gpus, tmp_
 
 
 def test_another_data_set_of_the_same_name_is_reported(tmp_path, data_root):
-    view = driver_view(tmp_path, data_root, digest="0")
+    view = driver_view(tmp_path, data_root, digests={"glyphs": "0"})
     assert preflight._data_problems(view) == [f"{data_root}: another glyphs than the driver's"]
+
+
+def test_every_data_set_that_differs_is_reported(tmp_path, data_root):
+    digests = {"glyphs": "0", "miniimagenet": "0", "tieredimagenet": "0"}
+    problems = preflight._data_problems(driver_view(tmp_path, data_root, digests=digests))
+    names = [("another glyphs" in p, "no data" in p) for p in problems]
+    assert names == [(True, False), (False, True), (False, True)]
 
 
 @pytest.mark.faults
@@ -234,6 +241,7 @@ def _first_step(node: str, view: DriverView):
     config = {
         "run": STUDY.run_config({}, seed=0).model_dump(),
         "resources": {"CPU": 1},
+        "evaluate_on": (),
         **dict.fromkeys(("test", "predicted", "reserved", "overhead"), 0),
     }
 

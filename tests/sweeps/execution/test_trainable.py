@@ -6,14 +6,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from memmeta import checkpoint
+from memmeta import checkpoint, data
+from memmeta.errors import DivergedError
+from memmeta.run import load
 from memmeta.training import MetaTrainer
 from sweeps.engine.execution.trainable import MetaTrainable
 from sweeps.engine.ledger.folder import SweepFolder
+from tests.memmeta.data import on_disk
 from tests.sweeps.tiny import STUDY
 
 CONFIG = {
     "test": False,
+    "evaluate_on": (),
     "resources": {"CPU": 1},
     "predicted": 0,
     "reserved": 2**40,
@@ -126,3 +130,60 @@ def test_unsolved_linear_systems_are_reported_at_the_end_of_a_trial(
     assert ["message" in result for result in results] == [False, False, unsolved]
     if unsolved:
         assert "CG residual" in results[-1]["message"]
+
+
+@pytest.fixture
+def two_data_sets(data_root, tmp_path) -> Path:
+    """A data root with glyphs and a small FC100."""
+    images = on_disk.some_images("fc100", 32, least=3, most=3)
+    on_disk.cifar_folders(images, tmp_path / "data")
+    (tmp_path / "data" / "cache").mkdir()
+    (tmp_path / "data" / "cache" / "glyphs").symlink_to(data_root / "cache" / "glyphs")
+    return tmp_path / "data"
+
+
+def finished(trial):
+    result = trial.step()
+    while result["status"] == "running":
+        result = trial.step()
+    return result
+
+
+def test_a_confirmed_trial_is_scored_on_other_data(two_data_sets, tmp_path, monkeypatch):
+    monkeypatch.setattr("sweeps.engine.execution.trainable.limits.cap", lambda *_: None)
+    monkeypatch.setitem(CONFIG, "test", True)
+    alone = finished(begun(two_data_sets, tmp_path))
+    assert "other_digests" not in alone
+    monkeypatch.setitem(CONFIG, "evaluate_on", ("fc100",))
+    trial = begun(two_data_sets, tmp_path)
+    result = finished(trial)
+    fc100 = data.load("fc100", two_data_sets)
+    expected = load(trial.checkpoint_file, device="cpu").evaluate("test", data=fc100)
+    assert result["metrics"] == alone["metrics"] | {
+        "test_accuracy_fc100": expected.value,
+        "test_interval_fc100": expected.interval,
+    }
+    assert result["other_digests"] == {"fc100": fc100.digest}
+
+
+def test_scores_on_other_data_that_are_not_finite_leave_the_trial_complete(
+    two_data_sets, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("sweeps.engine.execution.trainable.limits.cap", lambda *_: None)
+    monkeypatch.setitem(CONFIG, "test", True)
+    monkeypatch.setitem(CONFIG, "evaluate_on", ("fc100",))
+
+    evaluate = MetaTrainer.evaluate
+
+    def diverging(trainer, split, tasks, dataset=None):
+        if dataset is not None:
+            raise DivergedError(trainer.iteration)
+        return evaluate(trainer, split, tasks)
+
+    monkeypatch.setattr(MetaTrainer, "evaluate", diverging)
+    result = finished(begun(two_data_sets, tmp_path))
+    assert result["status"] == "complete"
+    assert "test_accuracy" in result["metrics"]
+    assert "test_accuracy_fc100" not in result["metrics"]
+    assert "fc100" in result["other_digests"]
+    assert result["notes"] == ["scores on fc100 are not finite"]

@@ -294,6 +294,18 @@ def test_a_large_seed_is_accepted(tmp_path, sampler):
     assert ledger.propose().run.seed == 20261124
 
 
+def test_trials_on_other_data_are_refused(tmp_path):
+    ledger = open_ledger(tmp_path)
+    digests = {"data_digest": "g" * 64, "other_digests": {"fc100": "f" * 64}}
+    ledger.report(begin(ledger, "confirm"), result(0.5) | digests)
+    ledger = open_ledger(tmp_path)
+    ledger.check_data({"glyphs": "g" * 64, "fc100": "f" * 64, "omniglot": "o" * 64})
+    ledger.check_data({"glyphs": "g" * 64})
+    for name, known in (("glyphs", "g"), ("fc100", "f")):
+        with pytest.raises(InputError, match=f"confirm 000 .* other data .{name} .*{known * 12}, "):
+            ledger.check_data({name: "x" * 64})
+
+
 def test_a_refused_trial_starts_again_if_it_fits(tmp_path):
     refusal = failure("out_of_memory") | {"step": 0}
     ledger = open_ledger(tmp_path)
@@ -301,7 +313,7 @@ def test_a_refused_trial_starts_again_if_it_fits(tmp_path):
         ledger.report(ledger.propose(), told)
     small, *_ = ledger.entries()
     ledger = open_ledger(tmp_path)
-    ledger.reopen(lambda run: run == small.run)
+    ledger.reopen([small.slot])
     again, *others = ledger.entries()
     assert again.status == "interrupted"
     assert [entry.status for entry in others] == ["out_of_memory"] * 2

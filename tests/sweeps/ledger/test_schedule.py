@@ -281,3 +281,32 @@ def test_each_config_runs_once_in_any_order_of_stages(tmp_path):
         assert schedule.finished
         assert count(ledger) == counts
     assert len({entry.key for entry in ledger.entries()}) == 6
+
+
+def test_confirmed_trials_that_lack_a_score_run_again_in_their_slots(tmp_path):
+    run_all(*open_sweep(tmp_path))
+    study = STUDY.changed(evaluate_on=["fc100", "omniglot"])
+    ledger, schedule = open_sweep(tmp_path, study)
+    confirmed = ledger.entries("confirm")
+    assert schedule.finished
+    assert schedule.unscored == confirmed
+    ledger.reopen(entry.slot for entry in schedule.unscored)
+    assert schedule.done() == schedule.total - len(confirmed)
+    for entry in confirmed:
+        ticket = schedule.next()
+        assert (ticket.slot, ticket.run) == (entry.slot, entry.run)
+        scored = {"other_digests": {"fc100": "f", "omniglot": "o"}}
+        ledger.report(ticket, entry.result | scored)
+    assert schedule.next() == "finished"
+    ledger, schedule = open_sweep(tmp_path, study)
+    assert schedule.finished
+    assert schedule.unscored == []
+    _, schedule = open_sweep(tmp_path, STUDY)
+    assert schedule.unscored == []
+
+
+def test_other_stages_are_not_scored_on_other_data(tmp_path):
+    study = STUDY.changed(evaluate_on=["fc100"])
+    ledger, schedule = open_sweep(tmp_path, study, "explore", trials=2)
+    run_all(ledger, schedule)
+    assert schedule.unscored == []

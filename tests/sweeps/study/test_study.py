@@ -133,7 +133,7 @@ def test_a_memory_limit_has_a_unit_or_is_in_bytes(text, limit):
         ({"seeds": 0}, "seeds: input should be greater than or equal to 1, got 0"),
         (
             {"sampler": "cma"},
-            "sampler: accepted are tpe, gp, nsgaii, random, got 'cma'",
+            "sampler: no such sampler, choose from tpe, gp, nsgaii, random, got 'cma'",
         ),
         ({"training": {"iterations": 1, "tasks": 1}}, "training: give either iterations or tasks"),
         ({"objective": "mse"}, "objective: accepted are accuracy and accuracy,memory, got 'mse'"),
@@ -464,7 +464,11 @@ def test_a_python_study_given_as_yaml_is_reported_as_a_program():
     ("made", "said"),
     [
         ("Study(name='a b', data=DATA, training=BUDGET)", "Error: Study: name: letters, digits"),
-        ("Study(name='s', data=DATA, training=BUDGET).changed(trials=0)", "Error: study s: trials"),
+        pytest.param(
+            "Study(name='s', data=DATA, training=BUDGET).changed(trials=0)",
+            "Error: study s: trials",
+            marks=pytest.mark.thorough,
+        ),
     ],
 )
 def test_an_invalid_python_study_is_reported_in_one_line(tmp_path, made, said):
@@ -485,3 +489,26 @@ def test_an_invalid_python_study_is_reported_in_one_line(tmp_path, made, said):
     assert done.returncode == 2
     assert done.stderr.startswith(said)
     assert done.stderr.count("\n") == 1
+
+
+def test_other_data_sets_do_not_change_settings_and_runs():
+    plain, other = study(), study(evaluate_on=["fc100", "omniglot"])
+    assert other.settings("confirm", 0) == plain.settings("confirm", 0)
+    assert other.run_config({}, 1, "confirm").key == plain.run_config({}, 1, "confirm").key
+    assert other.sweep_name(0) == plain.sweep_name(0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"evaluate_on": ["fc10"]}, "fc10.*did you mean fc100"),
+        ({"evaluate_on": ["glyphs"]}, "glyphs is scored once"),
+        ({"evaluate_on": ["fc100", "fc100"]}, "fc100 is scored once"),
+        ({"evaluate_on": ["sinusoid"]}, "sinusoid has no classes"),
+        ({"evaluate_on": ["fc100"], **SINUSOID}, "models of sinusoid take points"),
+        ({"evaluate_on": "fc100"}, "valid tuple"),
+    ],
+)
+def test_other_data_sets_that_cannot_be_scored_are_refused(changes, said):
+    with pytest.raises(ValidationError, match=f"evaluate_on\n.*{said}"):
+        study(**changes)

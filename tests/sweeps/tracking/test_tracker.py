@@ -76,6 +76,29 @@ def test_unsent_trials_of_a_killed_driver_are_sent_by_the_next(tmp_path):
     }
 
 
+def test_scores_on_data_sets_that_were_added_later_are_sent(tmp_path):
+    uri = default_uri(tmp_path)
+    ledger = open_ledger(tmp_path)
+    tracker = open_tracker(ledger, uri, tmp_path)
+    ticket = begin(ledger, tracker, 0)
+    result = told([0.3], "complete")
+    for name in ("test_accuracy", "test_accuracy_fc100"):
+        # The driver may be killed before it sends the second result.
+        result["metrics"] = {**result["metrics"], name: 0.25}
+        result["other_digests"] = {"fc100": "f"} if "fc100" in name else {}
+        tracker.send(ledger.report(ticket, result))
+        assert tracker.close(ledger.entries(), True, {}) is None
+        ledger = open_ledger(tmp_path)
+        tracker = open_tracker(ledger, uri, tmp_path)
+        ticket = ledger.begin("explore", 0, {"inner_lr": 0.1}, 0)
+    (run,) = MlflowClient(uri).search_runs(
+        [MlflowClient(uri).get_experiment_by_name(STUDY.name).experiment_id],
+        f"tags.`{TAGS.kind}` = 'trial'",
+    )
+    assert run.data.metrics["test_accuracy_fc100"] == 0.25
+    assert json.loads(run.data.tags[TAGS.other_digests]) == {"fc100": "f"}
+
+
 def test_writing_twice_has_no_further_effect(tmp_path):
     uri = default_uri(tmp_path)
     ledger = open_ledger(tmp_path)

@@ -415,7 +415,9 @@ BOMS = {"utf-8": b"", "utf-8-sig": codecs.BOM_UTF8, "utf-16-le": codecs.BOM_UTF1
 
 
 @pytest.mark.parametrize("encoding", BOMS)
-@pytest.mark.parametrize("header", ["filename,label", "Filename, Label ", "label,FILENAME,size"])
+@pytest.mark.parametrize(
+    "header", ["filename,label", "Filename, Label ", "image_name,class_name", "label,FILENAME,size"]
+)
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_tables_in_common_encodings(tmp_path, encoding, header, end):
     path = tmp_path / "x.csv"
@@ -461,7 +463,9 @@ def test_duplicate_names_are_an_error(tmp_path, names, data):
                 reader(path)
 
 
-@pytest.mark.parametrize("header", ["name,label", "filename", "filename,label,Label", ""])
+@pytest.mark.parametrize(
+    "header", ["name,label", "filename", "filename,label,Label", "filename,image_name,size", ""]
+)
 def test_tables_without_their_columns(tmp_path, header):
     path = tmp_path / "x.csv"
     path.write_text(f"{header}\na,b,c\n")

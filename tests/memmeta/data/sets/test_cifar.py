@@ -36,8 +36,11 @@ def test_all_layouts_give_the_same_data(name, images, tmp_path):
     on_disk.cifar_torchvision(images, tmp_path / "torchvision")
     on_disk.cifar_pickles(images, tmp_path / "listed", STEMS[name], "listed")
     on_disk.cifar_pickles(images, tmp_path / "numbered", STEMS[name], "cifar100")
+    on_disk.split_folders(images, tmp_path / "splits" / name.replace("_", "-"))
+    on_disk.split_folders(images, tmp_path / "processed" / STEMS[name].lower() / "processed")
+    on_disk.cifar_folders(images, tmp_path / "repository" / name)
     datasets = [load(name, root) for root in sorted(tmp_path.iterdir())]
-    assert len(datasets) == 4
+    assert len(datasets) == 7
     assert len({dataset.digest for dataset in datasets}) == 1
     for dataset in datasets:
         assert dataset.input_shape == (3, 32, 32)
@@ -121,7 +124,7 @@ def test_damaged_folders(tmp_path):
         load("fc100", tmp_path)
     for path in apples:
         path.unlink()
-    with pytest.raises(InputError, match=r"data/apple: expected PNG images of the class"):
+    with pytest.raises(InputError, match=r"data/apple: expected PNG or JPEG images of the class"):
         load("fc100", tmp_path)
 
 

@@ -1,5 +1,6 @@
 import json
 import pickle
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +22,15 @@ WRITERS = {
     "category split, stated": partial(on_disk.mini_category_split, stated=True),
     "hdf5": on_disk.mini_hdf5,
     "image files": on_disk.mini_image_files,
+    "image files of classes": partial(on_disk.mini_image_files, folder="images/{name}"),
+    "tables of easyfsl": partial(
+        on_disk.mini_image_files, folder="{name}", header="class_name,image_name"
+    ),
+    "split folders": on_disk.split_folders,
+    "class folders": on_disk.mini_class_folders,
+    "class folders in images": lambda splits, root: on_disk.mini_class_folders(
+        splits, root / "images"
+    ),
 }
 
 
@@ -50,7 +60,7 @@ def test_all_forms_give_the_same_data(form, images, digest, tmp_path):
     assert load("miniimagenet", tmp_path).digest == digest
 
 
-@pytest.mark.parametrize("folder", ["miniimagenet", "mini-imagenet"])
+@pytest.mark.parametrize("folder", ["miniimagenet", "mini-imagenet", "mini_imagenet"])
 def test_the_folders_that_are_searched(folder, images, digest, tmp_path):
     on_disk.mini_cache(images, tmp_path / folder, python2=False)
     assert load("miniimagenet", tmp_path).digest == digest
@@ -63,6 +73,27 @@ def test_image_files_of_other_sizes_are_resized(images, tmp_path):
     dataset = load("miniimagenet", tmp_path)
     assert dataset.input_shape == (3, 84, 84)
     assert (np.asarray(dataset.val.images) == (200, 100, 50)).all()
+
+
+def test_tables_select_images_of_class_folders(images, digest, tmp_path):
+    on_disk.mini_image_files(images, tmp_path, folder="{name}")
+    Image.new("RGB", (84, 84)).save(tmp_path / "n01532829" / "n01532829_9.png")
+    assert load("miniimagenet", tmp_path).digest == digest
+
+
+def test_folders_of_imagenet_need_tables(images, tmp_path):
+    on_disk.mini_class_folders(images, tmp_path)
+    for i in range(601):
+        (tmp_path / "n03544143" / f"more_{i}.jpg").touch()
+    with pytest.raises(InputError, match=r"n03544143: 60\d images, .* has 600 .*train.csv"):
+        load("miniimagenet", tmp_path)
+
+
+def test_an_incomplete_split_folder_is_named(images, tmp_path):
+    on_disk.split_folders(images, tmp_path)
+    shutil.rmtree(tmp_path / "val" / "n01855672")
+    with pytest.raises(InputError, match=r"not .*/val/n01855672"):
+        load("miniimagenet", tmp_path)
 
 
 def test_the_error_for_missing_data_lists_the_expected_files(tmp_path):
@@ -141,7 +172,7 @@ def test_wrong_hdf5(images, tmp_path, options, message):
     ("line", "message"),
     [
         ("../../secret.png,n01532829", "line 2: a filename .* folder"),
-        ("n0153282900000000.png,n01532829", "line 3: .* is listed twice, .* line 2"),
+        ("n01532829_0.JPEG,n01532829", "line 3: .* is listed twice, .* line 2"),
         ("n01532829.png", "line 2: expected a filename and a label"),
         ("nowhere.png,n01532829", r"nowhere.png: cannot be read \(No such file"),
     ],

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from memmeta.data import download, load
 from memmeta.data.dataset import ImageDataset
 from memmeta.data.formats.archives import MAX_IMAGE_BYTES, ZippedImages
+from memmeta.data.sets.omniglot import OMNIGLOT, PARTS
 from memmeta.data.sources import SPLITS, TaskShape, split_classes
 from memmeta.errors import InputError
 from tests.memmeta.data import on_disk
@@ -33,13 +34,16 @@ def drawings() -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def datasets(drawings, tmp_path_factory) -> dict[str, ImageDataset]:
-    datasets = {}
+def roots(drawings, tmp_path_factory) -> dict[str, Path]:
+    roots = {form: tmp_path_factory.mktemp("omniglot") for form in FORMS}
     for form, write in FORMS.items():
-        root = tmp_path_factory.mktemp("omniglot")
-        write(drawings, root)
-        datasets[form] = load("omniglot", root)
-    return datasets
+        write(drawings, roots[form])
+    return roots
+
+
+@pytest.fixture(scope="module")
+def datasets(roots) -> dict[str, ImageDataset]:
+    return {form: load("omniglot", root) for form, root in roots.items()}
 
 
 def test_class_lists():
@@ -59,6 +63,18 @@ def test_all_forms_give_the_same_data(datasets, drawings):
         part = getattr(dataset, split)
         assert part.class_names == tuple(sorted(split_classes("omniglot_vinyals", split)))
         assert np.diff(part.offsets).tolist() == [counts[name] for name in part.class_names]
+
+
+@pytest.mark.parametrize("folder", ["", "python", "omniglot/python", "omniglot-master/python"])
+def test_the_folders_that_are_searched(folder, roots, datasets, tmp_path):
+    place = tmp_path / folder
+    place.mkdir(parents=True, exist_ok=True)
+    for part in PARTS:
+        (place / part).symlink_to(roots["folders"] / "omniglot-py" / part)
+    name, images = next(OMNIGLOT.read(tmp_path, "test"))
+    test = datasets["folders"].test
+    assert name == test.class_names[0]
+    assert sorted(images.tolist()) == sorted(test.images[: test.offsets[1]].tolist())
 
 
 def test_images_are_light_on_dark_with_soft_edges(datasets):
