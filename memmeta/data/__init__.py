@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memmeta.data.sources import DataSource, ImageSource, as_source
-from memmeta.errors import InputError
+from memmeta.errors import InputError, shortened
 from memmeta.registry import ImportPath, Registry
+from memmeta.settings.arguments import AnyPath, checked
 
 if TYPE_CHECKING:
     from memmeta.data.dataset import Dataset
@@ -45,9 +46,8 @@ def load(name: str, data_root: Path, cache: Path | None = None) -> "Dataset":
     return Renamed(dataset, name)
 
 
-def load_dataset(
-    name: str, root: str | Path = "data", cache: str | Path | None = None
-) -> "Dataset":
+@checked
+def load_dataset(name: str, root: AnyPath = "data", cache: AnyPath | None = None) -> "Dataset":
     """Load a data set, after preparing its cache if necessary.
 
     Args:
@@ -127,7 +127,7 @@ def _source(name: str) -> DataSource:
     try:
         source = DATA_SETS[name]
     except ValueError as error:
-        raise InputError(f"{name}: {error}") from None
+        raise InputError(f"{shortened(name)}: {error}") from None
     return dataclasses.replace(source, name=name) if isinstance(source, ImageSource) else source
 
 

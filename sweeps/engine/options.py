@@ -8,13 +8,13 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from memmeta.config import Config, parse
 from memmeta.errors import InputError
-from memmeta.system.files import resolved
+from memmeta.system.files import resolved, usable_path
 from memmeta.system.units import parse_size
 from sweeps.engine.ledger.schedule import Choice
 from sweeps.engine.stores.store import default_uri
 from sweeps.engine.study.study import Study
 
-Folder = Annotated[Path, AfterValidator(resolved)]
+Folder = Annotated[Path, BeforeValidator(usable_path), AfterValidator(resolved)]
 """A folder, with an absolute path: Ray changes directories."""
 
 Count = Annotated[int, Field(ge=1)]

@@ -119,8 +119,10 @@ def test_fewer_configs_than_asked_for_are_a_warning(mixed, tmp_path):
     ("arguments", "said"),
     [
         ({"path": "best.txt"}, "must end in"),
-        ({"top": 0}, "top 0: "),
-        ({"max_memory": "much"}, "max_memory 'much': bytes above 0"),
+        ({"top": 0}, "top: .* got 0"),
+        ({"max_memory": "much"}, "max_memory: bytes above 0 .* got 'much'"),
+        ({"top": "x"}, "top: .*integer.*got 'x'"),
+        ({"path": 5}, "path: .*got 5"),
         ({"max_memory": "1KiB"}, "no complete explore or search trial within"),
     ],
 )
