@@ -150,8 +150,9 @@ def load(path: Path, trusted: Collection[str] | None = ()) -> Saved:
         UntrustedCodeError: its config names other code.
         InputError: it is missing, cannot be read, or a later version of memmeta wrote it.
     """
-    if path.exists() and not path.is_file():
-        raise DamagedError(f"{path}: not a checkpoint but a folder or a device")
+    other = files.other_than_a_file(path)
+    if other:
+        raise DamagedError(f"{path}: not a checkpoint but {other}")
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from memmeta.config import described
 from memmeta.errors import DivergedError, FailedError, InputError, MessageError, did_you_mean
+from memmeta.system.files import usable_path
 from memmeta.system.plain_text import degrade_output
 from memmeta.system.stopping import STOP, heed_signals
 
@@ -64,9 +65,19 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         try:
+            self._check_paths(ctx)
             return super().invoke(ctx)
         except MessageError as error:
             raise _shown(error) from None
+
+    def _check_paths(self, ctx: click.Context) -> None:
+        for option in self.params:
+            value = ctx.params.get(option.name or "")
+            if isinstance(value, Path):
+                try:
+                    usable_path(value)
+                except ValueError as error:
+                    raise InputError(f"{option.get_error_hint(ctx)}: {error}") from None
 
 
 class Group(click.Group):

@@ -4,6 +4,7 @@ import errno
 import glob
 import itertools
 import os
+import stat
 import sys
 import uuid
 from collections.abc import Iterator
@@ -74,6 +75,17 @@ def usable_path(value: object) -> Path:
         limits = f"{_LONGEST_PATH} bytes, with names of at most {_LONGEST_NAME} bytes"
         raise ValueError(f"a path of at most {limits} is accepted")
     return Path(text)
+
+
+def other_than_a_file(path: Path) -> str | None:
+    """Name what `path` is, if it exists and is not a file: `a folder`, for example."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return "a symbolic link that leads nowhere" if path.is_symlink() else None
+    if stat.S_ISREG(mode):
+        return None
+    return "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
 
 
 def resolved(path: Path) -> Path:
