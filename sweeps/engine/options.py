@@ -45,7 +45,7 @@ class Options(Config):
     """Maximum device memory of a trial in bytes; None: the whole device."""
     tracking_uri: str
     """The MLflow store."""
-    experiment: str
+    experiment: Annotated[str, Field(max_length=500)]
     """Name of the MLflow experiment."""
 
 

@@ -5,7 +5,7 @@ import re
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -38,6 +38,7 @@ from sweeps.engine.ledger.opening import only_one
 from sweeps.engine.ledger.schedule import Schedule, quotas
 from sweeps.engine.options import Options
 from sweeps.engine.stores.quiet import environment, log_levels, quiet_mlflow
+from sweeps.engine.stores.store import AwayError, check_store
 from sweeps.engine.study.samplers import check_sampler
 from sweeps.engine.study.study import Study
 from sweeps.engine.tracking.tracker import Tracker
@@ -126,8 +127,10 @@ def sweep(console: Console, study: Study, options: Options) -> Ended:
         raise InputError("another sweep is running in this process; use one process for each sweep")
     try:
         with quietly():
-            dataset = load_data(study, options)
-            return _sweep(console, study, options, dataset, load_others(study, options))
+            dataset, others = load_data(study, options), load_others(study, options)
+            with suppress(AwayError):  # results are sent once the store works again
+                check_store(options.tracking_uri)
+            return _sweep(console, study, options, dataset, others)
     finally:
         _IN_USE.release()
 

@@ -16,7 +16,7 @@ from memmeta.errors import InputError, cannot_read, cannot_write
 from memmeta.system.files import atomic_write
 from sweeps.engine.ledger.folder import STORAGE_ERRORS
 from sweeps.engine.ledger.journal import LINE, ResilientJournal, WhenAvailable
-from sweeps.engine.stores.store import explained
+from sweeps.engine.stores.store import explained, refuse_memory
 
 IDENTITY_FILE = "ledger.id"
 """In a sweep's folder: the file with its identity."""
@@ -84,6 +84,7 @@ def open_storage(folder: Path, url: str | None, when_available: WhenAvailable) -
         if journal.exists() and journal.stat().st_size:
             raise InputError(f"--ledger: the record of this sweep is {journal}; leave --ledger out")
         with explained(url, "the record of a sweep"):
+            refuse_memory(url)
             return RDBStorage(url)
     if is_in_database(folder):
         raise InputError(
