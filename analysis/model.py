@@ -23,7 +23,7 @@ def read_model(uri: str, sweep: Sweep) -> bytes:
     if not any(trial.status == "complete" for trial in sweep.trials_in("confirm")):
         raise InputError(
             f"{sweep.name}: has no confirmed model, because stage confirm has no complete trial; "
-            "run its study with --stage confirm"
+            "run stage confirm of its study"
         )
     with explained(uri, "an MLflow store that has the files of the model"):
         artifacts.follow(uri)

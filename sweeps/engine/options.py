@@ -76,11 +76,9 @@ def options_for(
     """
     stage = stage or ("grid" if study.grid else "all")
     if stage == "grid" and not study.grid:
-        raise InputError("there is no grid: give one in the study, or with --grid")
+        raise InputError("there is no grid: the study has none, and no option grid is given")
     if fresh and stage == "confirm":
-        raise InputError(
-            "a fresh sweep has nothing to confirm yet: leave out --fresh or --stage confirm"
-        )
+        raise InputError("a fresh sweep has nothing to confirm yet: leave out fresh or the stage")
     values = {
         "stage": stage,
         "fresh": fresh,

@@ -369,7 +369,7 @@ def _check_cpus(cpus: int) -> None:
     nodes = cluster.alive_nodes()
     if not cluster.trial_nodes(nodes, cpus):
         most = max(int(node["Resources"].get("CPU", 0)) for node in nodes)
-        raise InputError(f"--cpus-per-trial {cpus}: this machine has {most}")
+        raise InputError(f"{cpus} CPUs per trial: this machine has {most}")
 
 
 @contextmanager

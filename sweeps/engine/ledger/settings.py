@@ -44,7 +44,7 @@ def check_settings(
         if differences := "; ".join(_differences(old, new)):
             raise InputError(
                 f"{folder}: stage {other} of this sweep was begun with other settings "
-                f"({differences}). Keep them, or begin a new version with --fresh"
+                f"({differences}). Keep them, or begin a new version (option fresh)"
             )
 
 
