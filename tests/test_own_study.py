@@ -28,7 +28,7 @@ with open(os.environ["IMPORTS"], "a") as file:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """The folder in which the example ran. Its code wrote to `imports` from where it was imported."""
+    """The folder in which the example ran. Its file `imports` says where the code was."""
     folder = tmp_path_factory.mktemp("own")
     for name in ("own_study.py", "own_code.py"):
         shutil.copy(ROOT / "examples" / name, folder)
