@@ -1,8 +1,8 @@
 """Code of users that a study names: copies of it travel with the sweep, and workers import them.
 
-The copies are in the sweep's folder, which all nodes share. So workers import what the driver found
-when the sweep started, even if files are edited meanwhile, on machines that lack these files, and
-in a Ray that the program has started itself.
+The copies are in the sweep's folder, which all nodes share. Edits during a sweep do not affect its
+workers, and other machines need no files of the user. Ray's runtime environment is not used: if the
+program has called `ray.init`, it can no longer be changed.
 """
 
 import ast
@@ -73,8 +73,8 @@ NO_OWN_CODE = OwnCode()
 def own_code(study: Study, folder: Path) -> OwnCode:
     """Copy the code that a study names into the folder of its sweep.
 
-    An installed package does not travel: nodes must have the same version. Any other module or
-    package does, with those that it imports.
+    Modules and packages that are not installed are copied, and so are the ones that they import.
+    Nodes must have installed packages in the same version.
 
     Args:
         study: the study.
@@ -125,7 +125,7 @@ def import_paths(study: Study) -> tuple[ImportPath, ...]:
 
 
 def own_modules(names: Iterable[str]) -> dict[str, Path]:
-    """The modules and packages that are not installed among these and all that they import.
+    """Find the modules that are not installed, among the given ones and their imports.
 
     Args:
         names: names of modules without dots.
