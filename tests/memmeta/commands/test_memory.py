@@ -23,7 +23,7 @@ def test_own_heads_and_backbones_are_named_by_import_paths():
     words = [*small.split(), "--head", "tests.memmeta.test_registry:wide_top", "--json"]
     result = CliRunner().invoke(memory, words)
     assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout)[0]["peak_mib"] > 0
+    assert json.loads(result.stdout)[0]["peak_bytes"] > 0
     result = CliRunner().invoke(memory, [*words, "--backbone", "nowhere:make"])
     assert (result.exit_code, result.output.count("\n")) == (2, 1)
     assert "nowhere cannot be imported" in result.output
