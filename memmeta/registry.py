@@ -37,7 +37,7 @@ def is_import_path(name: str) -> bool:
 
 
 def search_also(folder: Path) -> None:
-    """Make the modules in a folder importable, after those that are importable already."""
+    """Append a folder to the search path of modules."""
     path = str(resolved(folder))
     if path not in sys.path:
         sys.path.append(path)
