@@ -156,9 +156,9 @@ def test_missing_columns_have_former_defaults(
     with pytest.raises(InputError, match="augment is for cifar_fs"):
         read_trials(path)
     monkeypatch.setattr(fields["augment"], "metadata", [Before(False)])
-    for trial in read_trials(path).trials:
-        assert trial.gpus is None
-        assert trial.config.learner.chunk is None
+    for read in read_trials(path).trials:
+        assert read.gpus is None
+        assert read.config.learner.chunk is None
 
 
 @pytest.mark.parametrize("change", [lambda line: line.rpartition(",")[0], lambda line: line + ",1"])
