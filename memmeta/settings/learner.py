@@ -133,6 +133,11 @@ class LearnerConfig(Config):
         return self.train_last == 0
 
     @property
+    def learns_nothing(self) -> bool:
+        """Whether there is nothing for the outer loop to learn, so that a run is an evaluation."""
+        return self.backbone_is_frozen and not self.learns_initial_head
+
+    @property
     def solved_curvature(self) -> Literal["hessian", "gauss_newton"]:
         """`curvature`; if it is None, the matrix that suits the algorithm and the head."""
         if self.curvature is not None:
