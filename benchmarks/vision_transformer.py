@@ -2,8 +2,8 @@
 
     python benchmarks/vision_transformer.py
 
-writes docs/vision_transformer.md. The peaks are predicted on fake tensors. One row is also measured,
-in two steps on the CPU, which take a few minutes and 2 GB.
+writes docs/vision_transformer.md. The peaks are predicted on fake tensors. One row is also
+measured, in two steps on the CPU, which take a few minutes and 2 GB.
 """
 
 from pathlib import Path
@@ -48,11 +48,11 @@ TEXT = """\
 
 `python benchmarks/vision_transformer.py`, torch {torch}, commit {commit}.
 
-One outer step of Algorithm 1 on one 5-way 5-shot task with 15 queries per class: 25 support and 75
-query images at 224×224, ViT-S/16 (`{backbone}`, {parameters:.1f} million parameters), a linear head,
-K = N = 20. The peak is the largest number of bytes that live tensors hold (parameters, gradients,
-Adam's moments, the batch, activations, temporaries). All rows with the same blocks that learn have
-the same gradient, up to rounding.
+One outer step of Algorithm 1 on one 5-way 5-shot task with 15 queries per class: 25 support and
+75 query images at 224×224, ViT-S/16 (`{backbone}`, {parameters:.1f} million parameters), a
+linear head, K = N = 20. The peak is the largest number of bytes that live tensors hold
+(parameters, gradients, Adam's moments, the batch, activations, temporaries). All rows with the
+same blocks that learn have the same gradient, up to rounding.
 
 | in the backbone at a time | predicted peak, MiB | measured on the CPU |
 |---|---|---|
