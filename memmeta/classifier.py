@@ -11,6 +11,7 @@ from torch import Tensor
 from memmeta.algorithms.adapted import Adapted, groups
 from memmeta.data.images import AnyImages, as_stored
 from memmeta.errors import FailedError, InputError, shown
+from memmeta.system.runtime import usual_modes
 
 
 class Classifier:
@@ -83,6 +84,7 @@ class Classifier:
         probabilities: NDArray[np.float64] = self.scores(images).double().softmax(1).numpy()
         return probabilities
 
+    @usual_modes()
     def scores(self, images: AnyImages) -> Tensor:
         """The logarithms of unnormalised probabilities, [n, len(classes)].
 
@@ -119,6 +121,7 @@ class Regressor:
         self._adapted = adapted
         self._input_shape = input_shape
 
+    @usual_modes()
     def predict(self, points: ArrayLike) -> NDArray[np.float32]:
         """The predicted values of the function.
 

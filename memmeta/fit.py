@@ -156,7 +156,7 @@ def train_run(
         if path is not None and not trainer.done:
             checkpoints.check_writable(path)
         train_to_end(trainer, show, lambda: _save(trainer, path))
-    return Run(checkpoints.snapshot(trainer), data=data, device=trainer.device)
+        return Run(checkpoints.snapshot(trainer), data=data, device=trainer.device)
 
 
 def train_to_end(

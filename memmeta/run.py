@@ -24,7 +24,7 @@ from memmeta.evaluation import Evaluation, EvaluationSplit, evaluate
 from memmeta.networks import models
 from memmeta.networks.models import MetaModel
 from memmeta.system.devices import chosen_device
-from memmeta.system.runtime import deterministic
+from memmeta.system.runtime import deterministic, usual_modes
 from memmeta.training import Report, warning
 
 _PIXELS_AT_ONCE = 2**21
@@ -166,15 +166,12 @@ class Run:
         tasks = defaults[split] if tasks is None else tasks
         if not isinstance(tasks, int) or tasks < 2:
             raise InputError(f"tasks: at least 2 are needed, got {shown(tasks)}")
-        if data.name != name:
-            try:
-                data = converted(data, self._known_inputs())
-            except InputError as error:
-                raise InputError(f"data: the run was trained on {name}: {error.message}") from None
-        model = self._built(data) if self._inputs is None else self._model
         with deterministic():
+            data = data if data.name == name else self._converted(data)
+            model = self._built(data) if self._inputs is None else self._model
             return evaluate(model, self.config, data, split, tasks, self._iteration)
 
+    @usual_modes()
     def adapt(self, support_images: AnyImages, support_labels: Any) -> Classifier:
         """Adapt the learner to new classes.
 
@@ -215,6 +212,7 @@ class Run:
         adapted = self._adapted(self._with_ways(len(classes)), images, indices)
         return Classifier(adapted, classes, self.input_shape)
 
+    @usual_modes()
     def adapt_regression(self, points: ArrayLike, values: ArrayLike) -> Regressor:
         """Adapt the learner to a new function.
 
@@ -302,6 +300,14 @@ class Run:
             )
         return self._inputs
 
+    def _converted(self, data: Dataset) -> Dataset:
+        """Another data set, with images like those of the training data."""
+        try:
+            return converted(data, self._known_inputs())
+        except InputError as error:
+            name = self.config.data.name
+            raise InputError(f"data: the run was trained on {name}: {error.message}") from None
+
     def _with_ways(self, ways: int) -> MetaModel:
         own = self._model.head.outputs
         if ways < 2:
@@ -322,6 +328,7 @@ class Run:
         return Adapted(model, support, labels, self.config.learner, at_once)
 
 
+@usual_modes()
 def load(
     path: str | Path,
     *,

@@ -63,7 +63,11 @@ def load_dataset(
         >>> load_dataset("sinusoid").input_shape
         (1,)
     """
-    return load(name, Path(root), None if cache is None else Path(cache))
+    # PyTorch takes seconds to import.
+    from memmeta.system.runtime import usual_modes
+
+    with usual_modes():
+        return load(name, Path(root), None if cache is None else Path(cache))
 
 
 def prepare(name: str, data_root: Path, cache: Path | None = None) -> Path:

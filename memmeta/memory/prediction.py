@@ -40,6 +40,7 @@ from memmeta.evaluation import batch_size, score
 from memmeta.memory.fake import fake_tensors
 from memmeta.networks import HEADS
 from memmeta.peak_memory import LiveBytes
+from memmeta.system.runtime import usual_modes
 from memmeta.training import MetaTrainer
 
 # A loop without a graph uses the same memory in every iteration from the third on. Tests compare
@@ -61,6 +62,7 @@ class _Peaks(NamedTuple):
     """During `MetaTrainer.apply`."""
 
 
+@usual_modes()
 def predict_peak_memory(config: RunConfig, input_shape: Shape | None = None) -> int:
     """Predict the peak memory in bytes of one outer step, as measured by `measure_peak`.
 
@@ -87,6 +89,7 @@ class TrialMemory(NamedTuple):
     """Peak of the whole run, including its start and its validations."""
 
 
+@usual_modes()
 def predict_trial_memory(config: RunConfig, input_shape: Shape | None = None) -> TrialMemory:
     """Estimate the peak memory of a run.
 

@@ -5,12 +5,14 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 _THRESHOLD, _TOP_PAD = 2**30, 2**26
+
+_CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 
 _ONE_THREAD = threading.RLock()
 
@@ -44,10 +46,32 @@ def deterministic() -> Iterator[None]:
     """Let PyTorch choose deterministic algorithms during a block, as after `configure_process`.
 
     This is a setting of the process, like PyTorch's random generator. So one thread at a time can
-    be in such a block, and others wait.
+    be in such a block, and others wait. The block also has the `usual_modes`.
     """
-    with _ONE_THREAD:
+    with _ONE_THREAD, usual_modes():
         yield from _deterministic()
+
+
+@contextmanager
+def usual_modes() -> Iterator[None]:
+    """Turn off the caller's modes of PyTorch that would change numbers in the block.
+
+    These are `torch.autocast`, `torch.no_grad`, `torch.inference_mode`, and another default dtype
+    or device.
+    """
+    dtype = torch.get_default_dtype()
+    with ExitStack() as modes:
+        modes.enter_context(torch.inference_mode(False))
+        modes.enter_context(torch.enable_grad())
+        for device in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(device):
+                modes.enter_context(torch.autocast(device, enabled=False))
+        # A default device slows down every operator.
+        if torch.get_default_device().type != "cpu":
+            modes.enter_context(torch.device("cpu"))
+        modes.callback(torch.set_default_dtype, dtype)
+        torch.set_default_dtype(torch.float32)
+        yield
 
 
 def _deterministic() -> Iterator[None]:
@@ -55,6 +79,7 @@ def _deterministic() -> Iterator[None]:
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     benchmark = torch.backends.cudnn.benchmark
+    workspace = os.environ.get(_CUBLAS_WORKSPACE)
     _choose_deterministic_algorithms()
     try:
         yield
@@ -62,11 +87,13 @@ def _deterministic() -> Iterator[None]:
         torch.use_deterministic_algorithms(algorithms, warn_only=warn_only)
         torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
         torch.backends.cudnn.benchmark = benchmark
+        if workspace is None:
+            os.environ.pop(_CUBLAS_WORKSPACE, None)
 
 
 def _choose_deterministic_algorithms() -> None:
     # cuBLAS reads this at its first call. Without it, results vary from run to run.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    os.environ.setdefault(_CUBLAS_WORKSPACE, ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Filling every new tensor with NaN would take a sixth of the time of a step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -1,5 +1,6 @@
 """Training from Python."""
 
+import os
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -114,7 +115,8 @@ def test_divergence_is_raised(dataset, run):
 
 
 def test_the_process_is_left_as_it_was(run, dataset):
-    """A notebook goes on with other work: handlers, random numbers and settings of PyTorch stay."""
+    """Signal handlers, random numbers, settings of PyTorch and the environment stay."""
+    environment = dict(os.environ)
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     random, threads = torch.get_rng_state(), torch.get_num_threads()
     deterministic = torch.are_deterministic_algorithms_enabled()
@@ -123,6 +125,7 @@ def test_the_process_is_left_as_it_was(run, dataset):
     assert torch.equal(torch.get_rng_state(), random)
     assert torch.get_num_threads() == threads
     assert torch.are_deterministic_algorithms_enabled() == deterministic
+    assert dict(os.environ) == environment
 
 
 def test_threads_that_train_at_once_get_the_numbers_of_their_seeds(run, dataset):

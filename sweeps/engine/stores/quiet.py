@@ -1,4 +1,4 @@
-"""Blocks in which libraries are quiet. The environment and the log levels are restored after them."""
+"""Blocks in which libraries are quiet. Afterwards the environment and log levels are as before."""
 
 import logging
 import os
