@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from memmeta.config import described
 from memmeta.errors import DivergedError, FailedError, InputError, MessageError, did_you_mean
+from memmeta.registry import is_import_path
 from memmeta.system.files import usable_path
 from memmeta.system.plain_text import degrade_output
 from memmeta.system.stopping import STOP, heed_signals
@@ -45,6 +46,14 @@ class OneOf(click.Choice[str]):
         """The message for a value that is not a choice."""
         message = super().get_invalid_choice_message(value, ctx).removesuffix(".")
         return f"{message}{did_you_mean(str(value), self.choices)}"
+
+
+class NameOf(OneOf):
+    """Names of objects in a `Registry`, which suggests similar ones; or any import path."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name. Whoever looks the object up refuses a path that leads nowhere."""
+        return value if is_import_path(value) else super().convert(value, param, ctx)
 
 
 class _BadInput(click.ClickException):

@@ -178,6 +178,8 @@ def train_to_end(
     """
     metric = trainer.config.data.metric
     now_and_then = checkpoints.now_and_then(save)
+    if not trainer.done:
+        trainer.compute_features(progress)
     bar = progress.bar(trainer.config.iterations, trainer.iteration)
     with bar as advance, postponed() as stop:
 
@@ -190,11 +192,13 @@ def train_to_end(
         while not trainer.done:
             report = trainer.train_to_evaluation(on_step=advance, between_steps=between_steps)
             save()
-            progress.line(
+            line = (
                 f"step {report.iteration:>6}   "
-                f"val {metric.title} {metric.text(report.val.value, report.val.interval)}   "
-                f"query loss {report.diagnostics['query_loss']:.3f}"
+                f"val {metric.title} {metric.text(report.val.value, report.val.interval)}"
             )
+            if "query_loss" in report.diagnostics:
+                line += f"   query loss {report.diagnostics['query_loss']:.3f}"
+            progress.line(line)
             if stop.requested and not trainer.done:
                 raise KeyboardInterrupt
 

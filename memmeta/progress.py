@@ -19,12 +19,15 @@ _BAR_WIDTH = 40
 class Progress(Protocol):
     """Shows the progress of a run."""
 
-    def bar(self, total: int, done: int) -> AbstractContextManager[Callable[[], None]]:
+    def bar(
+        self, total: int, done: int, what: str = "outer steps"
+    ) -> AbstractContextManager[Callable[[], None]]:
         """Show a bar during a `with` block. The block gets a function that advances it by 1.
 
         Args:
             total: number of steps.
             done: steps that were taken earlier.
+            what: what is counted.
         """
 
     def line(self, text: str) -> None:
@@ -38,11 +41,11 @@ class ConsoleProgress:
         self.console = console
 
     @contextmanager
-    def bar(self, total: int, done: int) -> Iterator[Callable[[], None]]:
+    def bar(self, total: int, done: int, what: str = "outer steps") -> Iterator[Callable[[], None]]:
         """See `Progress.bar`."""
         disable = not self.console.is_terminal
         with RichProgress(console=self.console, transient=True, disable=disable) as progress:
-            task = progress.add_task("outer steps", total=total, completed=done)
+            task = progress.add_task(what, total=total, completed=done)
             yield lambda: progress.advance(task)
 
     def line(self, text: str) -> None:
@@ -60,7 +63,7 @@ class NotebookProgress:
         self._handle: Any = display(_as_text(""), raw=True, display_id=True)
 
     @contextmanager
-    def bar(self, total: int, done: int) -> Iterator[Callable[[], None]]:
+    def bar(self, total: int, done: int, what: str = "outer steps") -> Iterator[Callable[[], None]]:
         """See `Progress.bar`."""
         drawn = 0.0
 
@@ -69,9 +72,9 @@ class NotebookProgress:
             done += 1
             if time.monotonic() - drawn >= _BETWEEN_DRAWINGS:
                 drawn = time.monotonic()
-                self._draw(text_bar(done, total))
+                self._draw(text_bar(done, total, what))
 
-        self._draw(text_bar(done, total))
+        self._draw(text_bar(done, total, what))
         try:
             yield advance
         finally:
@@ -89,9 +92,11 @@ class NotebookProgress:
 class NoProgress:
     """Shows nothing."""
 
-    def bar(self, total: int, done: int) -> AbstractContextManager[Callable[[], None]]:
+    def bar(
+        self, total: int, done: int, what: str = "outer steps"
+    ) -> AbstractContextManager[Callable[[], None]]:
         """See `Progress.bar`."""
-        del total, done
+        del total, done, what
         return nullcontext(lambda: None)
 
     def line(self, text: str) -> None:
@@ -114,7 +119,7 @@ AnyProgress = Annotated[bool | Progress, PlainValidator(_known)]
 """Whether to show progress, or the display, as an argument (see `memmeta.settings.arguments`)."""
 
 
-def text_bar(done: int, total: int) -> str:
+def text_bar(done: int, total: int, what: str = "outer steps") -> str:
     """A bar in characters.
 
     Examples:
@@ -122,7 +127,7 @@ def text_bar(done: int, total: int) -> str:
         '━━━━━━━━━━┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄ 100 of 400 outer steps'
     """
     filled = _BAR_WIDTH * done // total
-    return f"{'━' * filled}{'┄' * (_BAR_WIDTH - filled)} {done} of {total} outer steps"
+    return f"{'━' * filled}{'┄' * (_BAR_WIDTH - filled)} {done} of {total} {what}"
 
 
 def _as_text(text: str) -> dict[str, str]:

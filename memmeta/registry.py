@@ -31,13 +31,34 @@ def import_object(place: str) -> Any:
     return attrgetter(name)(import_module(module))
 
 
+def import_path_of(found: Any) -> ImportPath:
+    """The import path of a function or class.
+
+    Raises:
+        ValueError: it cannot be imported by its name, such as a lambda or a function in a function.
+
+    Examples:
+        >>> from torch import nn
+        >>> import_path_of(nn.Linear)
+        'torch.nn.modules.linear:Linear'
+    """
+    path = ImportPath(f"{getattr(found, '__module__', '')}:{getattr(found, '__qualname__', '')}")
+    try:
+        same = import_object(path) is found
+    except (ImportError, AttributeError, ValueError):
+        same = False
+    if not same:
+        raise ValueError("a function cannot be imported by its name: define it in a module")
+    return path
+
+
 def is_import_path(name: str) -> bool:
     """Whether a name in a config is an import path, instead of the name of a registered object."""
     return ":" in name
 
 
 def search_also(folder: Path) -> None:
-    """Make the modules in a folder importable, after those that are importable already."""
+    """Append a folder to the search path of modules."""
     path = str(resolved(folder))
     if path not in sys.path:
         sys.path.append(path)

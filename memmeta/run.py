@@ -274,7 +274,7 @@ class Run:
             inputs.to_input,
         )
         with checkpoint.refused_if_damaged(self._source):
-            with torch.device("meta"):
+            with models.without_memory(self.config.learner):
                 model = build()
             dtypes = {name: tensor.dtype for name, tensor in model.state_dict().items()}
             weights: dict[str, Tensor] = self._saved.state["model"]
@@ -285,7 +285,7 @@ class Run:
                 if tensor.dtype != dtype or tensor.is_meta or too_short:
                     raise ValueError(f"{name} does not fit")
             if any(buffer.is_meta for buffer in model.buffers()):
-                # Own networks may have buffers that they compute and do not save.
+                # A model of timm may have buffers that it computes and does not save.
                 model = build()
                 model.load_state_dict(weights)
         return model.to(self.device)

@@ -4,10 +4,11 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from memmeta.algorithms import ALGORITHMS
 from memmeta.algorithms.outcome import Solution
@@ -15,10 +16,14 @@ from memmeta.config import RunConfig
 from memmeta.data.augment import augment
 from memmeta.data.dataset import Dataset, check_episodes
 from memmeta.data.episodes import Episodes
+from memmeta.data.features import FeatureDataset, HasFeatures
 from memmeta.errors import DivergedError
 from memmeta.evaluation import Evaluation, EvaluationSplit, evaluate
 from memmeta.networks import models
+from memmeta.networks.frozen import FrozenBackbone
+from memmeta.networks.models import MetaModel
 from memmeta.peak_memory import measure_peak
+from memmeta.progress import Progress
 
 # The first step also allocates the optimiser's state, so it is not representative.
 _MEASURED_STEPS = (1, 2)
@@ -38,6 +43,13 @@ class Report(NamedTuple):
     """Result on the validation tasks."""
     time: float
     """Unix time of the report, in seconds."""
+
+
+class Tasks(NamedTuple):
+    """Where tasks come from, and the model that takes their examples."""
+
+    dataset: Dataset
+    model: MetaModel
 
 
 class MetaTrainer:
@@ -105,11 +117,42 @@ class MetaTrainer:
             self.model.calibrate(self._training_episodes().support.flatten(0, 1))
         # Without weight decay this equals Adam to the last bit.
         self.optimizer = torch.optim.AdamW(
-            self.model.learned(),
+            [{"params": self.model.learned()}],  # none if everything is frozen
             lr=config.learner.outer_lr,
             weight_decay=config.learner.weight_decay,
         )
         self._warm = self._cold_start() if config.learner.warm_start else None
+
+    @cached_property
+    def tasks(self) -> "Tasks":
+        """Where tasks come from, and the model that takes their examples.
+
+        If the backbone is frozen, these are features and the head, so that each image passes
+        through the backbone once. Augmented and rotated images differ from task to task.
+        """
+        learner = self.config.learner
+        varied = learner.augment or self.config.data.rotations
+        if varied or not (learner.backbone_is_frozen and isinstance(self.dataset, HasFeatures)):
+            return Tasks(self.dataset, self.model)
+        task = self.config.data.training_shape
+        images = task.ways * (task.shots + task.queries) * learner.task_batch
+        maker = FrozenBackbone(self.model, learner, learner.chunk or images)
+        head = MetaModel(nn.Identity(), self.model.head)
+        return Tasks(self.dataset.featured(maker), head)
+
+    def compute_features(self, progress: Progress) -> None:
+        """Compute the features of a frozen backbone for the images that training needs.
+
+        Otherwise it happens, without progress, when they are first needed.
+        """
+        dataset = self.tasks.dataset
+        if isinstance(dataset, FeatureDataset):
+            dataset.prepare(["train", "val"] if self.learns else ["val"], progress)
+
+    @property
+    def learns(self) -> bool:
+        """Whether there are parameters for the outer loop to learn."""
+        return bool(self.optimizer.param_groups[0]["params"])
 
     @property
     def done(self) -> bool:
@@ -127,10 +170,10 @@ class MetaTrainer:
         return self._timed_seconds / self._timed_steps if self._timed_steps else None
 
     def step(self) -> dict[str, float]:
-        """Take one outer step.
+        """Take one outer step. If there is nothing to learn, it changes nothing.
 
         Returns:
-            The step's `Diagnostics` and `gradient_norm`.
+            The step's `Diagnostics` and `gradient_norm`; empty if there is nothing to learn.
 
         Raises:
             DivergedError: a value is not finite. The parameters are unchanged.
@@ -153,6 +196,8 @@ class MetaTrainer:
         between_steps: Callable[[], None] = lambda: None,
     ) -> Report:
         """Train to the next validation point, validate, and add the report to `reports`.
+
+        If there is nothing to learn, the only validation is that at the end.
 
         Do not call it once the trainer is `done`.
 
@@ -185,11 +230,15 @@ class MetaTrainer:
         return now
 
     def _next_evaluation(self) -> int:
+        if not self.learns:
+            return self.config.iterations
         evaluations = self.config.training.evaluations
         points = (round(i * self.config.iterations / evaluations) for i in range(1, evaluations))
         return next((p for p in points if p > self.iteration), self.config.iterations)
 
     def _step(self) -> dict[str, float]:
+        if not self.learns:
+            return {}
         metrics, end = self.accumulate()
         # One transfer for all values, since each transfer waits for the device.
         values = torch.stack([*metrics.values()]).tolist()
@@ -208,7 +257,7 @@ class MetaTrainer:
         start = Solution(*(part[rows] for part in self._warm)) if self._warm else None
         self.optimizer.zero_grad()
         diagnostics, end = self._backward(
-            self.model, self._training_episodes(), self.config.learner, start
+            self.tasks.model, self._training_episodes(), self.config.learner, start
         )
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         metrics = {k: v for k, v in diagnostics._asdict().items() if v is not None}
@@ -242,7 +291,9 @@ class MetaTrainer:
     def _training_episodes(self) -> Episodes:
         indices = self._training_indices()
         shape = self.config.data.training_shape
-        sampled = self.dataset.episodes("train", shape, seed=self.config.seed, indices=indices)
+        sampled = self.tasks.dataset.episodes(
+            "train", shape, seed=self.config.seed, indices=indices
+        )
         episodes = Episodes(*(part.to(self.device) for part in sampled))
         if not self.config.learner.augment:
             return episodes
@@ -269,8 +320,8 @@ class MetaTrainer:
         Raises:
             DivergedError: the mean is not finite.
         """
-        dataset = dataset or self.dataset
-        return evaluate(self.model, self.config, dataset, split, tasks, self.iteration)
+        used = self.tasks if dataset is None else Tasks(dataset, self.model)
+        return evaluate(used.model, self.config, used.dataset, split, tasks, self.iteration)
 
     def held_tensors(self) -> list[Tensor]:
         """Tensors alive between steps: parameters, gradients, optimiser state, warm starts."""
@@ -312,9 +363,14 @@ class MetaTrainer:
 def warning(reports: Sequence[Report]) -> str | None:
     """A warning about the numbers of a run that ended well, or None.
 
-    It warns of a mean CG residual above 1 in more than half of the reports: v = 0 would solve the
-    linear system no worse.
+    It warns of a run that learned nothing, and of a mean CG residual above 1 in more than half of
+    the reports: v = 0 would solve the linear system no worse.
     """
+    if reports and not reports[-1].diagnostics:
+        return (
+            "nothing was learned: the backbone is frozen (train_last 0), and the head starts at a "
+            "fixed point, so the run is one evaluation"
+        )
     name = "cg_residual"
     known = [report.diagnostics[name] for report in reports if name in report.diagnostics]
     residual = statistics.median_low(known) if known else 0.0

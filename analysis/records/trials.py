@@ -284,7 +284,7 @@ def _as_trial(run: "Run") -> Trial:
         data_digest=tags.get(TAGS.data_digest),
         others={
             name: _other_score(metrics, metric, name, digest)
-            for name, digest in json.loads(tags.get(TAGS.other_digests, "{}")).items()
+            for name, digest in dict(json.loads(tags.get(TAGS.other_digests, "{}"))).items()
         },
     )
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from memmeta import data as data_sets
-from memmeta.command_line import Group, OneOf, cache_option, data_root_option
+from memmeta.command_line import Group, NameOf, cache_option, data_root_option
 from memmeta.data import DATA_SETS
 from memmeta.data.sources import DataSource, ImageSource
 from memmeta.errors import InputError
@@ -20,7 +20,7 @@ def data() -> None:
 
 
 @data.command(epilog="Example: memmeta data download cifar_fs --data-root data")
-@click.argument("name", type=OneOf([*DATA_SETS]), metavar="NAME")
+@click.argument("name", type=NameOf([*DATA_SETS]), metavar="NAME")
 @data_root_option
 @cache_option
 def download(name: str, data_root: Path, cache: Path | None) -> None:

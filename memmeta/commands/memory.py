@@ -7,7 +7,7 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
-from memmeta.command_line import Command
+from memmeta.command_line import Command, NameOf
 from memmeta.config import DataConfig, LearnerConfig, parse
 from memmeta.memory import table as memory_table
 from memmeta.networks import BACKBONES, HEADS
@@ -41,11 +41,11 @@ _FOR_IMAGES = BACKBONES.names(lambda backbone: backbone.blocks > 0)
 @click.option("--task-batch", default=1, show_default=True, help="Tasks in a step.")
 @click.option("--chunk", type=click.IntRange(min=1), multiple=True,
               help="Images in the backbone at a time, one or more, besides all.")  # fmt: skip
-@click.option("--backbone", type=click.Choice(_FOR_IMAGES), default="conv4", show_default=True)
+@click.option("--backbone", type=NameOf(_FOR_IMAGES), default="conv4", show_default=True)
 @click.option("--filters", default=64, show_default=True)
 @click.option("--norm", type=click.Choice(["batch", "frozen", "group"]), default="batch",
               show_default=True)  # fmt: skip
-@click.option("--head", type=click.Choice([*HEADS]), default="linear",
+@click.option("--head", type=NameOf([*HEADS]), default="linear",
               show_default=True)  # fmt: skip
 @click.option("--image-size", default=32, show_default=True, help="Height and width, RGB.")
 @click.option("--ways", default=5, show_default=True)

@@ -8,6 +8,7 @@ from pydantic import PlainValidator
 from torch import Tensor
 
 from memmeta.data.episodes import Episodes, Split, sample_episodes, to_float
+from memmeta.data.features import FeatureDataset, FeatureMaker
 from memmeta.data.inputs import Inputs
 from memmeta.data.sources import TaskShape
 from memmeta.errors import InputError
@@ -152,3 +153,7 @@ class ImageDataset:
     def to_input(self, stored: Tensor) -> Tensor:
         """See `Dataset.to_input`. Images are normalised, and channels_last in memory."""
         return to_float(stored, self.mean, self.std)
+
+    def featured(self, maker: FeatureMaker) -> FeatureDataset:
+        """The same tasks, with the features of a frozen backbone instead of images."""
+        return FeatureDataset(self, maker)

@@ -134,8 +134,8 @@ def as_source(found: object, place: str) -> DataSource:
 def cache_name(name: str) -> str:
     """The name of the cache folder of the data set that configs call `name`.
 
-    That of a data set with an import path ends in a digest of the module's file: another module of
-    the same name, or a later version, has a cache of its own.
+    For an import path it includes a digest of the module's file. Another module of the same name,
+    or a later version, therefore has another cache.
     """
     if not is_import_path(name):
         return name

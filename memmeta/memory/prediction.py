@@ -33,6 +33,7 @@ from memmeta.algorithms import ALGORITHMS
 from memmeta.config import LearnerConfig, RunConfig, TrainingConfig
 from memmeta.data.dataset import SplitName
 from memmeta.data.episodes import Episodes
+from memmeta.data.features import FeatureMaker
 from memmeta.data.inputs import Inputs
 from memmeta.data.sources import TaskShape
 from memmeta.evaluation import batch_size, score
@@ -184,6 +185,8 @@ def _simulated_peaks(config: RunConfig, shape: Shape) -> _Peaks:
         trainer = _warm_trainer(config, shape)
         with LiveBytes() as live:
             live.count(trainer.held_tensors())
+            if not trainer.learns:
+                return _Peaks(live.peak, live.peak)
             metrics, end = trainer.accumulate()
             torch.stack([*metrics.values()])
             gradient = live.peak
@@ -214,8 +217,12 @@ def _task_by_task_peaks(config: RunConfig, shape: Shape) -> _Peaks:
 
 
 def _warm_trainer(config: RunConfig, shape: Shape) -> MetaTrainer:
-    """A trainer that already holds gradients and optimiser state, as after a first step."""
+    """A trainer that already holds gradients and optimiser state, as after a first step.
+
+    It has also computed the features of a frozen backbone.
+    """
     trainer = MetaTrainer(config, ShapeDataset(shape), "cpu")
+    _ = trainer.tasks
     for parameter in trainer.model.learned():
         parameter.grad = torch.zeros_like(parameter)
     trainer.optimizer.step()
@@ -240,8 +247,15 @@ class ShapeDataset:
     name = "shapes"
     digest = ""
 
-    def __init__(self, input_shape: tuple[int, ...]) -> None:
+    def __init__(self, input_shape: tuple[int, ...], *, classes: bool | None = None) -> None:
+        """Create a data set.
+
+        Args:
+            input_shape: shape of one example.
+            classes: whether tasks have classes; None: if examples are images.
+        """
         self.input_shape = input_shape
+        self._has_classes = self._images if classes is None else classes
 
     @property
     def _images(self) -> bool:
@@ -275,6 +289,11 @@ class ShapeDataset:
         """See `Dataset.to_input`."""
         return self.inputs.to_input(stored)
 
+    def featured(self, maker: FeatureMaker) -> "ShapeDataset":
+        """See `HasFeatures.featured`. Passes one batch of images through the backbone."""
+        features = maker.features(self._inputs(1, maker.at_once)[0])
+        return ShapeDataset((features.shape[1],), classes=True)
+
     def _inputs(self, tasks: int, count: int) -> Tensor:
         if not self._images:
             return torch.zeros(tasks, count, *self.input_shape)
@@ -282,4 +301,4 @@ class ShapeDataset:
         return torch.zeros(tasks, count, height, width, channels, dtype=torch.uint8)
 
     def _labels(self, tasks: int, count: int) -> Tensor:
-        return torch.zeros(tasks, count, dtype=torch.int64 if self._images else torch.float32)
+        return torch.zeros(tasks, count, dtype=torch.int64 if self._has_classes else torch.float32)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from memmeta.config import LearnerConfig
 from memmeta.errors import InputError
-from memmeta.networks import BACKBONES, HEADS, Backbone, heads, norms, own
+from memmeta.networks import BACKBONES, HEADS, Backbone, OwnNetwork, heads, norms, own
 from memmeta.networks.features import backbone_features
 from memmeta.networks.heads import Head
 from memmeta.networks.own import OwnBackbone
@@ -129,6 +129,16 @@ def build_model(
     model = MetaModel(backbone, Head(trunk, top, outputs), to_input, half_precision=half_precision)
     model.head.requires_grad_(config.learns_initial_head)
     return model
+
+
+def without_memory(config: LearnerConfig) -> torch.device:
+    """The device on which to build a model whose weights a saved state replaces.
+
+    A user's function builds on the CPU, because its code may read numbers.
+    """
+    kind = BACKBONES[config.backbone]
+    takes_memory = isinstance(kind, OwnNetwork) and kind.model is None
+    return torch.device("cpu" if takes_memory else "meta")
 
 
 def with_outputs(model: MetaModel, outputs: int) -> MetaModel:

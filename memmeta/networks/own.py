@@ -126,9 +126,7 @@ def _made(config: LearnerConfig, shape: Shape) -> nn.Module:
         if kind.model:
             network = make(kind.model, downloaded=config.weights == DOWNLOADED, **arguments)
         else:
-            # On the CPU, although others are built without memory: a user's code may read numbers.
-            with torch.device("cpu"):
-                network = make(shape, **arguments)
+            network = make(shape, **arguments)
     except InputError:
         raise
     except Exception as error:

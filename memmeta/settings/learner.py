@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_va
 
 from memmeta.algorithms import ALGORITHMS
 from memmeta.networks import BACKBONES, HEADS, TIMM, is_own
+from memmeta.registry import import_path_of
 from memmeta.settings.limits import MOST, MOST_TASKS
 from memmeta.settings.records import Before, Config, Renamed
 from memmeta.settings.weights import DOWNLOADED, pinned, without_path
@@ -21,6 +22,11 @@ def _from_json(value: object) -> object:
         return json.loads(value) if isinstance(value, str) else value
     except (ValueError, RecursionError):
         return value
+
+
+def _named(value: object) -> object:
+    """The import path of a function or class; other values as they are."""
+    return import_path_of(value) if callable(value) else value
 
 
 def _pinned(weights: str | None) -> str | None:
@@ -45,10 +51,10 @@ class LearnerConfig(Config):
     itd_bio and anil: it keeps a graph of the backbone for each step."""
     first_order: bool = False
     """Drop second derivatives, for itd_bio, anil and maml (for memory_reduced: cg_steps = 0)."""
-    backbone: Annotated[str, AfterValidator(BACKBONES.check)] = "conv4"
-    """The network below the head: a name in `memmeta.networks.BACKBONES`, `timm/NAME` for a model
-    of timm, or `package.module:factory` for a function that makes an `nn.Module`. The last two are
-    called own networks here."""
+    backbone: Annotated[str, BeforeValidator(_named), AfterValidator(BACKBONES.check)] = "conv4"
+    """The network below the head: a name in `memmeta.networks.BACKBONES`, or an own network:
+    `timm/NAME` for a model of timm, `package.module:factory` for a function that makes an
+    `nn.Module`. Python accepts the function itself, and records its import path."""
     backbone_args: Annotated[_Arguments | None, Before(None)] = None
     """Further arguments of the function that makes an own network."""
     weights: Annotated[str | None, AfterValidator(_pinned), Before(None)] = None
@@ -131,6 +137,11 @@ class LearnerConfig(Config):
     def backbone_is_frozen(self) -> bool:
         """Whether no block of the backbone learns."""
         return self.train_last == 0
+
+    @property
+    def learns_nothing(self) -> bool:
+        """Whether there is nothing for the outer loop to learn, so that a run is an evaluation."""
+        return self.backbone_is_frozen and not self.learns_initial_head
 
     @property
     def solved_curvature(self) -> Literal["hessian", "gauss_newton"]:

@@ -179,6 +179,7 @@ def start(study: Study, *, dry_run: bool, price_per_hour: float | None, **values
     _check_overrides(options.stage, overrides)
     console = Console(highlight=False)
     if dry_run:
+        run.load_others(study, options)  # refuses what the sweep would refuse
         plan.show(console, study, options, run.load_data(study, options), price_per_hour)
         return
     ended = run.sweep(console, study, options)

@@ -27,6 +27,7 @@ from sweeps.engine.display.summary import best_trial, print_summary, summary_met
 from sweeps.engine.execution import cluster
 from sweeps.engine.execution.callbacks import ResultRecorder, Shutdown, Silence, SweepCallback
 from sweeps.engine.execution.cluster import CONTINUE_HINT
+from sweeps.engine.execution.own_code import OwnCode, own_code
 from sweeps.engine.execution.placement import Placement, find_devices
 from sweeps.engine.execution.preflight import DriverView, check_nodes, guarded, marked, software
 from sweeps.engine.execution.search import LedgerSearch, Listener
@@ -39,6 +40,7 @@ from sweeps.engine.ledger.schedule import Schedule, quotas
 from sweeps.engine.options import Options
 from sweeps.engine.stores.quiet import environment, log_levels, quiet_mlflow
 from sweeps.engine.stores.store import AwayError, check_store
+from sweeps.engine.study.outcome import TAGS
 from sweeps.engine.study.samplers import check_sampler
 from sweeps.engine.study.study import Study
 from sweeps.engine.tracking.tracker import Tracker
@@ -163,6 +165,8 @@ def _sweep(
         ledger.check_data(digests)
         if "search" in stage_quotas:
             check_sampler(study.sampler, study.space, ledger.objective.directions())
+        code = own_code(study, path)
+        _print_changed_code(console, ledger, code)
         schedule = Schedule(ledger, stage_quotas)
         _reopen_unscored(console, ledger, schedule)
         _print_start(console, path.name, ledger, schedule)
@@ -180,7 +184,7 @@ def _sweep(
         bug = None
         try:
             if not schedule.finished or any(e.refused for e in ledger.entries(*stage_quotas)):
-                bug = _run(console, options, digests, ledger, schedule, tracker, folder)
+                bug = _run(console, options, digests, code, ledger, schedule, tracker, folder)
         finally:
             ledger.release_all()
             entries = ledger.entries()
@@ -208,7 +212,7 @@ def _log_model(
         return
 
     def read() -> Saved:
-        saved = checkpoint.load(folder.checkpoint(trial.key))
+        saved = checkpoint.load(folder.checkpoint(trial.key), trial.run.import_paths)
         # Checkpoints of earlier versions lack the inputs.
         return saved._replace(inputs=saved.inputs or dataset.inputs)
 
@@ -244,10 +248,22 @@ def _print_start(console: Console, name: str, ledger: Ledger, schedule: Schedule
         )
 
 
+def _print_changed_code(console: Console, ledger: Ledger, code: OwnCode) -> None:
+    """Say that own code is not that of earlier trials. It may change, as memmeta's code may."""
+    before = {entry.result.get("code") for entry in ledger.entries() if entry.result}
+    if code.digest and before - {code.digest, None}:
+        console.print(
+            "the code of this study has changed since earlier trials: each trial records its own "
+            f"({TAGS.code}). If the change affects numbers, begin a new version with --fresh",
+            soft_wrap=True,
+        )
+
+
 def _run(
     console: Console,
     options: Options,
     digests: Mapping[str, str],
+    code: OwnCode,
     ledger: Ledger,
     schedule: Schedule,
     tracker: Tracker,
@@ -258,7 +274,7 @@ def _run(
         # The first prediction takes seconds, mostly for imports. Meanwhile Ray starts.
         executor.submit(predict_trial_memory, ledger.study.run_config({}, options.seed))
         address = cluster.find_cluster()
-        with _ready(address, console, options, digests, folder.path) as trainable:
+        with _ready(address, console, options, digests, code, folder.path) as trainable:
             devices = find_devices(options.cpus_per_trial)
             placement = Placement(devices, options.cpus_per_trial, options.memory_budget)
             refused = (entry for entry in ledger.entries() if entry.refused)
@@ -279,7 +295,11 @@ def _run(
                 environment({"TUNE_MAX_PENDING_TRIALS_PG": str(pending)}),
             ):
                 trainable = tune.with_parameters(
-                    trainable, data_root=options.data_root, folder=folder, cache=options.cache
+                    trainable,
+                    data_root=options.data_root,
+                    folder=folder,
+                    cache=options.cache,
+                    code=code,
                 )
                 say = partial(_print_plain, console)
                 wait_for_storage = partial(folder.when_available, lambda: None, say)
@@ -337,6 +357,7 @@ def _ready(
     console: Console,
     options: Options,
     digests: Mapping[str, str],
+    code: OwnCode,
     folder: Path,
 ) -> Iterator[type[MetaTrainable]]:
     """Connect to Ray, and check that trials can run on every node.
@@ -360,6 +381,7 @@ def _ready(
                 digests,
                 options.data_root,
                 options.cache,
+                code,
             )
             check_nodes(console, view, options.cpus_per_trial)
             yield guarded(MetaTrainable, view)

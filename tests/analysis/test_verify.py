@@ -118,6 +118,15 @@ def test_a_run_with_the_stated_results_is_verified(
     assert [file.name for file in tmp_path.iterdir()] == ["best.yaml"]
 
 
+def test_results_on_other_data_are_not_verified(
+    write: Write, invoke: Callable[..., Result]
+) -> None:
+    others = {"fc100": 0.3, "omniglot": 0.4}
+    result = invoke(write(results={"confirmed": CONFIRMED | {"others": others}}))
+    assert result.exit_code == 0, result.output
+    assert "results on fc100, omniglot: not verified" in result.stdout.splitlines()
+
+
 def test_an_interval_that_excludes_the_run_is_refuted(
     write: Write, invoke: Callable[..., Result]
 ) -> None:

@@ -13,6 +13,7 @@ from sweeps.engine.stores import artifacts
 from sweeps.engine.stores.store import default_uri, make_database
 from tests.analysis.stand_ins import driven, write_grid, write_single
 from tests.interrupts import heed_signals
+from tests.memmeta.data import on_disk
 
 TINY = Path(__file__).with_name("tiny.py")
 
@@ -64,6 +65,16 @@ def sweep(tmp_path, data_root) -> Iterator[Sweep]:
     made = Sweep(tmp_path, data_root)
     yield made
     made.end()
+
+
+@pytest.fixture
+def two_data_sets(data_root, tmp_path) -> Path:
+    """A data root with glyphs and a small FC100."""
+    images = on_disk.some_images("fc100", 32, least=3, most=3)
+    on_disk.cifar_folders(images, tmp_path / "data")
+    (tmp_path / "data" / "cache").mkdir()
+    (tmp_path / "data" / "cache" / "glyphs").symlink_to(data_root / "cache" / "glyphs")
+    return tmp_path / "data"
 
 
 @pytest.fixture(scope="session")

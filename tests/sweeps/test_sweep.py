@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 import memmeta as mm
 import sweeps
 from memmeta.config import RunConfig
+from memmeta.data import load
 from memmeta.exported import read_run
 from sweeps.engine.ledger.entry import Slot
 from sweeps.engine.ledger.ledger import Ledger
@@ -103,6 +104,35 @@ def test_mlflow_has_a_parent_run_and_a_run_for_each_trial(finished):
         assert metrics["reserved_memory_mib"] > metrics["peak_memory_mib"]
         history = client.get_metric_history(run.info.run_id, "val_accuracy")
         assert [point.step for point in history] == [2, 4, 6]
+
+
+def test_confirmed_models_are_scored_on_a_data_set_that_is_added_later(
+    finished, sweep, two_data_sets
+):
+    shutil.copytree(finished[0].storage, sweep.storage)
+    sweep.data_root = two_data_sets
+    before = table(sweep)
+    code, output = sweep.run("--evaluate-on", "fc100")
+    assert code == 0, output
+    assert "complete trials of stage confirm to score on fc100: 1" in output
+    assert "fresh seeds, test on fc100" in output
+    after = table(sweep)
+    slot = Slot("confirm", 0)
+    (key, result), (_, old) = after.pop(slot), before.pop(slot)
+    assert after == before
+    fc100 = load("fc100", two_data_sets)
+    run = mm.load(sweep.storage / NAME / "checkpoints" / key / "trainer.pt", device="cpu")
+    expected = run.evaluate("test", data=fc100)
+    assert result["metrics"] == old["metrics"] | {
+        "test_accuracy_fc100": expected.value,
+        "test_interval_fc100": expected.interval,
+    }
+    trials = sweeps.load("tiny", storage=sweep.storage).trials().set_index("run_name")
+    assert trials["test_value_fc100"].dropna().to_dict() == {"confirm 000": expected.value}
+    assert trials["data_digest_fc100"].dropna().to_dict() == {"confirm 000": fc100.digest}
+    code, output = sweep.run("--evaluate-on", "fc100")
+    assert (code, "4 of 4 done" in output) == (0, True)
+    assert table(sweep) == {**after, slot: (key, result)}
 
 
 def test_the_best_confirmed_model_is_in_mlflow_and_can_be_exported(finished, tmp_path):

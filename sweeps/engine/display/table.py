@@ -47,7 +47,11 @@ def best_table(metric: Metric, best: Sequence[Entry], confirmed: Sequence[Entry]
 
 def unsolved(entries: Iterable[Entry]) -> str | None:
     """A line that names complete trials with unsolved linear systems; None if there are none."""
-    names = [entry.name for entry in entries if entry.status == "complete" and entry.message]
+    names = [
+        entry.name
+        for entry in entries
+        if entry.status == "complete" and entry.message and not entry.run.learner.learns_nothing
+    ]
     if not names:
         return None
     trials = "1 trial" if len(names) == 1 else f"{len(names)} trials"

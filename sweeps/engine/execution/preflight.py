@@ -24,6 +24,7 @@ from memmeta.data.dataset import Dataset
 from memmeta.data.sources import NoDataError
 from memmeta.errors import InputError
 from sweeps.engine.execution.cluster import Node, alive_nodes, trial_nodes
+from sweeps.engine.execution.own_code import NO_OWN_CODE, OwnCode
 from sweeps.engine.execution.trainable import MetaTrainable
 from sweeps.engine.stores.masking import reason
 
@@ -49,6 +50,8 @@ class DriverView(NamedTuple):
     """Folder with the data sets."""
     cache: Path | None = None
     """Folder for prepared data; None: `cache` in the data root."""
+    code: OwnCode = NO_OWN_CODE
+    """Code of users that trials import."""
 
 
 def software() -> dict[str, str]:
@@ -161,17 +164,23 @@ def node_problems(view: DriverView, trains: bool = True) -> list[str]:
         view: software, storage and data of the driver.
         trains: whether the node will run trials, so that it needs the data.
     """
-    problems = view_problems(view.software, view.marker)
+    expected = view.software | dict(view.code.packages)
+    problems = view_problems(expected, view.marker) + view.code.problems()
     return problems + (_data_problems(view) if trains else [])
 
 
 def view_problems(expected: dict[str, str], marker: Path) -> list[str]:
-    """How software and storage of the node that runs this function differ from the driver's."""
-    ours = software()
+    """How software and storage of the node that runs this function differ from the driver's.
+
+    Args:
+        expected: the driver's `software`, and versions of further packages.
+        marker: folder that the driver has created on the shared storage.
+    """
+    ours = {name: _version(name) for name in expected} | software()
     problems = [
-        f"{name} is {ours.get(name)}, the driver's is {theirs}"
+        f"{name} is {ours[name]}, the driver's is {theirs}"
         for name, theirs in expected.items()
-        if ours.get(name) != theirs
+        if ours[name] != theirs
     ]
     return problems + _storage_problems(marker)
 

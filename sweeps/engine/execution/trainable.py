@@ -12,7 +12,7 @@ import torch
 from ray import tune
 
 from memmeta import checkpoint, data
-from memmeta.config import RunConfig
+from memmeta.config import RunConfig, parse
 from memmeta.data.converted import converted
 from memmeta.data.dataset import Dataset
 from memmeta.errors import DivergedError, InputError
@@ -20,6 +20,7 @@ from memmeta.memory import limits
 from memmeta.system import provenance
 from memmeta.system.runtime import configure_process
 from memmeta.training import MetaTrainer
+from sweeps.engine.execution.own_code import NO_OWN_CODE, OwnCode
 from sweeps.engine.ledger.folder import STORAGE_ERRORS, SweepFolder
 from sweeps.engine.study.outcome import Status
 from sweeps.engine.study.result import TrialResult, Validation, score_keys
@@ -62,6 +63,7 @@ class MetaTrainable(tune.Trainable):
         data_root: Path,
         folder: SweepFolder,
         cache: Path | None = None,
+        code: OwnCode = NO_OWN_CODE,
     ) -> None:
         """Prepare the first trial. Errors can be reported in `step` only, so training starts there.
 
@@ -70,7 +72,10 @@ class MetaTrainable(tune.Trainable):
             data_root: folder with the data sets.
             folder: folder of the sweep, on storage that all nodes share.
             cache: folder for prepared data; None: `cache` in the data root.
+            code: code of users that the config may name.
         """
+        code.make_importable()
+        self.code_digest = code.digest
         self.data_root = data_root
         self.cache = cache
         self.folder = folder
@@ -81,7 +86,12 @@ class MetaTrainable(tune.Trainable):
 
         Memory of the last trial is freed, so that each trial has as much as in a new process.
         """
-        self.run = RunConfig.model_validate(new_config["run"])
+        self.problem = ""
+        try:
+            self.run = parse(RunConfig, new_config["run"], "config")
+        except InputError as error:
+            # Code of users that the driver could import, and this worker cannot.
+            self.problem = error.message
         self.test: bool = new_config["test"]
         self.evaluate_on: tuple[str, ...] = new_config["evaluate_on"]
         self.predicted: int = new_config["predicted"]
@@ -134,6 +144,8 @@ class MetaTrainable(tune.Trainable):
         return self._report(_StepOutcome("failed", {}, message))
 
     def _advance(self) -> _StepOutcome:
+        if self.problem:
+            raise InputError(self.problem)
         trainer = self.trainer or self._begin()
         # A trial that was interrupted after its last checkpoint has nothing left to train.
         if not trainer.done:
@@ -241,6 +253,8 @@ class MetaTrainable(tune.Trainable):
         }
         if self.other_digests:
             result["other_digests"] = self.other_digests
+        if self.code_digest is not None:
+            result["code"] = self.code_digest
         if outcome.message is not None:
             result["message"] = outcome.message
         return {**result, "done": outcome.status != "running"}

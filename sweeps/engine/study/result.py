@@ -47,7 +47,9 @@ class TrialResult(TypedDict):
     seconds: NotRequired[float]
     """Time that workers spent on the trial."""
     commit: NotRequired[str]
-    """Commit of the code."""
+    """Commit of memmeta's code."""
+    code: NotRequired[str]
+    """Digest of the code of users that travelled with the sweep, if any did."""
     hardware: NotRequired[str]
     """Hardware of the worker."""
     threads: NotRequired[int]

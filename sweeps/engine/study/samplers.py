@@ -59,8 +59,7 @@ SAMPLERS = _Samplers(
 
 A sampler must work with Optuna's ask-and-tell interface. It should use the constraints of trials,
 so that it learns where trials diverge or run out of memory. Every proposal is made by a new sampler
-with a seed of its own, so a sampler keeps what it has learned in the Optuna study, or learns it
-again from the trials there.
+with another seed. A sampler must therefore read its state from the Optuna study.
 """
 
 
@@ -210,6 +209,6 @@ def _from_hub(name: str) -> SamplerFactory:
 
 
 def _in_one_line(error: Exception) -> str:
-    """The message of a library; the last line says what was wrong."""
+    """The last line of a library's message, which names the problem."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return shortened(lines[-1] if lines else type(error).__name__)

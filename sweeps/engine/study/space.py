@@ -25,14 +25,18 @@ from memmeta.networks import BACKBONES, HEADS, is_own
 Values = Mapping[str, Any]
 """Field names of the learner and their values."""
 
-PARENT_FIELDS = ("algorithm", "backbone", "head", "inner_steps", "task_pool")
-"""Fields that conditional fields depend on. They are always active."""
+PARENT_FIELDS = ("algorithm", "backbone", "head", "inner_steps", "task_pool", "train_last")
+"""Fields that conditional fields depend on. All but train_last are always active."""
 
 _CONDITIONS: Mapping[str, Callable[[Values], bool]] = {
     "feature_reuse": lambda v: _algorithm(v).can_recompute_features,
     "first_order": lambda v: _algorithm(v).unrolls,
-    "cg_steps": lambda v: not _algorithm(v).unrolls,
-    "curvature": lambda v: not _algorithm(v).unrolls and not HEADS[v["head"]].linear,
+    "cg_steps": lambda v: not _algorithm(v).unrolls and _learns(v),
+    "curvature": lambda v: not _algorithm(v).unrolls and not HEADS[v["head"]].linear and _learns(v),
+    "outer_lr": lambda v: _learns(v),
+    "schedule": lambda v: _learns(v),
+    "weight_decay": lambda v: _learns(v),
+    "task_batch": lambda v: _learns(v),
     "chunk": lambda v: not _algorithm(v).adapts_backbone,
     "filters": lambda v: BACKBONES[v["backbone"]].blocks > 0,
     "norm": lambda v: BACKBONES[v["backbone"]].blocks > 0,
@@ -51,6 +55,19 @@ _CONDITIONS: Mapping[str, Callable[[Values], bool]] = {
 
 def _algorithm(values: Values) -> Algorithm:
     return ALGORITHMS[values["algorithm"]]
+
+
+def _learns(values: Values) -> bool:
+    """Whether training has anything to learn, see `LearnerConfig.learns_nothing`."""
+    frozen = is_own(values["backbone"]) and values["train_last"] == 0
+    return not frozen or _algorithm(values).learns_initial_head
+
+
+def _order(name: str) -> int:
+    """Sorts parents first, and train_last after its own parent."""
+    if name not in PARENT_FIELDS:
+        return 2
+    return 1 if name == "train_last" else 0
 
 
 def applies(name: str, values: Values) -> bool:
@@ -126,7 +143,12 @@ def all_params(
         return None
     fields = base.model_dump()
     configs: dict[Hashable, dict[str, Any]] = {}
-    for parent_values in _combinations(space, parents):
+    for combination in _combinations(space, parents):
+        parent_values = {
+            name: value
+            for name, value in combination.items()
+            if applies(name, fields | combination)
+        }
         active = [
             name
             for name in space
@@ -154,7 +176,7 @@ def _assign(
     fields = base.model_dump()
     params: dict[str, Any] = {}
     # The sort is stable, so the order of the names is kept otherwise.
-    for name in sorted(names, key=lambda name: name not in PARENT_FIELDS):
+    for name in sorted(names, key=_order):
         if applies(name, fields | params):
             params[name] = choose(name)
     return params

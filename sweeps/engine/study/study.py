@@ -63,7 +63,7 @@ _STAGE_FIELDS: Mapping[Stage, set[str]] = {
 
 _INTERACTING = (
     "algorithm", "feature_reuse", "first_order", "backbone", "norm", "head", "chunk", "task_batch",
-    "task_pool", "warm_start",
+    "task_pool", "warm_start", "train_last",
 )  # fmt: skip
 """Fields of the learner some of whose values exclude values of other fields."""
 

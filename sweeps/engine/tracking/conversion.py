@@ -20,6 +20,7 @@ _LONGEST_TAG = 5000
 _TAGS = {
     "message": TAGS.message,
     "commit": TAGS.commit,
+    "code": TAGS.code,
     "hardware": TAGS.hardware,
     "threads": TAGS.threads,
     "gpus": TAGS.gpus,

@@ -21,8 +21,9 @@ class FewShotModel(PythonModel):
     _skip_type_hint_validation = True
 
     def load_context(self, context: Any) -> None:
-        """Read the checkpoint."""
-        self.run = mm.load(context.artifacts["checkpoint"])
+        """Read the checkpoint. Its config may name code if `model_config` has `trust_code`."""
+        trusted = (context.model_config or {}).get("trust_code", False)
+        self.run = mm.load(context.artifacts["checkpoint"], trust_code=trusted)
 
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         """Adapt and predict.

@@ -91,6 +91,7 @@ def _written(model: "LoggedModel", sweep: "Run", saved: Saved, folder: Path) -> 
         folder / "files",
         python_model=str(_CODE),
         artifacts={"checkpoint": str(weights)},
+        model_config={"trust_code": False},  # whoever loads the model may say otherwise
         mlflow_model=description,
         pip_requirements=[_requirement("memmeta"), _requirement("torch")],
     )

@@ -171,3 +171,20 @@ def test_a_line_with_a_wrong_number_of_fields_is_named(
     path.write_text("\n".join([*lines, change(last)]))
     with pytest.raises(InputError, match=r"\(line 3\): .* fields as the first line"):
         read_trials(path)
+
+
+def test_the_arguments_and_weights_of_an_own_network_are_read_back(
+    mixed: Sweep, tmp_path: Path
+) -> None:
+    (tmp_path / "weights.pt").write_bytes(b"any content")
+    learner = LearnerConfig(
+        backbone="timm/resnet18",
+        backbone_args={"drop_path_rate": 0.5, "layers": [1, 2], "name": "a, b"},
+        weights=str(tmp_path / "weights.pt"),
+        train_last=0,
+    )
+    config = mixed.trials[0].config.model_copy(update={"learner": learner})
+    trial = dataclasses.replace(mixed.trials[0], config=config, key=config.key)
+    write_trials(dataclasses.replace(mixed, trials=(trial,)), tmp_path / "trials.csv")
+    (tmp_path / "weights.pt").unlink()
+    assert read_trials(tmp_path / "trials.csv").trials == (trial,)

@@ -8,14 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.records.trials import Trial
+from analysis.records.trials import OtherScore, Trial
 from analysis.statistics.confirmed import (
     confirmed_configs,
+    confirmed_results,
     mean_selection_bias,
     predict_fresh_seed,
     seed_deviation,
 )
 from memmeta.config import DataConfig
+from memmeta.exported import Confirmed
 from tests.analysis.made_up import sweep, trial
 
 SINUSOID = DataConfig(name="sinusoid", ways=1)
@@ -54,6 +56,19 @@ def test_configs_with_the_most_seeds_come_first() -> None:
     assert of_three.val.value == pytest.approx(0.73)
     assert of_three.test.value == pytest.approx(1.87 / 3)
     assert of_three.task_interval == pytest.approx(0.02)
+
+
+def test_exported_results_have_the_means_on_other_data() -> None:
+    scored = [
+        fresh(n, 0.7, 0.6, seed=n, steps=1, others={"fc100": OtherScore(0.2 * n, 0.1, "f")})
+        for n in (1, 2)
+    ]
+    of = sweep([candidate(0, 0.8, steps=1), *scored])
+    found = confirmed_results(of.trials[0], of)
+    assert found.others == pytest.approx({"fc100": 0.3})
+    assert Confirmed.model_validate(found.model_dump()) == found
+    without = found.model_copy(update={"others": {}}).model_dump()
+    assert without == {"seeds": [1, 2], "val": 0.7, "test": 0.6}
 
 
 def test_intervals_over_seeds_use_students_t() -> None:

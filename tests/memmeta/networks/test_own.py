@@ -11,7 +11,7 @@ from memmeta.errors import InputError
 from memmeta.networks import models
 from memmeta.networks.own import build, parameter_blocks
 from memmeta.networks.timm_models import import_timm
-from tests.memmeta.networks.nets import HERE
+from tests.memmeta.networks.nets import HERE, Direct, convolutional
 
 timm = import_timm()
 
@@ -31,6 +31,14 @@ def test_a_function_gets_the_shape_of_inputs_and_its_arguments():
     assert backbone.input_shape == (3, 32, 32)
     assert backbone(torch.randn(2, 3, 32, 32)).shape == (2, 12)
     assert backbone.network[0].in_channels == 3
+
+
+def test_a_function_is_recorded_by_its_import_path():
+    learner = LearnerConfig(backbone=convolutional, backbone_args={"width": 6})
+    assert learner == own("convolutional", backbone_args={"width": 6})
+    assert LearnerConfig(backbone=Direct).backbone == f"{HERE}:Direct"
+    with pytest.raises(InputError, match=r"backbone: .*define it in a module"):
+        parse(LearnerConfig, {"backbone": lambda shape: convolutional(shape)}, "train")
 
 
 def test_networks_stay_in_evaluation_mode():

@@ -18,7 +18,9 @@ from rich.console import Console
 
 from memmeta import data
 from memmeta.errors import InputError
+from memmeta.registry import ImportPath
 from sweeps.engine.execution import cluster, preflight
+from sweeps.engine.execution.own_code import OwnCode
 from sweeps.engine.execution.preflight import DriverView, check_nodes, guarded, marked, software
 from sweeps.engine.execution.trainable import MetaTrainable
 from sweeps.engine.ledger.folder import SweepFolder
@@ -226,7 +228,15 @@ def test_a_node_that_joins_later_is_checked_before_it_trains(nodes, tmp_path, da
         edited = view._replace(software=view.software | {"memmeta's code": "synced since"})
         other = view._replace(software=view.software | {"torch": "0"})
         gone = view._replace(marker=folder / "elsewhere")
-        for expected, said in ((edited, None), (other, "torch is"), (gone, "has to be shared")):
+        lacking = view._replace(code=OwnCode((ImportPath("nowhere:make"),)))
+        older = view._replace(code=OwnCode(packages=(("optuna", "0.1"),)))
+        for expected, said in (
+            (edited, None),
+            (other, "torch is"),
+            (gone, "has to be shared"),
+            (lacking, "nowhere cannot be imported"),
+            (older, "the driver's is 0.1"),
+        ):
             result = ray.get(_first_step(nodes["good"], expected))
             if said is None:
                 assert result == {"status": "complete"}

@@ -12,7 +12,6 @@ from memmeta.run import load
 from memmeta.training import MetaTrainer
 from sweeps.engine.execution.trainable import MetaTrainable
 from sweeps.engine.ledger.folder import SweepFolder
-from tests.memmeta.data import on_disk
 from tests.sweeps.tiny import STUDY
 
 CONFIG = {
@@ -130,16 +129,6 @@ def test_unsolved_linear_systems_are_reported_at_the_end_of_a_trial(
     assert ["message" in result for result in results] == [False, False, unsolved]
     if unsolved:
         assert "CG residual" in results[-1]["message"]
-
-
-@pytest.fixture
-def two_data_sets(data_root, tmp_path) -> Path:
-    """A data root with glyphs and a small FC100."""
-    images = on_disk.some_images("fc100", 32, least=3, most=3)
-    on_disk.cifar_folders(images, tmp_path / "data")
-    (tmp_path / "data" / "cache").mkdir()
-    (tmp_path / "data" / "cache" / "glyphs").symlink_to(data_root / "cache" / "glyphs")
-    return tmp_path / "data"
 
 
 def finished(trial):

@@ -276,3 +276,42 @@ def test_large_spaces_are_not_enumerated(given_space, base, configs):
     found = space.all_params(dimensions, LearnerConfig(**base), most=10_000)
     assert (found if found is None else len(found)) == configs
     assert time.process_time() - begun < 1
+
+
+def active(fields, base):
+    return {name for name in fields if space.applies(name, base.model_dump())}
+
+
+def test_fields_of_own_networks_are_active_for_these_only():
+    fields = {"filters", "norm", "precision", "weights", "train_last", "input_size"}
+    assert active(fields, LearnerConfig()) == {"filters", "norm", "precision"}
+    own = LearnerConfig(backbone="timm/resnet18")
+    assert active(fields, own) == {"weights", "train_last", "input_size"}
+
+
+def test_fields_of_the_outer_loop_are_inactive_if_it_learns_nothing():
+    fields = {"outer_lr", "schedule", "weight_decay", "task_batch", "cg_steps", "ridge"}
+    frozen = LearnerConfig(backbone="timm/resnet18", train_last=0)
+    assert active(fields, frozen) == {"ridge"}
+    anil = LearnerConfig(backbone="timm/resnet18", train_last=0, algorithm="anil")
+    assert active(fields, anil) == fields - {"cg_steps"}
+
+
+def test_blocks_that_learn_are_a_dimension_of_own_networks():
+    dimensions = {
+        "outer_lr": dimension("outer_lr", [0.1, 0.2]),
+        "train_last": dimension("train_last", [0, 1]),
+        "backbone": dimension("backbone", ["conv4", "timm/resnet18"]),
+    }
+    found = space.all_params(dimensions, LearnerConfig(), most=100)
+    own = {"backbone": "timm/resnet18"}
+    expected = [
+        *({"backbone": "conv4", "outer_lr": lr} for lr in (0.1, 0.2)),
+        own | {"train_last": 0},
+        *(own | {"train_last": 1, "outer_lr": lr} for lr in (0.1, 0.2)),
+    ]
+    assert sorted(map(str, map(sorted, map(dict.items, found)))) == sorted(
+        map(str, map(sorted, map(dict.items, expected)))
+    )
+    for point in itertools.product((0.1, 0.9), repeat=3):
+        assert space.at(point, dimensions, LearnerConfig()) in expected
