@@ -98,7 +98,7 @@ def test_the_checkpoint_of_another_run_is_not_overwritten(run, dataset, tmp_path
     path = tmp_path / "model.pt"
     train_run(run, dataset, checkpoint=path)
     before = path.read_bytes()
-    with pytest.raises(checkpoint.OtherRunError, match="another run"):
+    with pytest.raises(checkpoint.OtherRunError, match=r"another run \(seed 3, here 4\)"):
         train_run(run.model_copy(update={"seed": 4}), dataset, checkpoint=path)
     assert path.read_bytes() == before
 
