@@ -203,8 +203,8 @@ def load(name: str, *, storage: AnyPath = "runs", tracking_uri: str | None = Non
     """Read the result of a sweep from MLflow.
 
     Args:
-        name: a study, which selects its most recent sweep; the full name of a sweep, such as
-            `cifar_fs-60steps-seed0`; or the id of a sweep's MLflow run.
+        name: a study, which selects its most recent sweep with a result; the full name of a sweep,
+            such as `cifar_fs-60steps-seed0`; or the id of a sweep's MLflow run.
         storage: folder of all sweeps.
         tracking_uri: MLflow store; None: the environment variable MLFLOW_TRACKING_URI, else
             `mlflow.db` in `storage`.
@@ -227,7 +227,9 @@ def load(name: str, *, storage: AnyPath = "runs", tracking_uri: str | None = Non
     sweep = read_sweep(store, name)
     if sweep.alternatives:
         others = ", ".join(sweep.alternatives)
-        warnings.warn(f"{name}: using {sweep.name}; others are {others}", stacklevel=3)
+        empty = sweep.without_results
+        newer = f" (without a result yet: {', '.join(empty)})" if empty else ""
+        warnings.warn(f"{name}: using {sweep.name}; others are {others}{newer}", stacklevel=3)
     return Result(sweep, store)
 
 
