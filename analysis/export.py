@@ -10,13 +10,13 @@ from pathlib import Path
 import yaml
 
 from analysis.formatting import mebibytes
-from analysis.output import write_file
 from analysis.records.trials import RANKED, Sweep, Trial
 from analysis.statistics.confirmed import confirmed_results, predict_fresh_seed, without_seed
 from analysis.statistics.pareto import front
 from memmeta.config import RECORD_VERSION, RunConfig, parse
 from memmeta.errors import InputError
 from memmeta.exported import Export, ExportedRun
+from memmeta.system.files import write_file
 
 TOP = 3
 """Default number of exported configs."""

@@ -11,8 +11,9 @@ Examples:
     accuracy ...
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from memmeta.system.lazy import lazy
 
 if TYPE_CHECKING:
     from memmeta.classifier import Classifier, Regressor
@@ -23,8 +24,7 @@ if TYPE_CHECKING:
     from memmeta.fit import train, train_run
     from memmeta.run import Run, load
     from memmeta.training import Report
-
-    __version__: str
+    from memmeta.version import __version__
 
 __all__ = [
     "Classifier",
@@ -55,21 +55,7 @@ _MODULES = {
     "memmeta.fit": ("train", "train_run"),
     "memmeta.run": ("Run", "load"),
     "memmeta.training": ("Report",),
+    "memmeta.version": ("__version__",),
 }
-_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
-
-def __getattr__(name: str) -> Any:
-    """Import a public object on first use: PyTorch takes seconds to import."""
-    if name == "__version__":
-        value: Any = import_module("importlib.metadata").version("memmeta")
-    elif name in _MODULE_OF:
-        value = getattr(import_module(_MODULE_OF[name]), name)
-    else:
-        raise AttributeError(f"module 'memmeta' has no attribute {name!r}")
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy(__name__, _MODULES)

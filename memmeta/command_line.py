@@ -34,6 +34,10 @@ threads_option = click.option(
     help="CPU threads; default: the number that an exported run states, else all.",
 )
 
+as_json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print a JSON list of flat objects."
+)
+
 trust_code_option = click.option(
     "--trust-code", is_flag=True, help="Run the code that the file names by import paths."
 )

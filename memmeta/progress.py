@@ -1,16 +1,15 @@
 """Progress of training: on a terminal, in a notebook, or nowhere."""
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Annotated, Any, Protocol, runtime_checkable
+from typing import Annotated, Protocol, runtime_checkable
 
 from pydantic import PlainValidator
 from rich.console import Console
 from rich.progress import Progress as RichProgress
+from rich.text import Text
 
-_BETWEEN_DRAWINGS = 0.2
-"""Seconds between two drawings of the bar in a notebook."""
+from memmeta.system.live import live
 
 _BAR_WIDTH = 40
 
@@ -54,39 +53,37 @@ class ConsoleProgress:
 
 
 class NotebookProgress:
-    """Draws lines and a bar in the output of a notebook's cell. Needs no widgets."""
+    """Shows lines, and a bar below them, in the output of a notebook's cell."""
 
-    def __init__(self) -> None:
-        from IPython.display import display
-
-        self._lines: list[str] = []
-        self._handle: Any = display(_as_text(""), raw=True, display_id=True)
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._lines: list[str] | None = None  # those above the bar, while there is one
 
     @contextmanager
     def bar(self, total: int, done: int, what: str = "outer steps") -> Iterator[Callable[[], None]]:
         """See `Progress.bar`."""
-        drawn = 0.0
+        lines = self._lines = []
+        ended = False
+
+        def view() -> Text:
+            return Text("\n".join(lines if ended else [*lines, text_bar(done, total, what)]))
 
         def advance() -> None:
-            nonlocal done, drawn
+            nonlocal done
             done += 1
-            if time.monotonic() - drawn >= _BETWEEN_DRAWINGS:
-                drawn = time.monotonic()
-                self._draw(text_bar(done, total, what))
 
-        self._draw(text_bar(done, total, what))
-        try:
-            yield advance
-        finally:
-            self._draw()
+        with live(self.console, view):
+            try:
+                yield advance
+            finally:
+                ended, self._lines = True, None  # the last view is without the bar
 
     def line(self, text: str) -> None:
         """See `Progress.line`."""
-        self._lines.append(text)
-        self._draw()
-
-    def _draw(self, *more: str) -> None:
-        self._handle.update(_as_text("\n".join([*self._lines, *more])), raw=True)
+        if self._lines is None:
+            self.console.print(text, markup=False)
+        else:
+            self._lines.append(text)
 
 
 class NoProgress:
@@ -106,7 +103,7 @@ class NoProgress:
 def progress_here() -> Progress:
     """The progress display for this process: a notebook's, or lines on stderr."""
     console = Console(stderr=True, highlight=False)
-    return NotebookProgress() if console.is_jupyter else ConsoleProgress(console)
+    return NotebookProgress(console) if console.is_jupyter else ConsoleProgress(console)
 
 
 def _known(value: object) -> object:
@@ -128,8 +125,3 @@ def text_bar(done: int, total: int, what: str = "outer steps") -> str:
     """
     filled = _BAR_WIDTH * done // total
     return f"{'━' * filled}{'┄' * (_BAR_WIDTH - filled)} {done} of {total} {what}"
-
-
-def _as_text(text: str) -> dict[str, str]:
-    """Plain text as a notebook displays it."""
-    return {"text/plain": text}

@@ -15,8 +15,9 @@ Examples:
     >>> result.report("report/")  # doctest: +SKIP
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from memmeta.system.lazy import lazy
 
 if TYPE_CHECKING:
     from memmeta.errors import FailedError, InputError
@@ -56,17 +57,5 @@ _MODULES = {
     "sweeps.engine.study.study": ("Study",),
     "sweeps.result": ("Best", "Result", "load"),
 }
-_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
-
-def __getattr__(name: str) -> Any:
-    """Import a public object on first use: Optuna takes most of a second to import."""
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module 'sweeps' has no attribute {name!r}")
-    value = getattr(import_module(_MODULE_OF[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy(__name__, _MODULES)

@@ -10,8 +10,8 @@ from pydantic import Field
 from memmeta.errors import InputError
 from memmeta.settings.arguments import AnyPath, checked
 from memmeta.system.units import AnySize, parse_size
-from sweeps.engine.options import tracking_store
 from sweeps.engine.stores.masking import masked
+from sweeps.engine.stores.store import tracking_store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -187,7 +187,7 @@ class Result:
             InputError: the sweep has no confirmed model, or the file cannot be written.
         """
         from analysis.model import read_model
-        from analysis.output import write_file
+        from memmeta.system.files import write_file
 
         write_file(Path(path), read_model(self.tracking_uri, self._sweep))
         return Path(path)

@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from analysis.command_line import as_json_option, chosen_sweep
-from memmeta.command_line import Command
+from analysis.command_line import chosen_sweep
+from memmeta.command_line import Command, as_json_option
 from sweeps.engine.stores.options import store_options
 
 

@@ -9,7 +9,7 @@ from memmeta.command_line import Command
 from memmeta.errors import InputError
 from memmeta.system.files import resolved
 from memmeta.system.units import Size
-from sweeps.engine.stores.store import default_uri
+from sweeps.engine.stores.store import tracking_store
 
 
 @click.command(cls=Command, epilog="Example: memmeta export cifar_fs --top 3 --out best.yaml")
@@ -56,7 +56,7 @@ def export(
     """
     from analysis import export as exporting
     from analysis.model import command_for, read_model
-    from analysis.output import write_file
+    from memmeta.system.files import write_file
 
     exporting.check_suffix(out)
     if model and resolved(model) == resolved(out):
@@ -68,7 +68,7 @@ def export(
     store = store_arguments(storage, tracking_uri)
     if model:
         # Before anything is written: the sweep may have no confirmed model.
-        content = read_model(tracking_uri or default_uri(storage), sweep)
+        content = read_model(tracking_store(storage, tracking_uri), sweep)
         write_file(model, content)
     exporting.export_best(sweep, selection, out, store, say=say)
     click.echo(f"wrote {out}; train the best: memmeta train {out}")

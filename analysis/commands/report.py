@@ -9,7 +9,7 @@ from analysis.display.progress import progress
 from memmeta.command_line import Command
 from memmeta.system.units import Size
 from sweeps.engine.stores.options import store_options
-from sweeps.engine.stores.store import default_uri
+from sweeps.engine.stores.store import tracking_store
 
 
 @click.command(cls=Command, epilog="Example: memmeta report cifar_fs --out report")
@@ -74,7 +74,7 @@ def report(
             reference_memory=reference_memory,
             region=parse_region(within),
             source=source,
-            upload_to=None if trials_csv else tracking_uri or default_uri(storage),
+            upload_to=None if trials_csv else tracking_store(storage, tracking_uri),
             say=say,
             on_step=begin,
         )

@@ -6,9 +6,9 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from analysis.command_line import as_json_option, chosen_sweep, study_argument
+from analysis.command_line import chosen_sweep, study_argument
 from analysis.display import trial_list
-from memmeta.command_line import Command
+from memmeta.command_line import Command, as_json_option
 
 
 @click.command(cls=Command, epilog="Example: memmeta trials cifar_fs --storage runs")

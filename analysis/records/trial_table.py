@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from analysis.output import write_file
 from analysis.records.trials import Sweep, Trial, ordered
 from memmeta.config import (
     RECORD_VERSION,
@@ -27,6 +26,7 @@ from memmeta.config import (
 )
 from memmeta.errors import InputError, cannot_read, shown
 from memmeta.system.csv_text import csv_text, original
+from memmeta.system.files import write_file
 from sweeps.engine.study.dimension import Grid, Space
 from sweeps.engine.study.outcome import Stage
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import jinja2
 from matplotlib import rc_context
 
-from analysis.output import write_file
 from analysis.report.page import LONG_CELL, Figure, Heading, InWords, Page, Table
 from memmeta.system.csv_text import csv_text
+from memmeta.system.files import write_file
 
 _DOTS_PER_INCH = 200
 

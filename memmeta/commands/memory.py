@@ -7,7 +7,7 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
-from memmeta.command_line import Command, NameOf
+from memmeta.command_line import Command, NameOf, as_json_option
 from memmeta.config import DataConfig, LearnerConfig, parse
 from memmeta.memory import table as memory_table
 from memmeta.networks import BACKBONES, HEADS
@@ -52,7 +52,7 @@ _FOR_IMAGES = BACKBONES.names(lambda backbone: backbone.blocks > 0)
 @click.option("--shots", default=5, show_default=True)
 @click.option("--queries", default=5, show_default=True)
 @click.option("--device", help="Measure on this device; default: predict, which needs none.")
-@click.option("--json", "as_json", is_flag=True, help="A list of rows, for machines.")
+@as_json_option
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw the figure into this file.")
 def memory(
     inner_steps: tuple[int, ...],

@@ -17,7 +17,7 @@ from memmeta.command_line import (
     trust_code_option,
 )
 from memmeta.data.photos import SUFFIXES, find_classes, find_images, read_stored
-from memmeta.errors import InputError, cannot_write
+from memmeta.errors import InputError
 from memmeta.run import load
 from memmeta.system import files
 from memmeta.system.csv_text import csv_text
@@ -80,12 +80,8 @@ def predict(
         }
         for path, row in zip(paths, probabilities, strict=True)
     ]
-    try:
-        with files.atomic_write(out) as file:
-            # File names may contain bytes that are no characters.
-            file.write(csv_text(rows).encode("utf-8", "backslashreplace"))
-    except OSError as error:
-        raise cannot_write(out, error) from None
+    # File names may contain bytes that are no characters.
+    files.write_file(out, csv_text(rows).encode("utf-8", "backslashreplace"))
     click.echo(f"wrote {out}: {len(rows)} images, {len(classes)} classes")
 
 

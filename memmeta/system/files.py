@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from memmeta.errors import cannot_write
+
 
 @contextmanager
 def atomic_write(path: Path, below: Path | None = None) -> Iterator[BinaryIO]:
@@ -75,6 +77,19 @@ def usable_path(value: object) -> Path:
         limits = f"{_LONGEST_PATH} bytes, with names of at most {_LONGEST_NAME} bytes"
         raise ValueError(f"a path of at most {limits} is accepted")
     return Path(text)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file atomically, creating its folders. An existing file is replaced.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    try:
+        with atomic_write(path) as file:
+            file.write(content)
+    except OSError as error:
+        raise cannot_write(path, error) from None
 
 
 def other_than_a_file(path: Path) -> str | None:

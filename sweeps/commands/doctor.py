@@ -11,7 +11,7 @@ from memmeta.system.files import resolved
 from sweeps.commands.sweep import sweep
 from sweeps.engine.execution.doctor import examine, show
 from sweeps.engine.run import quietly
-from sweeps.engine.stores.store import default_uri
+from sweeps.engine.stores.store import tracking_store
 
 _LOCATION_OPTIONS = ("data_root", "cache", "storage", "tracking_uri")
 """Options of `sweep` that doctor has, too."""
@@ -28,7 +28,7 @@ def doctor(data_root: Path, cache: Path | None, storage: Path, tracking_uri: str
     The exit code is 1 if any check failed.
     """
     storage = resolved(storage)
-    uri = tracking_uri or default_uri(storage)
+    uri = tracking_store(storage, tracking_uri)
     with quietly():
         checks = examine(resolved(data_root), cache and resolved(cache), storage, uri)
         failed = show(Console(highlight=False), checks)

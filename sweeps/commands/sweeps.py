@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from memmeta.command_line import Group
+from memmeta.command_line import Group, as_json_option
 from memmeta.errors import FailedError, InputError, MessageError
 from memmeta.system.files import resolved
 from memmeta.system.stopping import STOP
@@ -17,7 +17,7 @@ from sweeps.engine.inventory.listing import StoredSweep, find_sweep, stored_swee
 from sweeps.engine.inventory.removal import remove
 from sweeps.engine.stores.masking import masked
 from sweeps.engine.stores.options import store_options
-from sweeps.engine.stores.store import default_uri
+from sweeps.engine.stores.store import tracking_store
 
 
 class _ListByDefault(Group):
@@ -39,14 +39,14 @@ def sweeps() -> None:
 
 @sweeps.command("list", epilog="Example: memmeta sweeps list --json")
 @store_options
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON list of flat objects.")
+@as_json_option
 def list_(storage: Path, tracking_uri: str | None, as_json: bool) -> None:
     """List the sweeps: state, trials, size of the folder, and when they last ran.
 
     A stopped sweep continues when its command runs again.
     """
     storage = resolved(storage)
-    found = _read(storage, tracking_uri or default_uri(storage))
+    found = _read(storage, tracking_store(storage, tracking_uri))
     if as_json:
         click.echo(json.dumps(sweep_list.rows(found), indent=1))
     elif found:
@@ -69,7 +69,7 @@ def rm(name: str, storage: Path, tracking_uri: str | None, ledger: str | None, y
     until its `mlflow gc`. The experiment stays. A running sweep is refused.
     """
     storage = resolved(storage)
-    uri = tracking_uri or default_uri(storage)
+    uri = tracking_store(storage, tracking_uri)
     found = find_sweep(_read(storage, uri), name, str(storage))
     if not yes and not _confirmed(found, uri):
         click.echo("nothing was removed")

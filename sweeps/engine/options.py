@@ -1,6 +1,5 @@
 """How a study runs."""
 
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +10,7 @@ from memmeta.errors import InputError
 from memmeta.system.files import resolved, usable_path
 from memmeta.system.units import parse_size
 from sweeps.engine.ledger.schedule import Choice
-from sweeps.engine.stores.store import default_uri
+from sweeps.engine.stores.store import tracking_store
 from sweeps.engine.study.study import Study
 
 Folder = Annotated[Path, BeforeValidator(usable_path), AfterValidator(resolved)]
@@ -87,14 +86,3 @@ def options_for(
         "experiment": experiment or study.name,
     }
     return parse(Options, values | others, "options")
-
-
-def tracking_store(storage: str | Path, tracking_uri: str | None) -> str:
-    """The MLflow store to use: the given one, else MLFLOW_TRACKING_URI, else one in `storage`.
-
-    Raises:
-        InputError: the path of `storage` cannot hold a database.
-    """
-    # Checked even if it is not used: the summary compares the two.
-    own = default_uri(Path(storage))
-    return tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or own

@@ -1,12 +1,15 @@
 """Progress on terminals and in notebooks."""
 
 import io
+from contextlib import suppress
 
 import pytest
 from rich.console import Console
 
 from memmeta.fit import train_run
 from memmeta.progress import ConsoleProgress, NotebookProgress, text_bar
+
+NOTEBOOK = Console(force_jupyter=True, width=80, highlight=False)
 
 
 def test_lines_are_printed_without_a_terminal_and_the_bar_is_not(run, dataset):
@@ -39,7 +42,7 @@ def cell():
 
 
 def test_a_notebook_ends_with_the_lines_and_without_the_bar(run, dataset, cell):
-    train_run(run, dataset, progress=NotebookProgress())
+    train_run(run, dataset, progress=NotebookProgress(NOTEBOOK))
     texts = cell()
     assert any("0 of 6 outer steps" in text for text in texts)
     last = texts[-1].splitlines()
@@ -47,11 +50,23 @@ def test_a_notebook_ends_with_the_lines_and_without_the_bar(run, dataset, cell):
 
 
 def test_a_notebook_whose_cell_is_interrupted_keeps_the_lines(cell):
-    progress = NotebookProgress()
-    progress.line("step 3")
-    with pytest.raises(KeyboardInterrupt), progress.bar(10, 3):
+    progress = NotebookProgress(NOTEBOOK)
+    with suppress(KeyboardInterrupt), progress.bar(10, 3):
+        progress.line("step 3")
         raise KeyboardInterrupt
-    assert cell()[-1] == "step 3"
+    assert cell()[-1].strip() == "step 3"
+
+
+def test_lines_outside_of_a_bar_stay_in_their_order(cell):
+    progress = NotebookProgress(NOTEBOOK)
+    progress.line("before [brackets]")
+    with progress.bar(10, 3, "features") as advance:
+        advance()
+    progress.line("after")
+    texts = [text.strip() for text in cell()]
+    assert texts[0] == "before [brackets]"
+    assert any("3 of 10 features" in text for text in texts)
+    assert texts[-2:] == ["", "after"]
 
 
 @pytest.mark.parametrize(("done", "filled"), [(0, 0), (1, 4), (5, 20), (9, 36), (10, 40)])

@@ -25,8 +25,8 @@ def test_type_checkers_see_the_same_names():
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
-    assert imported == {(module, name) for name, module in memmeta._MODULE_OF.items()}
-    assert {name for _, name in imported} | {"__version__"} == set(memmeta.__all__)
+    assert imported == {(m, name) for m, names in memmeta._MODULES.items() for name in names}
+    assert {name for _, name in imported} == set(memmeta.__all__)
 
 
 def test_other_names_are_an_error():

@@ -8,8 +8,7 @@ import pytest
 
 from memmeta.errors import FailedError, InputError
 from sweeps.engine import run
-from sweeps.engine.options import tracking_store
-from sweeps.engine.stores.store import default_uri
+from sweeps.engine.stores.store import default_uri, tracking_store
 from tests.sweeps.tiny import STUDY
 
 GRID = STUDY.changed(grid={"cg_steps": [1, 2]})

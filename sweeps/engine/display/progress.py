@@ -11,8 +11,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from memmeta.system.live import is_live, live
 from memmeta.system.units import short
-from sweeps.engine.display.live import is_live, live
 from sweeps.engine.display.table import memory, score
 from sweeps.engine.ledger.entry import Entry, Slot
 from sweeps.engine.ledger.ledger import Ledger

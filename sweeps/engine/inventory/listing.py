@@ -136,9 +136,9 @@ def find_sweep(sweeps: Sequence[StoredSweep], name: str, where: str) -> StoredSw
     found = [sweep for sweep in found if sweep.folder] or found
     if not found:
         found = [sweep for sweep in sweeps if sweep.study == name]
-        names = dict.fromkeys(sweep.name for sweep in found)
-        if len(names) > 1:
-            raise InputError(f"{name}: a study with several sweeps; name one: {', '.join(names)}")
+        several = dict.fromkeys(sweep.name for sweep in found)
+        if len(several) > 1:
+            raise InputError(f"{name}: a study with several sweeps; name one: {', '.join(several)}")
     if not found:
         names = [sweep.name for sweep in sweeps]
         raise InputError(f"{name}: no such sweep in {where}{did_you_mean(name, names)}")

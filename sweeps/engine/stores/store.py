@@ -1,5 +1,6 @@
 """Opening MLflow stores, without log messages and long timeouts."""
 
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +25,17 @@ T = TypeVar("T")
 def default_uri(storage: Path) -> str:
     """The MLflow store in a storage folder, with an absolute path: Ray changes directories."""
     return _address(resolved(storage) / "mlflow.db")
+
+
+def tracking_store(storage: str | Path, tracking_uri: str | None) -> str:
+    """The MLflow store to use: the given one, else MLFLOW_TRACKING_URI, else one in `storage`.
+
+    Raises:
+        InputError: the path of `storage` cannot hold a database.
+    """
+    # Checked even if it is not used: the summary compares the two.
+    own = default_uri(Path(storage))
+    return tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or own
 
 
 def _address(path: Path) -> str:
