@@ -17,6 +17,7 @@ from memmeta.config import RECORD_VERSION, RunConfig, parse
 from memmeta.errors import InputError
 from memmeta.exported import Export, ExportedRun
 from memmeta.system.files import write_file
+from memmeta.system.units import exact_size
 
 TOP = 3
 """Default number of exported configs."""
@@ -50,7 +51,7 @@ class Selection:
         """The selection as command-line options."""
         return [
             *([] if self.top is None else ["--top", str(self.top)]),
-            *([] if self.max_memory is None else ["--max-memory", str(self.max_memory)]),
+            *([] if self.max_memory is None else ["--max-memory", exact_size(self.max_memory)]),
             *(["--pareto"] if self.pareto else []),
         ]
 

@@ -20,6 +20,7 @@ from analysis.report.sections import (
 )
 from analysis.statistics.region import Region
 from memmeta.errors import InputError
+from memmeta.system.units import exact_size
 
 
 def make_report(
@@ -49,7 +50,7 @@ def make_report(
         InputError: the sweep has no trials, the region is not within its space, or a file cannot
             be written.
     """
-    options = ["--reference-memory", str(reference_memory)]
+    options = ["--reference-memory", exact_size(reference_memory)]
     for name, (low, high) in region.items():
         options += ["--within", f"{name}={low:.12g},{high:.12g}"]
     command = shlex.join(["memmeta", "report", *source, *options])

@@ -65,6 +65,17 @@ def human_size(size: int) -> str:
     return ByteSize(size).human_readable(separator=" ")
 
 
+def exact_size(size: int) -> str:
+    """Bytes as `parse_size` reads them, in the largest unit in which they are an integer.
+
+    Examples:
+        >>> exact_size(2**30), exact_size(90 * 2**20), exact_size(1001)
+        ('1GiB', '90MiB', '1001')
+    """
+    units = (("GiB", 2**30), ("MiB", MIB), ("KiB", 2**10))
+    return next((f"{size // unit}{name}" for name, unit in units if not size % unit), str(size))
+
+
 def percent(part: float, whole: float) -> str:
     """`part` of `whole` in per cent: `25 %`."""
     return f"{100 * part / whole:.0f} %"

@@ -11,6 +11,7 @@ from analysis.records.trials import RANKED, Sweep
 from analysis.report import style
 from analysis.report.page import Block, Figure, Gallery, InWords, Section, Table
 from analysis.report.sections.what_was_run import status_counts
+from analysis.report.settings import settings
 from analysis.statistics.confirmed import (
     ConfirmedConfig,
     confirmed_configs,
@@ -143,15 +144,13 @@ def _on_other(metric: Metric, config: ConfirmedConfig, name: str) -> str:
 
 def _settings(sweep: Sweep, configs: Sequence[ConfirmedConfig]) -> Block:
     """The searched settings of the configs: a table, or a sentence if there is one config."""
-    flat = [config.trials[0].config.flat() for config in configs]
     if len(configs) == 1:
-        values = ", ".join(f"{name} {short(flat[0].get(name))}" for name in sweep.space)
-        return f"Settings of {_name(configs[0])}: {values}."
-    rows = [
-        [_name(config), *(short(values.get(name)) for name in sweep.space)]
-        for config, values in zip(configs, flat, strict=True)
-    ]
-    return Table("Settings of the confirmed configs", ["config", *sweep.space], rows)
+        flat = configs[0].trials[0].config.flat()
+        texts = ", ".join(f"{name} {short(flat.get(name))}" for name in sweep.space)
+        return f"Settings of {_name(configs[0])}: {texts}."
+    names, values, same = settings([config.trials[0] for config in configs], sweep.space)
+    rows = [[_name(config), *row] for config, row in zip(configs, values, strict=True)]
+    return Table("Settings of the confirmed configs", ["config", *names], rows, same)
 
 
 def _seeds(metric: Metric, configs: Sequence[ConfirmedConfig]) -> Block:

@@ -7,10 +7,11 @@ from analysis.formatting import mebibytes
 from analysis.records.trials import RANKED, Sweep, Trial
 from analysis.report import style
 from analysis.report.page import Block, Figure, Gallery, InWords, Section, Table
+from analysis.report.settings import settings
 from analysis.statistics import pareto
 from analysis.statistics.responses import PEAK_MEMORY, quality
 from memmeta.system import palette
-from memmeta.system.units import MIB, short
+from memmeta.system.units import MIB
 
 TITLE = "Quality against memory"
 
@@ -124,21 +125,27 @@ def _figure(sweep: Sweep, front: Sequence[Trial]) -> Figure:
     return Figure("pareto", "Pareto front", alt, drawing, data)
 
 
+_ABOUT_BUDGETS = (
+    "Each has a single training seed; intervals are over validation tasks. The best of many trials "
+    "looks better than it is (selection bias): see the confirmed results."
+)
+
+
 def _budget_table(sweep: Sweep) -> Table:
     metric = sweep.metric
     budgets = pareto.budgets(sweep.ranking)
     best = zip(pareto.best_within(sweep.ranking, budgets), budgets, strict=True)
-    rows = []
+    trials, rows = [], []
     for trial, admitting in groupby(best, key=lambda pair: pair[0]):
         assert trial is not None
         assert trial.value is not None
         admitted = [budget / MIB for _, budget in admitting]
         ends = dict.fromkeys(f"{end:g}" for end in (admitted[0], admitted[-1]))
-        values = trial.config.flat()
-        settings = [short(values.get(name)) for name in sweep.space]
         peak = mebibytes(trial.peak_memory_bytes)
         value = metric.rounded(trial.value, trial.val_interval, unit=False)
-        rows.append([" to ".join(ends), value, peak, trial.run_name, *settings])
+        rows.append([" to ".join(ends), value, peak, trial.run_name])
+        trials.append(trial)
+    names, values, same = settings(trials, sweep.space)
     return Table(
         "The best trial within each budget of peak memory",
         [
@@ -146,9 +153,8 @@ def _budget_table(sweep: Sweep) -> Table:
             f"{metric.title} {metric.unit}".strip(),
             "peak MiB",
             "trial",
-            *sweep.space,
+            *names,
         ],
-        rows,
-        "Each has a single training seed; intervals are over validation tasks. The best of many "
-        "trials looks better than it is (selection bias): see the confirmed results.",
+        [row + texts for row, texts in zip(rows, values, strict=True)],
+        f"{_ABOUT_BUDGETS} {same}".rstrip(),
     )

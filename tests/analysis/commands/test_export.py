@@ -28,7 +28,7 @@ def test_the_command_in_the_header_repeats_the_export(storage: Path, tmp_path: P
     (written_by,) = (line for line in content.splitlines() if line.startswith("# Written by: "))
     words = shlex.split(written_by.removeprefix("# Written by: "))
     assert words[:2] == ["memmeta", "export"]
-    assert words[2:6] == ["mixed-60steps-seed0", "--max-memory", str(90 * 2**20), "--pareto"]
+    assert words[2:6] == ["mixed-60steps-seed0", "--max-memory", "90MiB", "--pareto"]
     out.unlink()
     assert invoke(*words[1:]).exit_code == 0
     assert out.read_text() == content

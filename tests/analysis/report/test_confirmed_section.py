@@ -90,10 +90,9 @@ def test_several_configs_have_a_figure_and_a_table_of_settings() -> None:
         trial("confirm", 1, 0.5, seed=1, learner={"inner_steps": 2}, **tested),
     ], SPACE)  # fmt: skip
     settings = tables(section(build(of), "Confirmed results"))[1]
-    assert [row[:3] for row in settings.rows] == [
-        ["not in the ranking", "1", "1"],
-        ["search 000", "1", "2"],
-    ]
+    assert settings.columns == ["config", "inner_steps"]
+    assert settings.rows == [["not in the ranking", "1"], ["search 000", "2"]]
+    assert "The same in all rows: inner_lr 1" in settings.note
     (figure,) = (figure for figure in build(of).figures if figure.name == "confirmed")
     (legend,) = figure.drawing.legends
     assert "validation, single seed" in [text.get_text() for text in legend.get_texts()]

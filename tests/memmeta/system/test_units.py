@@ -1,6 +1,8 @@
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from memmeta.system.units import parse_size, short
+from memmeta.system.units import exact_size, parse_size, short
 
 
 @pytest.mark.parametrize(
@@ -15,6 +17,12 @@ def test_sizes_are_read_as_people_type_them(text, size):
 def test_what_is_no_size_is_refused(value):
     with pytest.raises(ValueError, match="bytes above 0 are accepted, such as"):
         parse_size(value)
+
+
+@given(st.integers(1, 2**50))
+@example(2**40)
+def test_exact_sizes_are_read_back(size):
+    assert parse_size(exact_size(size)) == size
 
 
 def test_settings_are_short():
