@@ -12,7 +12,7 @@ import json
 import math
 import warnings
 import zlib
-from collections.abc import Iterable, Sequence, Sized
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
@@ -213,21 +213,45 @@ def decode_image(
 
 
 def read_photo(path: Path) -> Image.Image:
-    """Read an image file of a user, in its own size and mode.
+    """Read an image file of a user. See `decode_photo`."""
+    return decode_photo(str(path), read_file(path))
+
+
+def decode_photo(where: str, content: bytes) -> Image.Image:
+    """Decode an image of a user, in its own size and mode.
+
+    Args:
+        where: the file, for messages.
+        content: the bytes of the file.
 
     Raises:
         InputError: the file cannot be read, is damaged, or is too large.
     """
-    content = read_file(path)
+    with _opened_photo(where, content) as image:
+        _load(where, content, image, image.mode)
+        return image
+
+
+def photo_pixels(where: str, content: bytes) -> int:
+    """The number of pixels of an image of a user, which is not decoded.
+
+    Raises:
+        InputError: as `decode_photo`.
+    """
+    with _opened_photo(where, content) as image:
+        return image.width * image.height
+
+
+@contextlib.contextmanager
+def _opened_photo(where: str, content: bytes) -> Iterator[Image.Image]:
     try:
         with (
             warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
             Image.open(io.BytesIO(content), formats=PHOTO_FORMATS) as image,
         ):
-            _load(str(path), content, image, image.mode)
-            return image
+            yield image
     except Exception as error:  # Pillow's decoders raise many types of errors
-        raise _refusal(str(path), content, "an image", error) from None
+        raise _refusal(where, content, "an image", error) from None
 
 
 def check_pixels(where: str, image: Image.Image) -> None:
