@@ -24,7 +24,7 @@ class SortedClass(NamedTuple):
     """A class whose images are sorted by content, so that their order depends on nothing else."""
 
     name: str
-    count: int
+    size: int
     """Number of images."""
     parts: Iterator[Images]
     """The images, as many at a time as fit into memory."""
@@ -138,7 +138,7 @@ def _write_split(
     shape: list[int] = []
     copies: list[int] = []
     with path.open("wb") as out:
-        for name, count, parts in classes:
+        for name, size, parts in classes:
             assert not names or names[-1] < name, "sources yield their classes in order"
             begin, last = offsets[-1], None
             for images in parts:
@@ -150,7 +150,7 @@ def _write_split(
                         f"class {name}: expected images of shape {shape}, got {list(images.shape)}"
                     )
                 if last is None:
-                    digest.update(f"{name}\0{(count, *shape)}\0".encode())
+                    digest.update(f"{name}\0{(size, *shape)}\0".encode())
                 elif np.array_equal(last, images[0]):
                     copies.append(begin)
                 out.write(images.data)
@@ -159,7 +159,7 @@ def _write_split(
                     moments.add(images)
                 copies += [begin + 1 + row for row in equal_to_previous(images)]
                 begin, last = begin + len(images), images[-1]
-            assert begin - offsets[-1] == count
+            assert begin - offsets[-1] == size
             names.append(name)
             offsets.append(begin)
         # NumPy pads the header, so the number of images can be written in place.

@@ -3,9 +3,7 @@
 import hashlib
 import math
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
-from memmeta.data.layouts import tables
 from memmeta.data.sources import SPLITS
 from memmeta.errors import InputError, shortened
 
@@ -20,16 +18,22 @@ def as_fractions(text: str) -> Fractions | None:
     """The fractions in a text such as `0.64,0.16,0.2`; None if it is not three numbers.
 
     Raises:
-        ValueError: they are not positive, or do not sum to 1.
+        ValueError: see `check_fractions`.
     """
     try:
         first, second, third = map(float, text.split(","))
     except ValueError:
         return None
-    fractions = first, second, third
-    if not all(share > 0 for share in fractions) or not math.isclose(
-        sum(fractions), 1, rel_tol=1e-6
-    ):
+    return check_fractions((first, second, third))
+
+
+def check_fractions(fractions: Fractions) -> Fractions:
+    """Return the fractions if they are accepted.
+
+    Raises:
+        ValueError: they are not positive, or do not sum to 1.
+    """
+    if not (min(fractions) > 0 and math.isclose(sum(fractions), 1, rel_tol=1e-6)):
         raise ValueError("three positive shares of train, val and test that sum to 1 are accepted")
     return fractions
 
@@ -68,23 +72,6 @@ def _counts(total: int, fractions: Fractions) -> list[int]:
             counts[counts.index(max(counts))] -= 1
             counts[split] = 1
     return counts
-
-
-def from_table(path: Path) -> dict[str, str]:
-    """Read the split of each class from a CSV file with the columns label (or class) and split.
-
-    Raises:
-        InputError: not such a table, or a class is in two splits.
-    """
-    splits: dict[str, str] = {}
-    for where, (label, text, _) in tables.rows(path, tables.LABEL, tables.SPLIT):
-        split = tables.checked_split(text, where)
-        if splits.setdefault(label, split) != split:
-            raise InputError(
-                f"{where}: class {shortened(label)} is in {split} and in {splits[label]}; splits "
-                "are by class"
-            )
-    return splits
 
 
 def of_entries(entries: Iterable[tuple[str | None, str]]) -> dict[str, str]:

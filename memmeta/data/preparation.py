@@ -10,10 +10,11 @@ from typing import Any
 
 from filelock import FileLock
 
-from memmeta.data import cache_files, class_splits, own, store
+from memmeta.data import cache_files, class_splits, is_registered, own, store
 from memmeta.data.class_splits import Fractions
 from memmeta.data.decoding import Decoded, decode
 from memmeta.data.layouts.listing import Listing, list_images
+from memmeta.data.layouts.split_table import read_splits
 from memmeta.data.sources import SPLITS
 from memmeta.errors import InputError, cannot_read, shortened
 from memmeta.progress import NoProgress, Progress
@@ -103,6 +104,7 @@ def prepare_images(
         >>> prepare_images(Recipe("colours", Path("photos"), image_size=32), Path("mine")).name
         'colours'
     """
+    _check_name(recipe.name)
     folder = store.cache_folder(recipe.name, data_root, cache)
     if _is_prepared(recipe, folder):
         return folder
@@ -116,6 +118,17 @@ def prepare_images(
     except OSError as error:
         raise store.unwritable(folder, error) from None
     return folder
+
+
+def _check_name(name: str) -> None:
+    if is_registered(name):
+        raise InputError(
+            f"{name}: is a data set of memmeta or of a package; give own images another name"
+        )
+    try:
+        own.check_name(name)
+    except ValueError as error:
+        raise InputError(str(error)) from None
 
 
 def _is_prepared(recipe: Recipe, folder: Path) -> bool:
@@ -193,7 +206,7 @@ class _Preparation:
         recipe = self.recipe
         labels = {entry.label for entry in listing.entries}
         if isinstance(recipe.split, Path):
-            splits = class_splits.from_table(recipe.split)
+            splits = read_splits(recipe.split)
             for wrong, problem in (
                 (labels - splits.keys(), "has no split of the class"),
                 (splits.keys() - labels, f"{recipe.folder} has no images of the class"),

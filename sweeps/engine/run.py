@@ -17,7 +17,7 @@ from ray.tune.error import TuneError
 from ray.tune.experiment import Trial
 from rich.console import Console
 
-from memmeta import checkpoint, data
+from memmeta import checkpoint
 from memmeta.checkpoint import Saved
 from memmeta.data.dataset import Dataset, check_episodes
 from memmeta.errors import FailedError, InputError, cannot_write
@@ -89,7 +89,7 @@ def load_data(study: Study, options: Options) -> Dataset:
     Raises:
         InputError: the data set cannot be loaded, or is too small for the study's tasks.
     """
-    dataset = data.load(study.data.name, options.data_root, options.cache)
+    dataset = study.data.load(options.data_root, options.cache)
     check_episodes(dataset, study.data.training_shape, study.data.evaluation_shape)
     return dataset
 

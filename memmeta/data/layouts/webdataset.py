@@ -56,7 +56,7 @@ def _shard(path: Path) -> Iterator[Entry]:
     with _Bounded(open_file(path).detach()) as file, tarfile.open(fileobj=file, mode="r:") as tar:
         for member in tar:
             # TarFile would keep all members in memory.
-            tar.members = []
+            tar.members = []  # type: ignore[attr-defined]
             if not member.isreg() or member.issparse():
                 continue
             folder, _, name = member.name.rpartition("/")

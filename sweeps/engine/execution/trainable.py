@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from ray import tune
 
-from memmeta import checkpoint, data
+from memmeta import checkpoint
 from memmeta.config import RunConfig
 from memmeta.data.dataset import Dataset
 from memmeta.errors import InputError
@@ -171,7 +171,7 @@ class MetaTrainable(tune.Trainable):
         """Make a trainer, and restore its state if there is a checkpoint."""
         self.threads = configure_process(threads=self.cpus)
         limits.cap(self.device, self.reserved, self.overhead)
-        dataset = data.load(self.run.data.name, self.data_root, self.cache)
+        dataset = self.run.data.load(self.data_root, self.cache)
         trainer = self.folder.when_available(partial(self._resumed, dataset))
         self.trainer = trainer
         return trainer
