@@ -109,7 +109,8 @@ def prepare(
     progress = ConsoleProgress(Console(stderr=True, highlight=False))
     path = prepare_images(recipe, data_root, cache, skip_broken=skip_broken, progress=progress)
     click.echo(f"ready: {path}")
-    click.echo(f"look at it: memmeta data show {name} --out {name}.png")
+    command = f"memmeta data show {name} --out {name}.png --data-root {data_root}"
+    click.echo(f"look at it: {command}" + (f" --cache {cache}" if cache else ""))
 
 
 @data.command(epilog="Example: memmeta data show glyphs --out glyphs.png")

@@ -95,7 +95,7 @@ class Decoded:
         """Rows in the order of `cache_files.canonical`, without all images in memory."""
         return sorted(rows, key=lambda row: (self._read(row, _PREFIX), _Whole(self, row)))
 
-    def parts(self, rows: Sequence[int], most_bytes: int = 2**24) -> Iterator[Images]:
+    def parts(self, rows: Sequence[int], most_bytes: int = 2**22) -> Iterator[Images]:
         """The images in some rows, as many at a time as fit into `most_bytes`."""
         count = max(1, most_bytes // self._bytes)
         for start in range(0, len(rows), count):

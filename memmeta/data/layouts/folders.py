@@ -22,7 +22,7 @@ def entries(files: list[Path], images: Path | None) -> Iterator[Entry]:
     (folder,) = files
     below = Below(folder)
     for split, place in _splits(folder):
-        for label, found in find_classes(place).items():
+        for label, found in find_classes(place, least=1).items():
             for path in found.images:
                 below.check(path)
                 yield Entry(split, label, str(path), FilePart(path))

@@ -74,11 +74,9 @@ def rows(
     """
     expected = f"a CSV file with the columns {' and '.join(map(' or '.join, columns))}"
     try:
-        with open_file(path) as raw:
-            marked = raw.peek(2).startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-            encoding = "utf-16" if marked else "utf-8-sig"
-            reader = csv.reader(io.TextIOWrapper(raw, encoding, newline=""))
-            header = [cell.strip().lower() for cell in next(reader, ())]
+        with _opened(path) as text:
+            reader = csv.reader(text)
+            header = _header(reader)
             places = [_column(header, names) for names in columns]
             if None in places:
                 raise unexpected(path, expected)
@@ -108,12 +106,25 @@ def checked_split(text: str, where: str) -> str:
     return split
 
 
+def _opened(path: Path) -> io.TextIOWrapper:
+    """Open a text file in UTF-8 or UTF-16, without its byte-order mark."""
+    file = open_file(path)
+    marked = file.peek(2).startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return io.TextIOWrapper(file, "utf-16" if marked else "utf-8-sig", newline="")
+
+
+def _header(reader: Iterator[list[str]]) -> list[str]:
+    return [cell.strip().lower() for cell in next(reader, ())]
+
+
 def _lists_images(path: Path) -> bool:
+    """Whether a file is a table of images, judged by its header."""
     try:
-        next(rows(path, FILE, LABEL), None)
-    except InputError:
+        with _opened(path) as text:
+            header = _header(csv.reader(text))
+    except (csv.Error, UnicodeDecodeError):
         return False
-    return True
+    return all(_column(header, names) is not None for names in (FILE, LABEL))
 
 
 def _column(header: Sequence[str], names: Sequence[str]) -> int | None:

@@ -43,7 +43,9 @@ def entries(files: list[Path], images: Path | None) -> Iterator[Entry]:
     for path in files:
         try:
             yield from _shard(path)
-        except tarfile.TarError:
+        except tarfile.TarError as error:
+            if _begins_like_tar(path):
+                raise InputError(f"{path}: a damaged tar file ({error})") from None
             raise unexpected(path, "a tar file") from None
         except OSError as error:
             raise cannot_read(path, error) from None
@@ -94,6 +96,11 @@ def _label(path: Path, member: tarfile.TarInfo, file: BufferedReader) -> str:
         return text.decode().strip()
     except UnicodeDecodeError:
         raise InputError(f"{where}: a class as text is expected") from None
+
+
+def _begins_like_tar(path: Path) -> bool:
+    with open_file(path) as file:
+        return file.read(262)[257:] == b"ustar"
 
 
 def _is_tar(path: Path) -> bool:
