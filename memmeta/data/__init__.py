@@ -130,15 +130,16 @@ def image_sources() -> dict[str, ImageSource]:
 
 
 def _source(name: str, data_root: Path, cache: Path | None) -> DataSource:
+    if is_registered(name):
+        try:
+            return DATA_SETS[name]
+        except ValueError as error:
+            raise InputError(f"{name}: {error}") from None
     folder = cache or data_root / "cache"
-    shape = None if is_registered(name) else own.find_shape(name, folder)
-    if shape is not None:
-        return own.own_source(name, shape)
-    try:
-        return DATA_SETS[name]
-    except ValueError as error:
-        reason = error if is_registered(name) else unknown(name, folder)
-        raise InputError(f"{name}: {reason}") from None
+    shape = own.find_shape(name, folder)
+    if shape is None:
+        raise InputError(f"{name}: {unknown(name, folder)}")
+    return own.own_source(name, shape)
 
 
 def _with_files(name: str, data_root: Path, cache: Path | None = None) -> ImageSource:

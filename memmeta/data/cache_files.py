@@ -51,7 +51,7 @@ def write(
         The indices, in each split, of images that equal the image before them in their class.
 
     Raises:
-        InputError: images have different shapes.
+        InputError: images have different shapes, or all training images one colour.
         OSError: the disk is full.
     """
     copies: dict[str, list[int]] = {}
@@ -71,6 +71,8 @@ def write(
             raise InputError(
                 f"{split}: images have shape {shape}, those of train {meta['image_shape']}"
             )
+    if moments is not None and 0 in moments.std:
+        raise InputError("train: all images have one colour, which cannot be normalised")
     meta["mean"] = mean if moments is None else moments.mean
     meta["std"] = std if moments is None else moments.std
     meta["digest"] = digest.hexdigest()

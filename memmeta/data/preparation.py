@@ -193,8 +193,12 @@ class _Preparation:
             self._check_space((2 * count - done) * size * size * channels)
             if done:
                 self._say(f"continuing: {done:,} of {count:,} images are decoded")
-            with self.progress.bar(count, done, "images") as advance:
-                broken = decode(listing.entries, decoded, advance)
+            try:
+                with self.progress.bar(count, done, "images") as advance:
+                    broken = decode(listing.entries, decoded, advance)
+            except KeyboardInterrupt:
+                self._say("interrupted; the same command continues")
+                raise
             self._report_broken(list(broken.values()), count)
             rows = _rows(listing, broken)
             splits = self._without_empty(splits, rows)
