@@ -34,7 +34,7 @@ def is_registered(name: str) -> bool:
 
 
 def unknown(name: str, cache: Path) -> str:
-    """What is accepted instead of an unknown name.
+    """A message about an unknown name: the nearest name, and all names.
 
     Args:
         name: the name of no data set.

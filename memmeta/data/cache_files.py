@@ -1,4 +1,4 @@
-"""Writing the files of a cache: images of each split as .npy, and what is known of them."""
+"""Write the files of a cache: the images of each split as .npy, and their description."""
 
 import hashlib
 import json

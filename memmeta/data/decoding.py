@@ -163,7 +163,7 @@ def decode(
 
     Raises:
         OSError: the disk is full.
-        KeyboardInterrupt: what is decoded so far is saved.
+        KeyboardInterrupt: a signal interrupted the work. The images decoded so far are saved.
     """
     room = _Room(_PIXELS_AT_ONCE)
 

@@ -49,10 +49,10 @@ def looking_in(data_root: Path | None, cache: Path | None) -> Iterator[None]:
 
 
 def default_cache() -> Path:
-    """The folder of all caches, for configs that are read before data are loaded.
+    """The folder of all caches in which names in configs are looked up.
 
-    That of `looking_in`, else that of the environment variables MEMMETA_CACHE and
-    MEMMETA_DATA_ROOT, else `data/cache`.
+    `looking_in` sets it; otherwise the environment variables MEMMETA_CACHE and MEMMETA_DATA_ROOT
+    do. The default is `data/cache`.
     """
     given = _CACHE.get() or os.environ.get("MEMMETA_CACHE")
     return Path(given or Path(os.environ.get("MEMMETA_DATA_ROOT") or "data") / "cache")

@@ -87,7 +87,7 @@ def prepare_images(
         data_root: the folder with the data sets.
         cache: the folder of all caches; None: `cache` in the data root.
         skip_broken: leave out images that cannot be decoded, instead of refusing all.
-        progress: shows the progress and what was found; None: nothing.
+        progress: display for the progress and the notes; None: no display.
 
     Returns:
         The folder of the cache.
@@ -98,11 +98,11 @@ def prepare_images(
 
     Examples:
         >>> from PIL import Image
-        >>> for colour in ("red", "green", "blue"):
-        ...     Path("photos", colour).mkdir(parents=True)
-        ...     Image.new("RGB", (60, 40), colour).save(f"photos/{colour}/0.jpg")
-        >>> prepare_images(Recipe("colours", Path("photos"), image_size=32), Path("mine")).name
-        'colours'
+        >>> for angle in ("0", "90", "180"):
+        ...     Path("photos", angle).mkdir(parents=True)
+        ...     Image.linear_gradient("L").rotate(int(angle)).save(f"photos/{angle}/0.jpg")
+        >>> prepare_images(Recipe("angles", Path("photos"), image_size=32), Path("mine")).name
+        'angles'
     """
     _check_name(recipe.name)
     folder = store.cache_folder(recipe.name, data_root, cache)

@@ -1,4 +1,4 @@
-"""What a data set contains: counts, equal images, and a picture of a few tasks."""
+"""Summaries of a data set: counts, equal images, and a picture of a few tasks."""
 
 import hashlib
 from collections.abc import Iterator
@@ -54,11 +54,11 @@ class EqualImages:
     """How many images equal an earlier image."""
 
     in_class: int
-    """Of the same class. Tasks never have both in support and query."""
+    """Copies within a class. A task never has both in support and query."""
     in_split: int
-    """Of another class in the same split: at least one of the two labels is wrong."""
+    """Copies in another class of the split. At least one of the two labels is wrong."""
     across_splits: int
-    """Of another split: training has seen an image of a test."""
+    """Copies in another split. Training may see an image of a test."""
     example: str
     """Two classes with equal images; empty if there are none."""
 

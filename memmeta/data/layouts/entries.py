@@ -1,4 +1,4 @@
-"""What all layouts yield: the split, the class and the place of each image."""
+"""The interface of layouts. A layout yields the split, the class and the place of each image."""
 
 import re
 from collections.abc import Iterator
