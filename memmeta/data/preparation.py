@@ -176,6 +176,10 @@ class _Preparation:
         recipe = self.recipe
         self._say(f"listing {recipe.folder}")
         listing = list_images(recipe.folder, recipe.images)
+        if listing.left_out:
+            self._say(
+                f"left out, not images: {len(listing.left_out)}, such as {listing.left_out[0]}"
+            )
         splits = self._splits(listing)
         class_splits.check_all_used(splits)
         self._say(f"{listing.form}, {len(splits)} classes, {len(listing.entries):,} images")

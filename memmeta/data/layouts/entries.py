@@ -44,6 +44,12 @@ class Entry(NamedTuple):
     content: Content
 
 
+class LeftOut(NamedTuple):
+    """A file among the images that is not one, by its name."""
+
+    path: Path
+
+
 class Layout(Protocol):
     """A module of this package."""
 
@@ -58,8 +64,8 @@ class Layout(Protocol):
     def files(self, place: Path) -> list[Path]:
         """The files or folders of this layout at `place`; empty if there are none."""
 
-    def entries(self, files: list[Path], images: Path | None) -> Iterator[Entry]:
-        """The images, one at a time.
+    def entries(self, files: list[Path], images: Path | None) -> Iterator[Entry | LeftOut]:
+        """The images, one at a time, and files that are left out.
 
         Args:
             files: what `files` returned.

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from memmeta.data.layouts.entries import Below, Entry, FilePart, split_named
+from memmeta.data.layouts.entries import Below, Entry, FilePart, LeftOut, split_named
 from memmeta.data.photos import find_classes
 from memmeta.errors import cannot_read
 
@@ -16,7 +16,7 @@ def files(place: Path) -> list[Path]:
     return [place] if place.is_dir() else []
 
 
-def entries(files: list[Path], images: Path | None) -> Iterator[Entry]:
+def entries(files: list[Path], images: Path | None) -> Iterator[Entry | LeftOut]:
     """See `Layout.entries`. Images in subfolders of a class folder belong to the class."""
     del images
     (folder,) = files
@@ -26,6 +26,7 @@ def entries(files: list[Path], images: Path | None) -> Iterator[Entry]:
             for path in found.images:
                 below.check(path)
                 yield Entry(split, label, str(path), FilePart(path))
+            yield from map(LeftOut, found.others)
 
 
 def _splits(folder: Path) -> list[tuple[str | None, Path]]:

@@ -1,12 +1,11 @@
 """Recognise the layout of a folder, and list its images."""
 
 import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from memmeta.data.layouts import folders, json_lists, parquet, tables, webdataset
-from memmeta.data.layouts.entries import Entry, Layout
+from memmeta.data.layouts.entries import Entry, Layout, LeftOut
 from memmeta.errors import InputError, shortened, shown
 
 _LAYOUTS: tuple[Layout, ...] = (json_lists, tables, parquet, webdataset, folders)
@@ -27,6 +26,8 @@ class Listing:
     form: str
     """The layout in words."""
     entries: list[Entry]
+    left_out: list[Path]
+    """Files among the images that are not images, by their names."""
 
     def fingerprint(self) -> str:
         """Hex SHA-256 of the list, and of the sizes and times of the files."""
@@ -57,25 +58,28 @@ def list_images(place: Path, images: Path | None = None) -> Listing:
             raise InputError(
                 f"{images}: is for tables and lists that name files; {place} has {layout.FORM}"
             )
-        entries = _checked(layout.entries(files, images), place)
-        return Listing(layout.FORM, entries)
+        listing = Listing(layout.FORM, [], [])
+        for found in layout.entries(files, images):
+            if isinstance(found, LeftOut):
+                listing.left_out.append(found.path)
+            else:
+                listing.entries.append(_checked(found))
+            if len(listing.entries) > _MOST_IMAGES:
+                raise InputError(f"{place}: more than {_MOST_IMAGES:,} images")
+        if not listing.entries:
+            break
+        return listing
     raise InputError(f"{place}: no images; accepted are {_ACCEPTED}")
 
 
-def _checked(entries: Iterable[Entry], place: Path) -> list[Entry]:
-    checked = []
-    for entry in entries:
-        try:
-            entry.label.encode()
-        except UnicodeEncodeError:
-            raise InputError(
-                f"{entry.where}: the name of the class is not text: {shown(entry.label)}"
-            ) from None
-        if "\0" in entry.label:
-            raise InputError(f"{entry.where}: class: {shortened(entry.label)} is not accepted")
-        checked.append(entry)
-        if len(checked) > _MOST_IMAGES:
-            raise InputError(f"{place}: more than {_MOST_IMAGES:,} images")
-    if not checked:
-        raise InputError(f"{place}: no images; accepted are {_ACCEPTED}")
-    return checked
+def _checked(entry: Entry) -> Entry:
+    """Return an entry whose class has a usable name."""
+    try:
+        entry.label.encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"{entry.where}: the name of the class is not text: {shown(entry.label)}"
+        ) from None
+    if "\0" in entry.label:
+        raise InputError(f"{entry.where}: class: {shortened(entry.label)} is not accepted")
+    return entry

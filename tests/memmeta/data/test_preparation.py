@@ -176,6 +176,14 @@ def test_a_class_of_broken_files_is_left_out_and_named(photos, tmp_path):
     assert load_dataset("birds", tmp_path).train.class_names == ("ant", "bee")
 
 
+def test_files_that_are_not_images_are_counted(photos, tmp_path):
+    for path in ("train/ant/Notes.txt", "test/dog/desktop.ini", "test/dog/.hidden"):
+        writers.put(photos / path, b"text")
+    heard = Heard()
+    prepare_images(recipe(photos), tmp_path, progress=heard)
+    assert any("left out, not images: 2, such as " in line for line in heard.lines)
+
+
 def test_few_classes_and_images_are_said(photos, tmp_path):
     heard = Heard()
     prepare_images(recipe(photos), tmp_path, progress=heard)
