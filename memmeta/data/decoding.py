@@ -7,24 +7,31 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
 
-from memmeta.data.formats.images import decode_photo, photo_pixels
-from memmeta.data.images import as_stored
+from memmeta.data.decoder import Decoder, DecoderProcess, decode_files
 from memmeta.data.layouts.entries import Entry
 from memmeta.data.sources import Images
 from memmeta.errors import InputError
 
-_ROWS_AT_ONCE = 4
-"""Files that a thread takes at a time."""
+_FILES_AT_ONCE = 8
+"""Files that a decoder takes at a time."""
 
-_PIXELS_AT_ONCE = 30_000_000
-"""Pixels that are decoded at a time, up to eight bytes each. A larger image is decoded alone."""
+_FILES_OF_A_PROCESS = 500
+"""Fewer files are decoded sooner without a further process, which takes half a second to start."""
+
+_BYTES_AT_ONCE = 2**26
+"""Bytes of files that are decoded at a time. Photographs have ten to twenty times as many as
+pixels."""
+
+R = TypeVar("R")
 
 _BETWEEN_SAVES = 2.0
 """Seconds after which decoded images are on disk for good."""
@@ -77,9 +84,8 @@ class Decoded:
         self._images.close()
         self._done.close()
 
-    def write(self, row: int, image: Images) -> None:
-        """Write one image, uint8 [H, W, C]. It counts as done after `save`."""
-        content = np.ascontiguousarray(image).tobytes()
+    def write(self, row: int, content: bytes) -> None:
+        """Write one image, the bytes of uint8 [H, W, C]. It counts as done after `save`."""
         written = os.pwrite(self._images.fileno(), content, row * self._bytes)
         if written < self._bytes:
             # The disk is full. Writing the rest raises the error.
@@ -125,33 +131,31 @@ class _Whole:
 
 
 class _Room:
-    """Bounds the pixels that threads decode at the same time."""
+    """Bounds the bytes of files that are decoded at the same time."""
 
-    def __init__(self, pixels: int) -> None:
-        self._all = self._left = pixels
+    def __init__(self, most: int) -> None:
+        self._all = self._left = most
         self._changed = threading.Condition()
 
     @contextmanager
-    def taken(self, pixels: int) -> Iterator[None]:
+    def taken(self, count: int) -> Iterator[None]:
         """Wait until there is room, and take it during the block."""
-        pixels = min(pixels, self._all)
+        count = min(count, self._all)
         with self._changed:
-            self._changed.wait_for(lambda: self._left >= pixels)
-            self._left -= pixels
+            self._changed.wait_for(lambda: self._left >= count)
+            self._left -= count
         try:
             yield
         finally:
             with self._changed:
-                self._left += pixels
+                self._left += count
                 self._changed.notify_all()
 
 
 def decode(
     entries: Sequence[Entry], decoded: Decoded, advance: Callable[[], None]
 ) -> dict[int, str]:
-    """Decode the images that are not done yet.
-
-    Pillow decodes without holding Python's lock, so threads use all cores.
+    """Decode the images that are not done yet, in all cores.
 
     Args:
         entries: the image of each row.
@@ -163,52 +167,83 @@ def decode(
 
     Raises:
         OSError: the disk is full.
+        FailedError: a process was lost.
         KeyboardInterrupt: a signal interrupted the work. The images decoded so far are saved.
     """
-    room = _Room(_PIXELS_AT_ONCE)
-
-    def work(rows: Sequence[int]) -> list[tuple[int, str]]:
-        return [(row, _decode_one(entries[row], row, decoded, room)) for row in rows]
-
     todo: list[int] = np.flatnonzero(~decoded.done).tolist()
-    groups = [todo[i : i + _ROWS_AT_ONCE] for i in range(0, len(todo), _ROWS_AT_ONCE)]
+    groups = [todo[i : i + _FILES_AT_ONCE] for i in range(0, len(todo), _FILES_AT_ONCE)]
+    room = _Room(_BYTES_AT_ONCE)
     broken = {}
     saved = time.monotonic()
     try:
-        for results in _in_threads(work, groups):
-            for row, problem in results:
-                if problem:
-                    broken[row] = problem
-                decoded.done[row] = not problem
-                advance()
-            if time.monotonic() - saved > _BETWEEN_SAVES:
-                decoded.save()
-                saved = time.monotonic()
+        with _decoders(decoded.shape, len(todo)) as (decoders, count):
+
+            def work(rows: Sequence[int]) -> dict[int, str]:
+                decoder = decoders.get()
+                try:
+                    return _decode_group(entries, rows, decoded, decoder, room)
+                finally:
+                    decoders.put(decoder)
+
+            for rows, problems in zip(groups, _in_threads(work, groups, count), strict=True):
+                broken.update(problems)
+                decoded.done[[row for row in rows if row not in problems]] = True
+                for _ in rows:
+                    advance()
+                if time.monotonic() - saved > _BETWEEN_SAVES:
+                    decoded.save()
+                    saved = time.monotonic()
     finally:
         decoded.save()
     return broken
 
 
-def _decode_one(entry: Entry, row: int, decoded: Decoded, room: _Room) -> str:
-    """Decode an image. Returns why it cannot be used; empty if it can."""
-    height, width, channels = decoded.shape
-    try:
-        content = entry.content.read()
-        with room.taken(photo_pixels(entry.where, content)):
-            photo = decode_photo(entry.where, content)
-            image = as_stored([photo], (channels, height, width), entry.where).numpy()[0]
-    except InputError as error:
-        return error.message
-    decoded.write(row, image)
-    return ""
+def _decode_group(
+    entries: Sequence[Entry], rows: Sequence[int], decoded: Decoded, decoder: Decoder, room: _Room
+) -> dict[int, str]:
+    """Decode some images, and write them. Returns why images cannot be used, by row."""
+    problems = {}
+    files = {}
+    for row in rows:
+        try:
+            files[row] = entries[row].where, entries[row].content.read()
+        except InputError as error:
+            problems[row] = error.message
+    with room.taken(sum(len(content) for _, content in files.values())):
+        results = decoder([*files.values()])
+    for row, result in zip(files, results, strict=True):
+        if isinstance(result, str):
+            problems[row] = result
+        else:
+            decoded.write(row, result)
+    return problems
+
+
+@contextmanager
+def _decoders(
+    shape: tuple[int, int, int], files: int
+) -> Iterator[tuple[SimpleQueue[Decoder], int]]:
+    """Yield decoders for images of the shape (H, W, C), and their number."""
+    height, width, channels = shape
+    count = min(_cores(), files // _FILES_OF_A_PROCESS)
+    queue: SimpleQueue[Decoder] = SimpleQueue()
+    if count < 2:
+        queue.put(partial(decode_files, shape=(channels, height, width)))
+        yield queue, 1
+        return
+    with ExitStack() as stack:
+        for _ in range(count):
+            process = DecoderProcess((channels, height, width))
+            stack.callback(process.close)
+            queue.put(process)
+        yield queue, count
 
 
 def _in_threads(
-    work: Callable[[Sequence[int]], list[tuple[int, str]]], groups: Sequence[Sequence[int]]
-) -> Iterator[list[tuple[int, str]]]:
+    work: Callable[[Sequence[int]], R], groups: Sequence[Sequence[int]], threads: int
+) -> Iterator[R]:
     """Call `work` for each group. Yields its results in order; only a few groups wait."""
-    threads = _cores()
-    waiting: deque[Future[list[tuple[int, str]]]] = deque()
+    waiting: deque[Future[R]] = deque()
     pool = ThreadPoolExecutor(threads)
     try:
         for group in groups:

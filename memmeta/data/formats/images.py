@@ -12,7 +12,7 @@ import json
 import math
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
@@ -227,29 +227,13 @@ def decode_photo(where: str, content: bytes) -> Image.Image:
     Raises:
         InputError: the file cannot be read, is damaged, or is too large.
     """
-    with _opened_photo(where, content) as image:
-        _load(where, content, image, image.mode)
-        return image
-
-
-def photo_pixels(where: str, content: bytes) -> int:
-    """The number of pixels of an image of a user, which is not decoded.
-
-    Raises:
-        InputError: as `decode_photo`.
-    """
-    with _opened_photo(where, content) as image:
-        return image.width * image.height
-
-
-@contextlib.contextmanager
-def _opened_photo(where: str, content: bytes) -> Iterator[Image.Image]:
     try:
         with (
             warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
             Image.open(io.BytesIO(content), formats=PHOTO_FORMATS) as image,
         ):
-            yield image
+            _load(where, content, image, image.mode)
+            return image
     except Exception as error:  # Pillow's decoders raise many types of errors
         raise _refusal(where, content, "an image", error) from None
 

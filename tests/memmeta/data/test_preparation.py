@@ -8,12 +8,14 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
-from memmeta.data import load_dataset
+from memmeta.data import decoding, load_dataset
+from memmeta.data.decoder import DecoderProcess
 from memmeta.data.preparation import Recipe, prepare_images
-from memmeta.errors import InputError
+from memmeta.errors import FailedError, InputError
 from memmeta.progress import NoProgress
 from tests.memmeta.data import on_disk
 from tests.memmeta.data.layouts import writers
@@ -98,7 +100,7 @@ def test_an_interrupted_preparation_continues(photos, tmp_path):
         prepare_images(recipe(photos), tmp_path, progress=Heard(interrupt))
     heard = Heard()
     prepare_images(recipe(photos), tmp_path, progress=heard)
-    assert 36 <= heard.done <= 40
+    assert 32 <= heard.done <= 40
     assert load_dataset("birds", tmp_path).digest == load_dataset("at_once", tmp_path).digest
 
 
@@ -134,6 +136,29 @@ def test_a_killed_preparation_continues(photos, tmp_path):
     assert 40 <= heard.done < 50
     prepare_images(recipe(photos, name="at_once"), tmp_path)
     assert load_dataset("birds", tmp_path).digest == load_dataset("at_once", tmp_path).digest
+
+
+def test_several_processes_decode_the_same_images(photos, tmp_path, monkeypatch):
+    prepare_images(recipe(photos, name="in_one"), tmp_path)
+    monkeypatch.setattr(decoding, "_FILES_OF_A_PROCESS", 1)
+    monkeypatch.setattr(decoding, "_cores", lambda: 2)
+    writers.put(photos / "train" / "ant" / "page.jpg", b"<html>")
+    with pytest.raises(InputError, match="1 of 81 images cannot be used"):
+        prepare_images(recipe(photos), tmp_path)
+    prepare_images(recipe(photos), tmp_path, skip_broken=True)
+    assert load_dataset("birds", tmp_path).digest == load_dataset("in_one", tmp_path).digest
+    assert psutil.Process().children() == []
+
+
+def test_a_lost_process_is_one_line():
+    process = DecoderProcess((3, 8, 8))
+    (child,) = psutil.Process().children()
+    assert process([("a.png", b"x")]) == ["a.png: not an image, or damaged"]
+    child.kill()
+    child.wait()
+    with pytest.raises(FailedError, match="was lost"):
+        process([("a.png", b"x")])
+    process.close()
 
 
 def test_changed_files_are_decoded_again(photos, tmp_path):
