@@ -28,8 +28,8 @@ _FILES_OF_A_PROCESS = 500
 """Fewer files are decoded sooner without a further process, which takes half a second to start."""
 
 _BYTES_AT_ONCE = 2**26
-"""Bytes of files that are decoded at a time. Photographs have ten to twenty times as many as
-pixels."""
+"""Bytes of files that are decoded at a time. A decoded photograph needs ten to twenty times the
+memory."""
 
 R = TypeVar("R")
 
