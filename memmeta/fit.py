@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from memmeta import checkpoint as checkpoints
+from memmeta import data as data_sets
 from memmeta.config import LearnerConfig, RunConfig, parse
 from memmeta.data.dataset import Dataset
 from memmeta.errors import FailedError, InputError, cannot_write, shown
@@ -79,6 +80,7 @@ def train(
     """
     name = _dataset_name(data)
     episodes = {
+        **_own_shape(data),
         "name": name,
         "ways": ways,
         "train_ways": train_ways,
@@ -220,6 +222,14 @@ def _dataset_name(data: Dataset) -> str:
         raise InputError(
             f"data: a data set is expected, got {shown(data)}; load_dataset(name) loads one"
         ) from None
+
+
+def _own_shape(data: Dataset) -> dict[str, Any]:
+    """The fields of `DataConfig` for the shape of own images; empty for other data."""
+    if data_sets.is_registered(data.name) or len(data.input_shape) != 3:
+        return {}
+    channels, height, _ = data.input_shape
+    return {"image_size": height, "channels": channels}
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Progress of training: on a terminal, in a notebook, or nowhere."""
+"""Progress of long work: on a terminal, in a notebook, or nowhere."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -15,17 +15,17 @@ _BAR_WIDTH = 40
 
 
 class Progress(Protocol):
-    """Shows the progress of a run."""
+    """Shows the progress of a run, or of other long work."""
 
     def bar(
-        self, total: int, done: int, what: str = "outer steps"
+        self, total: int, done: int, unit: str = "outer steps"
     ) -> AbstractContextManager[Callable[[], None]]:
         """Show a bar during a `with` block. The block gets a function that advances it by 1.
 
         Args:
             total: number of steps.
             done: steps that were taken earlier.
-            what: what is counted.
+            unit: the name of the steps.
         """
 
     def line(self, text: str) -> None:
@@ -39,16 +39,16 @@ class ConsoleProgress:
         self.console = console
 
     @contextmanager
-    def bar(self, total: int, done: int, what: str = "outer steps") -> Iterator[Callable[[], None]]:
+    def bar(self, total: int, done: int, unit: str = "outer steps") -> Iterator[Callable[[], None]]:
         """See `Progress.bar`."""
         disable = not self.console.is_terminal
         with RichProgress(console=self.console, transient=True, disable=disable) as progress:
-            task = progress.add_task(what, total=total, completed=done)
+            task = progress.add_task(unit, total=total, completed=done)
             yield lambda: progress.advance(task)
 
     def line(self, text: str) -> None:
         """See `Progress.line`."""
-        self.console.print(text, soft_wrap=True)
+        self.console.print(text, soft_wrap=True, markup=False)
 
 
 class NotebookProgress:
@@ -61,7 +61,7 @@ class NotebookProgress:
         self._handle: Any = display(_as_text(""), raw=True, display_id=True)
 
     @contextmanager
-    def bar(self, total: int, done: int, what: str = "outer steps") -> Iterator[Callable[[], None]]:
+    def bar(self, total: int, done: int, unit: str = "outer steps") -> Iterator[Callable[[], None]]:
         """See `Progress.bar`."""
         drawn = 0.0
 
@@ -70,9 +70,9 @@ class NotebookProgress:
             done += 1
             if time.monotonic() - drawn >= _BETWEEN_DRAWINGS:
                 drawn = time.monotonic()
-                self._draw(text_bar(done, total, what))
+                self._draw(text_bar(done, total, unit))
 
-        self._draw(text_bar(done, total, what))
+        self._draw(text_bar(done, total, unit))
         try:
             yield advance
         finally:
@@ -91,10 +91,10 @@ class NoProgress:
     """Shows nothing."""
 
     def bar(
-        self, total: int, done: int, what: str = "outer steps"
+        self, total: int, done: int, unit: str = "outer steps"
     ) -> AbstractContextManager[Callable[[], None]]:
         """See `Progress.bar`."""
-        del total, done, what
+        del total, done, unit
         return nullcontext(lambda: None)
 
     def line(self, text: str) -> None:
@@ -107,7 +107,7 @@ def progress_here() -> Progress:
     return NotebookProgress() if console.is_jupyter else ConsoleProgress(console)
 
 
-def text_bar(done: int, total: int, what: str = "outer steps") -> str:
+def text_bar(done: int, total: int, unit: str = "outer steps") -> str:
     """A bar in characters.
 
     Examples:
@@ -115,7 +115,7 @@ def text_bar(done: int, total: int, what: str = "outer steps") -> str:
         '━━━━━━━━━━┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄ 100 of 400 outer steps'
     """
     filled = _BAR_WIDTH * done // total
-    return f"{'━' * filled}{'┄' * (_BAR_WIDTH - filled)} {done} of {total} {what}"
+    return f"{'━' * filled}{'┄' * (_BAR_WIDTH - filled)} {done} of {total} {unit}"
 
 
 def _as_text(text: str) -> dict[str, str]:
