@@ -39,10 +39,10 @@ def chosen_sweep(study: str, storage: Path, tracking_uri: str | None) -> Sweep:
     """Read the sweep that STUDY selects, and name the others that it could have selected."""
     with progress(f"Reading {study}"):
         sweep = read_sweep(tracking_uri or default_uri(storage), study)
+    if sweep.without_results:
+        newer = ", ".join(sweep.without_results)
+        say(f"{study}: without a result yet, so not used: {newer}")
     if sweep.alternatives:
         alternatives = ", ".join(sweep.alternatives)
-        click.echo(
-            f"{study}: using {sweep.name}; to select another, give its full name: {alternatives}",
-            err=True,
-        )
+        say(f"{study}: using {sweep.name}; to select another, give its full name: {alternatives}")
     return sweep

@@ -10,6 +10,13 @@ from sweeps.engine.stores.models import CHECKPOINT, find_models, is_complete
 from sweeps.engine.stores.store import connect, explained
 
 
+def command_for(path: Path, sweep: Sweep) -> str:
+    """A command that uses the model of a sweep. `predict` is for images alone."""
+    if not sweep.trials[0].config.data.source.has_classes:
+        return f"memmeta evaluate {path}"
+    return f"memmeta predict {path} --support FOLDER --query FOLDER --out predictions.csv"
+
+
 def read_model(uri: str, sweep: Sweep) -> bytes:
     """The checkpoint of the best confirmed model of a sweep, for `memmeta.load`.
 
@@ -23,7 +30,7 @@ def read_model(uri: str, sweep: Sweep) -> bytes:
     if not any(trial.status == "complete" for trial in sweep.trials_in("confirm")):
         raise InputError(
             f"{sweep.name}: has no confirmed model, because stage confirm has no complete trial; "
-            "run its study with --stage confirm"
+            "run stage confirm of its study"
         )
     with explained(uri, "an MLflow store that has the files of the model"):
         artifacts.follow(uri)

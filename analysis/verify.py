@@ -52,8 +52,9 @@ def read_claim(path: Path, rank: int) -> Claim:
         raise InputError(f"{source}: no results to verify; memmeta export writes them")
     if results.fresh_seed is None:
         raise InputError(
-            f"{source}: has no prediction for a fresh seed; run stage confirm of the sweep with at "
-            "least two seeds, then memmeta export"
+            f"{source}: has no prediction for a fresh seed, which takes two confirmed seeds. Run "
+            "memmeta sweep STUDY --stage confirm --seeds 2 with the options of the sweep, and then "
+            "memmeta export"
         )
     if results.peak_memory_bytes is None or run.config.iterations < 2:
         raise InputError(f"{source}: a run of one step has no peak memory to verify")

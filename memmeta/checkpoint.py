@@ -12,13 +12,17 @@ from typing import Any, NamedTuple
 
 import torch
 
-from memmeta.config import RECORD_VERSION, RunConfig, check_version, completed, parse
+from memmeta.config import RECORD_VERSION, RunConfig, check_version, completed, differences, parse
 from memmeta.data.inputs import Inputs
 from memmeta.errors import InputError, cannot_read, cannot_write
 from memmeta.memory import limits
 from memmeta.registry import UntrustedCodeError, trusting
 from memmeta.system import files
+from memmeta.system.units import short
 from memmeta.training import MetaTrainer
+
+_MOST_CHANGES = 3
+"""Fields that the message about another run names."""
 
 BETWEEN_SAVES = 300.0
 """Seconds between two saves, if validations are further apart than that."""
@@ -28,7 +32,7 @@ class DamagedError(InputError):
     """A checkpoint that no run can continue from."""
 
 
-class OtherRunError(DamagedError):
+class OtherRunError(InputError):
     """A checkpoint of a run with another config."""
 
 
@@ -150,8 +154,9 @@ def load(path: Path, trusted: Collection[str] | None = ()) -> Saved:
         UntrustedCodeError: its config names other code.
         InputError: it is missing, cannot be read, or a later version of memmeta wrote it.
     """
-    if path.exists() and not path.is_file():
-        raise DamagedError(f"{path}: not a checkpoint but a folder or a device")
+    other = files.other_than_a_file(path)
+    if other:
+        raise DamagedError(f"{path}: not a checkpoint but {other}")
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -248,13 +253,12 @@ def resume(trainer: MetaTrainer, path: Path) -> None:
         DamagedError: the file is damaged, or not a checkpoint.
         InputError: it cannot be read, or its run was trained on other data.
     """
-    other_run = OtherRunError(f"{path}: the checkpoint of another run")
     try:
         saved = load(path, trusted=trainer.config.import_paths)
     except UntrustedCodeError:
-        raise other_run from None
+        raise _other_run(path, "it names other code") from None
     if saved.config.key != trainer.config.key:
-        raise other_run
+        raise _other_run(path, _changes(saved.config, trainer.config))
     digest = trainer.dataset.digest
     if saved.data_digest not in (None, digest):
         raise InputError(
@@ -263,6 +267,18 @@ def resume(trainer: MetaTrainer, path: Path) -> None:
             "remove the file to train again"
         )
     restore(trainer, saved, path)
+
+
+def _other_run(path: Path, why: str) -> OtherRunError:
+    return OtherRunError(f"{path}: the checkpoint of another run ({why}); choose another file")
+
+
+def _changes(saved: RunConfig, here: RunConfig) -> str:
+    """The first fields in which two configs differ, in words."""
+    found = [*differences(saved.model_dump(), here.model_dump())]
+    texts = [f"{name} {short(old)}, here {short(new)}" for name, old, new in found[:_MOST_CHANGES]]
+    more = len(found) - len(texts)
+    return "; ".join([*texts, f"and {more} more"] if more else texts)
 
 
 def set_aside(path: Path) -> Path:

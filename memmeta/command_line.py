@@ -14,6 +14,7 @@ from memmeta.config import described
 from memmeta.data.own import looking_in
 from memmeta.errors import DivergedError, FailedError, InputError, MessageError, did_you_mean
 from memmeta.registry import is_import_path
+from memmeta.system.files import usable_path
 from memmeta.system.plain_text import degrade_output
 from memmeta.system.stopping import STOP, heed_signals
 
@@ -75,10 +76,20 @@ class Command(click.Command):
         """Run the command."""
         places = ctx.params.get("data_root"), ctx.params.get("cache")
         try:
+            self._check_paths(ctx)
             with looking_in(*places):
                 return super().invoke(ctx)
         except MessageError as error:
             raise _shown(error) from None
+
+    def _check_paths(self, ctx: click.Context) -> None:
+        for option in self.params:
+            value = ctx.params.get(option.name or "")
+            if isinstance(value, Path):
+                try:
+                    usable_path(value)
+                except ValueError as error:
+                    raise InputError(f"{option.get_error_hint(ctx)}: {error}") from None
 
 
 class Group(click.Group):

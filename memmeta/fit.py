@@ -4,24 +4,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from memmeta import checkpoint as checkpoints
 from memmeta import data as data_sets
 from memmeta.config import LearnerConfig, RunConfig, parse
-from memmeta.data.dataset import Dataset
-from memmeta.errors import FailedError, InputError, cannot_write, shown
-from memmeta.progress import NoProgress, Progress, progress_here
+from memmeta.data.dataset import AnyDataset, Dataset
+from memmeta.errors import FailedError, InputError, cannot_write
+from memmeta.progress import AnyProgress, NoProgress, Progress, progress_here
 from memmeta.run import Run
-from memmeta.system.devices import chosen_device
+from memmeta.settings.arguments import AnyPath, checked
+from memmeta.system.devices import AnyDevice, chosen_device
 from memmeta.system.runtime import deterministic
 from memmeta.system.stopping import postponed
 from memmeta.training import MetaTrainer
 
 
+@checked
 def train(
     learner: LearnerConfig,
-    data: Dataset,
+    data: AnyDataset,
     *,
     tasks: int | None = None,
     iterations: int | None = None,
@@ -34,9 +34,9 @@ def train(
     rotations: bool | None = None,
     evaluations: int | None = None,
     val_tasks: int | None = None,
-    device: str | torch.device | None = None,
-    progress: bool | Progress = True,
-    checkpoint: str | Path | None = None,
+    device: AnyDevice = None,
+    progress: AnyProgress = True,
+    checkpoint: AnyPath | None = None,
 ) -> Run:
     """Meta-train a learner on a data set.
 
@@ -78,10 +78,9 @@ def train(
         >>> run.evaluate("test", tasks=20).tasks
         20
     """
-    name = _dataset_name(data)
     episodes = {
         **_own_shape(data),
-        "name": name,
+        "name": data.name,
         "ways": ways,
         "train_ways": train_ways,
         "shots": shots,
@@ -107,13 +106,14 @@ def train(
     return train_run(config, data, device=device, progress=progress, checkpoint=checkpoint)
 
 
+@checked
 def train_run(
     config: RunConfig,
-    data: Dataset,
+    data: AnyDataset,
     *,
-    device: str | torch.device | None = None,
-    progress: bool | Progress = True,
-    checkpoint: str | Path | None = None,
+    device: AnyDevice = None,
+    progress: AnyProgress = True,
+    checkpoint: AnyPath | None = None,
 ) -> Run:
     """Train a run of which everything is given, such as a run of `best.yaml`.
 
@@ -146,7 +146,7 @@ def train_run(
         >>> [report.iteration for report in run.reports]
         [2, 5, 8, 10]
     """
-    if _dataset_name(data) != config.data.name:
+    if data.name != config.data.name:
         raise InputError(f"data: {config.data.name} is expected, got {data.name}")
     show = progress_here() if progress is True else (progress or NoProgress())
     path = None if checkpoint is None else Path(checkpoint)
@@ -213,15 +213,6 @@ def _save(trainer: MetaTrainer, path: Path | None) -> None:
     except OSError as error:
         message = f"{cannot_write(path, error).message}; to continue, start the run again"
         raise FailedError(message) from None
-
-
-def _dataset_name(data: Dataset) -> str:
-    try:
-        return data.name
-    except AttributeError:
-        raise InputError(
-            f"data: a data set is expected, got {shown(data)}; load_dataset(name) loads one"
-        ) from None
 
 
 def _own_shape(data: Dataset) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol, runtime_checkable
 
+from pydantic import PlainValidator
 from rich.console import Console
 from rich.progress import Progress as RichProgress
 
@@ -14,6 +15,7 @@ _BETWEEN_DRAWINGS = 0.2
 _BAR_WIDTH = 40
 
 
+@runtime_checkable
 class Progress(Protocol):
     """Shows the progress of a run, or of other long work."""
 
@@ -105,6 +107,16 @@ def progress_here() -> Progress:
     """The progress display for this process: a notebook's, or lines on stderr."""
     console = Console(stderr=True, highlight=False)
     return NotebookProgress() if console.is_jupyter else ConsoleProgress(console)
+
+
+def _known(value: object) -> object:
+    if not isinstance(value, bool | Progress):
+        raise ValueError("accepted are True, False and a memmeta.progress.Progress")
+    return value
+
+
+AnyProgress = Annotated[bool | Progress, PlainValidator(_known)]
+"""Whether to show progress, or the display, as an argument (see `memmeta.settings.arguments`)."""
 
 
 def text_bar(done: int, total: int, unit: str = "outer steps") -> str:

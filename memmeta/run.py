@@ -3,11 +3,11 @@
 import math
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from numpy.typing import ArrayLike
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 from torch import Tensor
 
 from memmeta import checkpoint
@@ -16,14 +16,16 @@ from memmeta.checkpoint import Saved
 from memmeta.classifier import Classifier, Regressor, as_labels, as_points, distinct
 from memmeta.config import RunConfig
 from memmeta.data.converted import converted
-from memmeta.data.dataset import Dataset
+from memmeta.data.dataset import AnyDataset, Dataset
 from memmeta.data.images import AnyImages, as_stored
 from memmeta.data.inputs import Inputs
-from memmeta.errors import InputError, cannot_write, shown
+from memmeta.errors import InputError, cannot_write
 from memmeta.evaluation import Evaluation, EvaluationSplit, evaluate
 from memmeta.networks import models
 from memmeta.networks.models import MetaModel
-from memmeta.system.devices import chosen_device
+from memmeta.settings.arguments import AnyPath, checked
+from memmeta.settings.limits import MOST_TASKS
+from memmeta.system.devices import AnyDevice, chosen_device
 from memmeta.system.runtime import deterministic, usual_modes
 from memmeta.training import Report, warning
 
@@ -115,12 +117,13 @@ class Run:
         """
         return self._known_inputs().input_shape
 
+    @checked
     def evaluate(
         self,
         split: EvaluationSplit = "test",
-        tasks: int | None = None,
+        tasks: Annotated[int, Field(ge=2, le=MOST_TASKS)] | None = None,
         *,
-        data: Dataset | None = None,
+        data: AnyDataset | None = None,
     ) -> Evaluation:
         """Adapt to tasks of a split and score their query sets.
 
@@ -150,7 +153,7 @@ class Run:
             >>> run.evaluate("test", tasks=5, data=mm.load_dataset("fc100"))  # doctest: +SKIP
             Evaluation(value=0.2213333333333333, interval=0.035901712467826, tasks=5)
         """
-        data = data or self._data
+        data = self._data if data is None else data
         name = self.config.data.name
         if data is None:
             raise InputError(
@@ -161,11 +164,7 @@ class Run:
             "val": self.config.training.val_tasks,
             "test": self.config.training.test_tasks,
         }
-        if split not in defaults:
-            raise InputError(f"split {shown(split)}: val or test is accepted")
         tasks = defaults[split] if tasks is None else tasks
-        if not isinstance(tasks, int) or tasks < 2:
-            raise InputError(f"tasks: at least 2 are needed, got {shown(tasks)}")
         with deterministic():
             data = data if data.name == name else self._converted(data)
             model = self._built(data) if self._inputs is None else self._model
@@ -237,7 +236,8 @@ class Run:
             raise InputError(f"values: {len(targets)} values for {len(support)} points")
         return Regressor(self._adapted(self._model, support, targets), self.input_shape)
 
-    def save(self, path: str | Path) -> None:
+    @checked
+    def save(self, path: AnyPath) -> None:
         """Write the run to a file, which `load` and `memmeta evaluate` and `predict` read.
 
         Raises:
@@ -328,12 +328,13 @@ class Run:
         return Adapted(model, support, labels, self.config.learner, at_once)
 
 
+@checked
 @usual_modes()
 def load(
-    path: str | Path,
+    path: AnyPath,
     *,
-    data: Dataset | None = None,
-    device: str | torch.device | None = None,
+    data: AnyDataset | None = None,
+    device: AnyDevice = None,
     trust_code: bool = False,
 ) -> Run:
     """Load a run that `Run.save`, `memmeta train` or a sweep saved.

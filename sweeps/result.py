@@ -3,10 +3,13 @@
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from memmeta.errors import InputError, shown
-from memmeta.system.units import parse_size
+from pydantic import Field
+
+from memmeta.errors import InputError
+from memmeta.settings.arguments import AnyPath, checked
+from memmeta.system.units import AnySize, parse_size
 from sweeps.engine.options import tracking_store
 from sweeps.engine.stores.masking import masked
 
@@ -102,12 +105,13 @@ class Result:
 
         return data_frame(self._sweep)
 
+    @checked
     def report(
         self,
-        folder: str | Path = "report",
+        folder: AnyPath = "report",
         *,
-        reference_memory: int | str = "1GiB",
-        within: "dict[str, tuple[float, float]] | None" = None,
+        reference_memory: AnySize = "1GiB",
+        within: dict[str, tuple[float, float]] | None = None,
     ) -> Path:
         """Write a report: an HTML page, its figures with their data, and all trials as CSV.
 
@@ -130,7 +134,7 @@ class Result:
         make_report(
             self._sweep,
             path,
-            reference_memory=_size("reference_memory", reference_memory),
+            reference_memory=parse_size(reference_memory),
             region=within or {},
             source=[self.name, *self._store],
             upload_to=self.tracking_uri,
@@ -138,12 +142,13 @@ class Result:
         )
         return path / "report.html"
 
+    @checked
     def export(
         self,
-        path: str | Path = "best.yaml",
-        top: int | None = 3,
+        path: AnyPath = "best.yaml",
+        top: Annotated[int, Field(ge=1)] | None = 3,
         *,
-        max_memory: int | str | None = None,
+        max_memory: AnySize | None = None,
         pareto: bool = False,
     ) -> Path:
         """Write the best configs of explore and search to a file for `memmeta train`.
@@ -163,14 +168,13 @@ class Result:
         """
         from analysis.export import Selection, export_best
 
-        if top is not None and top < 1:
-            raise InputError(f"top {top}: a number above 0, or None, is accepted")
-        limit = None if max_memory is None else _size("max_memory", max_memory)
+        limit = None if max_memory is None else parse_size(max_memory)
         selection = Selection(top, limit, pareto)
         export_best(self._sweep, selection, Path(path), self._store, say=_warn)
         return Path(path)
 
-    def save_model(self, path: str | Path = "model.pt") -> Path:
+    @checked
+    def save_model(self, path: AnyPath = "model.pt") -> Path:
         """Write the checkpoint of the best confirmed model, which `memmeta.load` reads.
 
         Args:
@@ -194,12 +198,13 @@ class Result:
         return ["--tracking-uri", masked(self.tracking_uri)]
 
 
-def load(name: str, *, storage: str | Path = "runs", tracking_uri: str | None = None) -> Result:
+@checked
+def load(name: str, *, storage: AnyPath = "runs", tracking_uri: str | None = None) -> Result:
     """Read the result of a sweep from MLflow.
 
     Args:
-        name: a study, which selects its most recent sweep; the full name of a sweep, such as
-            `cifar_fs-60steps-seed0`; or the id of a sweep's MLflow run.
+        name: a study, which selects its most recent sweep with a result; the full name of a sweep,
+            such as `cifar_fs-60steps-seed0`; or the id of a sweep's MLflow run.
         storage: folder of all sweeps.
         tracking_uri: MLflow store; None: the environment variable MLFLOW_TRACKING_URI, else
             `mlflow.db` in `storage`.
@@ -222,17 +227,12 @@ def load(name: str, *, storage: str | Path = "runs", tracking_uri: str | None = 
     sweep = read_sweep(store, name)
     if sweep.alternatives:
         others = ", ".join(sweep.alternatives)
-        warnings.warn(f"{name}: using {sweep.name}; others are {others}", stacklevel=2)
+        empty = sweep.without_results
+        newer = f" (without a result yet: {', '.join(empty)})" if empty else ""
+        warnings.warn(f"{name}: using {sweep.name}; others are {others}{newer}", stacklevel=3)
     return Result(sweep, store)
-
-
-def _size(name: str, value: int | str) -> int:
-    try:
-        return parse_size(value)
-    except ValueError as error:
-        raise InputError(f"{name} {shown(value)}: {error}") from None
 
 
 def _warn(text: str) -> None:
     # Names the line that called `Result.report` or `Result.export`.
-    warnings.warn(text, stacklevel=4)
+    warnings.warn(text, stacklevel=5)

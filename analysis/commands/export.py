@@ -33,7 +33,7 @@ from sweeps.engine.stores.store import default_uri
 @click.option(
     "--model",
     type=click.Path(path_type=Path),
-    help="Also write the best confirmed model to this file, for `memmeta predict`.",
+    help="Also write the best confirmed model to this file, for `memmeta predict` and `evaluate`.",
 )
 def export(
     study: str,
@@ -55,7 +55,7 @@ def export(
     validation tasks, trained with the best of these seeds.
     """
     from analysis import export as exporting
-    from analysis.model import read_model
+    from analysis.model import command_for, read_model
     from analysis.output import write_file
 
     exporting.check_suffix(out)
@@ -73,6 +73,4 @@ def export(
     exporting.export_best(sweep, selection, out, store, say=say)
     click.echo(f"wrote {out}; train the best: memmeta train {out}")
     if model:
-        click.echo(
-            f"wrote {model}; use it: memmeta predict {model} --support FOLDER --query FOLDER"
-        )
+        click.echo(f"wrote {model}; use it: {command_for(model, sweep)}")

@@ -57,7 +57,7 @@ def _check_database(path: Path) -> None:
     """Refuse a missing or foreign file, in which MLflow would create its tables."""
     if not path.is_file():
         raise InputError(
-            f"{path}: no such MLflow store: no sweep has run here. Name the folder of the sweep "
-            "with --storage, or its store with --tracking-uri"
+            f"{path}: no such MLflow store: no sweep has run here. Name the storage folder of "
+            "the sweep or its store (option storage or tracking-uri)"
         )
     check_database(path)

@@ -12,7 +12,7 @@ from memmeta.errors import InputError, did_you_mean
 from memmeta.metric import Metric
 from memmeta.system.units import MIB
 from sweeps.engine.stores.masking import masked
-from sweeps.engine.study.outcome import INFEASIBLE, TAGS, Stage, Status, sequence
+from sweeps.engine.study.outcome import FINAL, INFEASIBLE, TAGS, Stage, Status, sequence
 from sweeps.engine.study.result import score_keys
 
 if TYPE_CHECKING:
@@ -125,6 +125,8 @@ class Sweep:
     """`Study.settings` of each stage, including the space. They are common to all its trials."""
     alternatives: tuple[str, ...]
     """Full names of other sweeps that match the name that the user gave."""
+    without_results: tuple[str, ...] = ()
+    """Full names of newer ones of them, without any result yet."""
 
     @property
     def space(self) -> "dict[str, BaseDistribution]":
@@ -181,8 +183,8 @@ def read_sweep(uri: str, name: str) -> Sweep:
 
     Args:
         uri: address of a database or a server.
-        name: a study, which selects its most recent sweep; the full name of a sweep; or the id of
-            a sweep's MLflow run.
+        name: a study, which selects its most recent sweep with a result; the full name of a sweep;
+            or the id of a sweep's MLflow run.
 
     Raises:
         InputError: the store cannot be read or has no such sweep.
@@ -194,11 +196,9 @@ def read_sweep(uri: str, name: str) -> Sweep:
         raise InputError(
             f"no study or sweep {name}{did_you_mean(name, known)} in {_listing(uri, sweeps)}"
         )
-    parent = matches.pop()
-    parent_id = parent.info.run_id
-    children = find_runs(
-        uri, f"tags.`{TAGS.kind}` = 'trial' and tags.`{TAGS.parent}` = '{parent_id}'"
-    )
+    is_study = name == _study(matches[-1])
+    parent, children = _latest(uri, matches if is_study else matches[-1:])
+    newer = matches[matches.index(parent) + 1 :]
     with _changed_tags_in_one_line(parent):
         settings = json.loads(parent.data.tags[TAGS.settings])
     return Sweep(
@@ -206,8 +206,23 @@ def read_sweep(uri: str, name: str) -> Sweep:
         name=_sweep(parent),
         trials=ordered(map(_trial, children)),
         settings=settings,
-        alternatives=tuple(_label(run, sweeps) for run in matches),
+        alternatives=tuple(_label(run, sweeps) for run in matches if run is not parent),
+        without_results=tuple(_label(run, sweeps) for run in newer),
     )
+
+
+def _latest(uri: str, sweeps: "list[Run]") -> "tuple[Run, list[Run]]":
+    """The last of the sweeps with a final result, or else the last one, and its trials."""
+    for sweep in reversed(sweeps):
+        trials = _trials(uri, sweep)
+        if any(trial.data.tags.get(TAGS.status) in FINAL for trial in trials):
+            return sweep, trials
+    return sweeps[-1], _trials(uri, sweeps[-1])
+
+
+def _trials(uri: str, sweep: "Run") -> "list[Run]":
+    parent = f"tags.`{TAGS.parent}` = '{sweep.info.run_id}'"
+    return find_runs(uri, f"tags.`{TAGS.kind}` = 'trial' and {parent}")
 
 
 def _last_ran(sweep: "Run") -> tuple[int, float, int]:

@@ -44,7 +44,7 @@ def narrow(space: Space, region: Region) -> dict[str, BaseDistribution]:
     """
     unknown = next((name for name in region if name not in space), None)
     if unknown is not None:
-        raise InputError(f"--within {unknown}: the space has {', '.join(space) or 'no dimensions'}")
+        raise InputError(f"within {unknown}: the space has {', '.join(space) or 'no dimensions'}")
     return {
         name: _narrowed(name, dimension, *region[name]) if name in region else dimension
         for name, dimension in space.items()
@@ -67,14 +67,14 @@ def _narrowed(name: str, dimension: BaseDistribution, low: float, high: float) -
         not isinstance(dimension, FloatDistribution | IntDistribution)
         or dimension.step != gapless[type(dimension)]
     ):
-        raise InputError(f"--within {name}: a dimension with choices or steps has no range")
+        raise InputError(f"within {name}: a dimension with choices or steps has no range")
     if not dimension.low <= low < high <= dimension.high:
         raise InputError(
-            f"--within {name}={low:g},{high:g}: LOW and HIGH are accepted, from "
+            f"within {name}={low:g},{high:g}: LOW and HIGH are accepted, from "
             f"{dimension.low:g} to {dimension.high:g}"
         )
     if isinstance(dimension, FloatDistribution):
         return FloatDistribution(low, high, log=dimension.log)
     if not (low.is_integer() and high.is_integer()):
-        raise InputError(f"--within {name}={low:g},{high:g}: {name} takes integers")
+        raise InputError(f"within {name}={low:g},{high:g}: {name} takes integers")
     return IntDistribution(int(low), int(high), log=dimension.log)

@@ -97,7 +97,7 @@ def _set_aside(
     path: Path, error: checkpoint.DamagedError, console: Console, may_set_aside: bool
 ) -> None:
     """Rename a damaged checkpoint, unless the user named it with `--out`: it may be any file."""
-    if isinstance(error, checkpoint.OtherRunError) or not may_set_aside:
+    if not may_set_aside:
         raise InputError(f"{error.message}; choose another --out") from None
     aside = checkpoint.set_aside(path)
     console.print(f"{error.message}; renamed to {aside.name}. Training starts over", soft_wrap=True)

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from memmeta.data import own
 from memmeta.data.sources import DataSource, ImageSource, as_source
-from memmeta.errors import InputError, did_you_mean
+from memmeta.errors import InputError, did_you_mean, shortened
 from memmeta.registry import ImportPath, Registry, is_import_path
+from memmeta.settings.arguments import AnyPath, checked
 
 if TYPE_CHECKING:
     from memmeta.data.dataset import Dataset
@@ -65,9 +66,8 @@ def load(name: str, data_root: Path, cache: Path | None = None) -> "Dataset":
     return Renamed(dataset, name)
 
 
-def load_dataset(
-    name: str, root: str | Path = "data", cache: str | Path | None = None
-) -> "Dataset":
+@checked
+def load_dataset(name: str, root: AnyPath = "data", cache: AnyPath | None = None) -> "Dataset":
     """Load a data set, after preparing its cache if necessary.
 
     Args:
@@ -158,7 +158,7 @@ def _registered(name: str) -> DataSource:
     try:
         source = DATA_SETS[name]
     except ValueError as error:
-        raise InputError(f"{name}: {error}") from None
+        raise InputError(f"{shortened(name)}: {error}") from None
     return dataclasses.replace(source, name=name) if isinstance(source, ImageSource) else source
 
 

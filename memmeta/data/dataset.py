@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, get_args
+from typing import Annotated, Literal, Protocol, get_args, runtime_checkable
 
+from pydantic import PlainValidator
 from torch import Tensor
 
 from memmeta.data.episodes import Episodes, Split, sample_episodes, to_float
@@ -15,6 +16,7 @@ from memmeta.errors import InputError
 SplitName = Literal["train", "val", "test"]
 
 
+@runtime_checkable
 class Dataset(Protocol):
     """A data set from which tasks are sampled, with three splits."""
 
@@ -78,6 +80,16 @@ class Renamed:
         self.digest = dataset.digest
         self.episodes = dataset.episodes
         self.to_input = dataset.to_input
+
+
+def _as_dataset(value: object) -> Dataset:
+    if not isinstance(value, Dataset):
+        raise ValueError("a data set is expected, which load_dataset(name) loads")
+    return value
+
+
+AnyDataset = Annotated[Dataset, PlainValidator(_as_dataset)]
+"""A data set as an argument (see `memmeta.settings.arguments`)."""
 
 
 def check_episodes(dataset: Dataset, training: TaskShape, evaluation: TaskShape) -> None:

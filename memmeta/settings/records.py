@@ -134,6 +134,20 @@ def completed(model: type[Config], record: Any) -> Any:
     return values
 
 
+def differences(one: Any, other: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """The fields in which two configs differ, as dicts: the name and both values of each.
+
+    Examples:
+        >>> [*differences({"learner": {"ridge": 0.1, "norm": "batch"}}, {"learner": {"ridge": 1}})]
+        [('learner.norm', 'batch', None), ('learner.ridge', 0.1, 1)]
+    """
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in sorted(one.keys() | other.keys()):
+            yield from differences(one.get(key), other.get(key), f"{name}.{key}".lstrip("."))
+    elif one != other:
+        yield name, one, other
+
+
 def check_version(record: Mapping[str, Any], source: str) -> None:
     """Refuse a record that this program might misread.
 

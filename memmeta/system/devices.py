@@ -1,8 +1,10 @@
 """PyTorch devices by name."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
 
-from memmeta.errors import InputError
+from pydantic import PlainValidator
+
+from memmeta.errors import InputError, shown
 
 if TYPE_CHECKING:
     import torch
@@ -25,6 +27,15 @@ def chosen_device(name: "str | torch.device | None" = None) -> "torch.device":
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
         # `item`, because a meta device can make tensors but has no numbers.
         torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError, ImportError, TypeError) as error:
+    except TypeError:
+        raise InputError(f"device {shown(name)}: a name such as cpu or cuda is accepted") from None
+    except (RuntimeError, AssertionError, ImportError) as error:
         raise InputError(f"device {name}: {str(error).splitlines()[0]}") from None
     return device
+
+
+if TYPE_CHECKING:
+    AnyDevice = str | torch.device | None
+else:  # without importing PyTorch
+    AnyDevice = Annotated[Any, PlainValidator(chosen_device)]
+"""A device as an argument (see `memmeta.settings.arguments`)."""

@@ -4,6 +4,7 @@ import errno
 import glob
 import itertools
 import os
+import stat
 import sys
 import uuid
 from collections.abc import Iterator
@@ -43,6 +44,48 @@ def atomic_write(path: Path, below: Path | None = None) -> Iterator[BinaryIO]:
             partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+_LONGEST_NAME, _LONGEST_PATH = 255, 4095
+"""Bytes of the name of a file or folder, and of a path, on common systems."""
+
+
+def usable_path(value: object) -> Path:
+    """A path from a user, if a file can have it.
+
+    Raises:
+        ValueError: it is none, empty, or too long, or contains a NUL.
+
+    Examples:
+        >>> usable_path("runs/best.yaml")
+        PosixPath('runs/best.yaml')
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise ValueError("a path is accepted, as a string or a pathlib.Path")
+    text = os.fsdecode(value)
+    if not text:
+        raise ValueError("a path is accepted, not an empty string")
+    if "\0" in text:
+        raise ValueError("a path without the character NUL is accepted")
+    try:
+        names = [os.fsencode(name) for name in Path(text).parts]
+    except UnicodeEncodeError:
+        raise ValueError("a path is accepted whose characters a file name can have") from None
+    if max(map(len, names), default=0) > _LONGEST_NAME or len(os.fsencode(text)) > _LONGEST_PATH:
+        limits = f"{_LONGEST_PATH} bytes, with names of at most {_LONGEST_NAME} bytes"
+        raise ValueError(f"a path of at most {limits} is accepted")
+    return Path(text)
+
+
+def other_than_a_file(path: Path) -> str | None:
+    """Name what `path` is, if it exists and is not a file: `a folder`, for example."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return "a symbolic link that leads nowhere" if path.is_symlink() else None
+    if stat.S_ISREG(mode):
+        return None
+    return "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
 
 
 def resolved(path: Path) -> Path:

@@ -1,9 +1,10 @@
 """Numbers in and out of text: sizes of memory, shares, and settings."""
 
 import re
+from typing import Annotated
 
 import click
-from pydantic import ByteSize, TypeAdapter, ValidationError
+from pydantic import ByteSize, PlainValidator, TypeAdapter, ValidationError
 
 from memmeta.errors import shown
 
@@ -33,6 +34,10 @@ def parse_size(value: object) -> int:
     if size <= 0:
         raise ValueError(ACCEPTED)
     return size
+
+
+AnySize = Annotated[int | str, PlainValidator(parse_size)]
+"""A size of memory as an argument (see `memmeta.settings.arguments`)."""
 
 
 class Size(click.ParamType[int]):

@@ -63,6 +63,8 @@ def list_(storage: Path, tracking_uri: str | None, as_json: bool) -> None:
 def rm(name: str, storage: Path, tracking_uri: str | None, ledger: str | None, yes: bool) -> None:
     """Remove the sweep NAME: its folder, its runs in MLflow, and its record in a database.
 
+    NAME is the name of a sweep, or of a study that has a single sweep.
+
     In an SQLite database, runs and their files are removed permanently. A server keeps deleted runs
     until its `mlflow gc`. The experiment stays. A running sweep is refused.
     """

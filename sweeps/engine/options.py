@@ -8,13 +8,13 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from memmeta.config import Config, parse
 from memmeta.errors import InputError
-from memmeta.system.files import resolved
+from memmeta.system.files import resolved, usable_path
 from memmeta.system.units import parse_size
 from sweeps.engine.ledger.schedule import Choice
 from sweeps.engine.stores.store import default_uri
 from sweeps.engine.study.study import Study
 
-Folder = Annotated[Path, AfterValidator(resolved)]
+Folder = Annotated[Path, BeforeValidator(usable_path), AfterValidator(resolved)]
 """A folder, with an absolute path: Ray changes directories."""
 
 Count = Annotated[int, Field(ge=1)]
@@ -45,7 +45,7 @@ class Options(Config):
     """Maximum device memory of a trial in bytes; None: the whole device."""
     tracking_uri: str
     """The MLflow store."""
-    experiment: str
+    experiment: Annotated[str, Field(max_length=500)]
     """Name of the MLflow experiment."""
 
 
@@ -76,11 +76,9 @@ def options_for(
     """
     stage = stage or ("grid" if study.grid else "all")
     if stage == "grid" and not study.grid:
-        raise InputError("there is no grid: give one in the study, or with --grid")
+        raise InputError("there is no grid: the study has none, and no option grid is given")
     if fresh and stage == "confirm":
-        raise InputError(
-            "a fresh sweep has nothing to confirm yet: leave out --fresh or --stage confirm"
-        )
+        raise InputError("a fresh sweep has nothing to confirm yet: leave out fresh or the stage")
     values = {
         "stage": stage,
         "fresh": fresh,

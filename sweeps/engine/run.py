@@ -5,7 +5,7 @@ import re
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -39,6 +39,7 @@ from sweeps.engine.ledger.opening import only_one
 from sweeps.engine.ledger.schedule import Schedule, quotas
 from sweeps.engine.options import Options
 from sweeps.engine.stores.quiet import environment, log_levels, quiet_mlflow
+from sweeps.engine.stores.store import AwayError, check_store
 from sweeps.engine.study.outcome import TAGS
 from sweeps.engine.study.samplers import check_sampler
 from sweeps.engine.study.study import Study
@@ -128,8 +129,10 @@ def sweep(console: Console, study: Study, options: Options) -> Ended:
         raise InputError("another sweep is running in this process; use one process for each sweep")
     try:
         with quietly():
-            dataset = load_data(study, options)
-            return _sweep(console, study, options, dataset, load_others(study, options))
+            dataset, others = load_data(study, options), load_others(study, options)
+            with suppress(AwayError):  # results are sent once the store works again
+                check_store(options.tracking_uri)
+            return _sweep(console, study, options, dataset, others)
     finally:
         _IN_USE.release()
 
@@ -388,7 +391,7 @@ def _check_cpus(cpus: int) -> None:
     nodes = cluster.alive_nodes()
     if not cluster.trial_nodes(nodes, cpus):
         most = max(int(node["Resources"].get("CPU", 0)) for node in nodes)
-        raise InputError(f"--cpus-per-trial {cpus}: this machine has {most}")
+        raise InputError(f"{cpus} CPUs per trial: this machine has {most}")
 
 
 @contextmanager

@@ -181,7 +181,11 @@ def test_divergence_is_a_failure(write: Write, invoke: Callable[..., Result]) ->
 @pytest.mark.parametrize(
     ("changes", "words", "said"),
     [
-        ({"results": {"fresh_seed": None}}, [], "run stage confirm"),
+        (
+            {"results": {"fresh_seed": None}},
+            [],
+            "memmeta sweep STUDY --stage confirm --seeds 2",
+        ),
         ({"results": {"peak_memory_bytes": None}}, [], "no peak memory to verify"),
         (
             {},

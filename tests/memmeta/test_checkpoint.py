@@ -178,6 +178,20 @@ def test_the_checkpoint_of_another_run_is_refused(saved, run, dataset):
     assert again.step() == trainer.step()
 
 
+def test_the_first_differences_from_another_run_are_named(saved, run, dataset):
+    changes = {"ridge": 0.25, "inner_lr": 1 / 3, "cg_steps": 2, "inner_steps": 1}
+    other = run.model_copy(update={"learner": run.learner.model_copy(update=changes)})
+    said = (
+        f"learner.cg_steps {run.learner.cg_steps}, here 2; "
+        f"learner.inner_lr {run.learner.inner_lr:.3g}, here 0.333; "
+        f"learner.inner_steps {run.learner.inner_steps}, here 1; and 1 more"
+    )
+    with pytest.raises(checkpoint.OtherRunError) as error:
+        checkpoint.resume(MetaTrainer(other, dataset, "cpu"), saved[0])
+    assert said in error.value.message
+    assert not isinstance(error.value, checkpoint.DamagedError)
+
+
 def test_a_run_does_not_continue_on_other_data(saved, run, dataset):
     path, _ = saved
     other = type(dataset)(**vars(dataset) | {"digest": "another"})

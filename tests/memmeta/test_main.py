@@ -17,6 +17,9 @@ from tests import ROOT
 
 OWN = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
 
+LONG = "x" * 256
+"""A longer name than a file can have."""
+
 
 def invoke(*words: str) -> Result:
     return CliRunner().invoke(main, words)
@@ -131,3 +134,29 @@ def test_other_packages_add_commands():
     assert re.search(r"greet +Greet the user\.\n", added)
     assert re.search(r"broken +cannot be imported", added)
     assert CliRunner().invoke(group, ["greet"]).output == "hello\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["predict", LONG, "--support", "a", "--query", "b", "--out", "c.csv"],
+        ["predict", "model.pt", "--support", "a", "--query", LONG, "--out", "c.csv"],
+        ["predict", "model.pt", "--support", "a", "--query", "b", "--out", f"c/{LONG}/d.csv"],
+        ["train", LONG],
+        ["evaluate", f"{LONG}/model.pt"],
+        ["data", "list", "--cache", LONG],
+        ["sweeps", "list", "--storage", LONG],
+        ["sweep", "glyphs", "--storage", LONG],
+        ["sweep", LONG],
+        ["trials", "glyphs", "--storage", LONG],
+        ["report", "glyphs", "--out", LONG],
+        ["export", "glyphs", "--out", f"{LONG}.yaml"],
+        ["verify", LONG],
+    ],
+)
+def test_a_path_that_no_file_can_have_is_one_line(words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = invoke(*words)
+    assert result.exit_code == 2
+    assert re.fullmatch(r"Error: .*: a path of at most .* is accepted.*\n", result.output)
+    assert not [*tmp_path.iterdir()]

@@ -63,19 +63,6 @@ def test_evaluation_needs_the_data_set(saved, trained, dataset):
     assert load(saved, device="cpu", data=dataset).evaluate("test", 5) == expected
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (("train",), "split 'train': val or test"),
-        (("test", 1), "tasks: at least 2 are needed, got 1"),
-        (("test", 2.5), "tasks: at least 2 are needed, got 2.5"),
-    ],
-)
-def test_other_evaluations_are_refused(trained, arguments, said):
-    with pytest.raises(InputError, match=said):
-        trained.evaluate(*arguments)
-
-
 def test_data_of_another_kind_is_refused(trained, dataset):
     with pytest.raises(InputError, match="was trained on glyphs: sinusoid has points"):
         trained.evaluate("test", data=SINUSOID)

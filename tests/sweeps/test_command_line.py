@@ -91,7 +91,7 @@ def test_a_storage_path_that_is_not_utf_8_is_refused_in_one_line(tmp_path, data_
 def test_a_plan_with_too_many_cpus_is_refused(data_root, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "local")
     result = invoke("--dry-run", "--cpus-per-trial", "1000", "--data-root", data_root)
-    assert (result.exit_code, "1000: this machine has" in result.output) == (2, True)
+    assert (result.exit_code, "1000 CPUs per trial: this machine has" in result.output) == (2, True)
 
 
 def test_a_plan_is_timed_on_configs_that_do_not_diverge(data_root, monkeypatch):

@@ -15,7 +15,15 @@ from sweeps import Result
 from sweeps.engine.stores.store import default_uri
 from tests import ROOT
 from tests.analysis.made_up import sweep, trial
-from tests.analysis.stand_ins import BEST, INTERVAL, begin_mixed, driven, run_config, write_grid
+from tests.analysis.stand_ins import (
+    BEST,
+    INTERVAL,
+    begin_mixed,
+    driven,
+    result,
+    run_config,
+    write_grid,
+)
 
 
 @pytest.fixture(scope="module")
@@ -119,8 +127,10 @@ def test_fewer_configs_than_asked_for_are_a_warning(mixed, tmp_path):
     ("arguments", "said"),
     [
         ({"path": "best.txt"}, "must end in"),
-        ({"top": 0}, "top 0: "),
-        ({"max_memory": "much"}, "max_memory 'much': bytes above 0"),
+        ({"top": 0}, "top: .* got 0"),
+        ({"max_memory": "much"}, "max_memory: bytes above 0 .* got 'much'"),
+        ({"top": "x"}, "top: .*integer.*got 'x'"),
+        ({"path": 5}, "path: .*got 5"),
         ({"max_memory": "1KiB"}, "no complete explore or search trial within"),
     ],
 )
@@ -151,6 +161,16 @@ def test_several_sweeps_of_a_study_are_a_warning(tmp_path):
     with pytest.warns(UserWarning, match="using two-60steps-seed1; others are") as warned:
         assert sweeps.load("two", storage=tmp_path).name == "two-60steps-seed1"
     assert warned[0].filename == __file__
+
+
+def test_newer_sweeps_without_a_result_are_in_the_warning(tmp_path):
+    for seed in range(2):
+        with driven(tmp_path / str(seed), "two", seed, default_uri(tmp_path), "two") as driver:
+            told = result("running" if seed else "complete", 0.5)
+            driver.trial("explore", 0, {}, told)
+    said = r"using two-60steps-seed0; .* \(without a result yet: two-60steps-seed1\)"
+    with pytest.warns(UserWarning, match=said):
+        assert sweeps.load("two", storage=tmp_path).name == "two-60steps-seed0"
 
 
 def test_a_missing_sweep_is_refused(storage, tmp_path):

@@ -44,7 +44,7 @@ def section(sweep: Sweep) -> Section | None:
 def _nothing_confirmed(sweep: Sweep) -> str:
     trials = sweep.trials_in("confirm")
     if not trials:
-        return "No config was confirmed with fresh seeds: run the sweep with --stage confirm."
+        return "No config was confirmed with fresh seeds: run stage confirm of the sweep."
     return (
         "No config is confirmed: no trial with a fresh seed has a result "
         f"({status_counts(Counter(trial.status for trial in trials))})."

@@ -123,7 +123,7 @@ def _response_blocks(result: Sensitivity, trials: Sequence[Trial], space: Space)
         blocks += [
             "If some trials break down and others do not, a smooth surrogate cannot predict "
             "which; the figures show where they do. To analyse a region of the space without "
-            "such trials, use report --within.",
+            "such trials, use the report's option within.",
             Gallery(
                 f"{capitalised(title)} of each trial.",
                 list(_effects(result, trials, space).values()),

@@ -67,7 +67,7 @@ def show(
     runs = [run for group in groups for run in group.runs]
     cores = os.cpu_count() or 1
     if cluster.find_cluster() is None and options.cpus_per_trial > cores:
-        raise InputError(f"--cpus-per-trial {options.cpus_per_trial}: this machine has {cores}")
+        raise InputError(f"{options.cpus_per_trial} CPUs per trial: this machine has {cores}")
     configure_process(threads=options.cpus_per_trial)
     device = this_device()
     peaks = _predicted(runs)

@@ -188,7 +188,7 @@ def view_problems(expected: dict[str, str], marker: Path) -> list[str]:
 def _storage_problems(marker: Path) -> list[str]:
     try:
         if not marker.is_dir():
-            return [f"{marker.parent} is not the driver's folder: it has to be shared (--storage)"]
+            return [f"{marker.parent} is not the driver's folder: the storage has to be shared"]
         (marker / ray.get_runtime_context().get_node_id()).touch()
     except OSError as error:
         return [f"{marker.parent} cannot be written ({error.strerror})"]

@@ -216,7 +216,7 @@ class MetaTrainable(tune.Trainable):
         try:
             checkpoint.resume(trainer, self.checkpoint_file)
             self.seconds = trainer.seconds
-        except checkpoint.DamagedError as error:
+        except (checkpoint.DamagedError, checkpoint.OtherRunError) as error:
             aside = checkpoint.set_aside(self.checkpoint_file)
             self.notes.append(f"{error.message}; renamed to {aside.name}. The trial starts over")
             return MetaTrainer(self.run, dataset, self.device)

@@ -1,6 +1,7 @@
 """List the sweeps of a storage folder and of its MLflow store."""
 
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -22,6 +23,9 @@ State = Literal["running", "finished", "stopped"]
 _RECORDS = (IDENTITY_FILE, "journal.log")
 """Files by which a sweep's folder is recognised."""
 
+_BUDGET_AND_SEED = re.compile(r"-\d+(steps|tasks)-seed\d+(-v\d+)?$")
+"""The end of a sweep's name, after the name of its study."""
+
 
 @dataclass(frozen=True)
 class StoredSweep:
@@ -35,6 +39,13 @@ class StoredSweep:
     """Its runs in MLflow: one for each experiment that it was written to."""
     trials: "Sequence[Run]" = field(repr=False)
     """The MLflow runs of the trials of `run`."""
+
+    @property
+    def study(self) -> str:
+        """The name of its study."""
+        if self.run:
+            return str(self.run.data.tags[TAGS.study])
+        return _BUDGET_AND_SEED.sub("", self.name)
 
     @property
     def run(self) -> "Run | None":
@@ -109,18 +120,25 @@ def stored_sweeps(storage: Path, uri: str) -> list[StoredSweep]:
 
 
 def find_sweep(sweeps: Sequence[StoredSweep], name: str, where: str) -> StoredSweep:
-    """The sweep called `name`; one with a folder if there are several.
+    """The sweep called `name`, or the only sweep of the study called `name`.
+
+    If there are several sweeps of that name, the one with a folder.
 
     Args:
         sweeps: the sweeps to choose from.
-        name: its name, or the id of its MLflow run.
+        name: its name, its study, or the id of its MLflow run.
         where: names the storage in messages.
 
     Raises:
-        InputError: there is no such sweep, or there are several in MLflow.
+        InputError: there is no such sweep, there are several in MLflow, or the study has several.
     """
     found = [sweep for sweep in sweeps if name in (sweep.name, _run_id(sweep))]
     found = [sweep for sweep in found if sweep.folder] or found
+    if not found:
+        found = [sweep for sweep in sweeps if sweep.study == name]
+        several = dict.fromkeys(sweep.name for sweep in found)
+        if len(several) > 1:
+            raise InputError(f"{name}: a study with several sweeps; name one: {', '.join(several)}")
     if not found:
         names = [sweep.name for sweep in sweeps]
         raise InputError(f"{name}: no such sweep in {where}{did_you_mean(name, names)}")

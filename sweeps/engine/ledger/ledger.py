@@ -97,8 +97,8 @@ class Ledger:
             attributes = recorded.get(self._study_name(stage), {})
             if attributes.get(stage_record.FOLDER, self._owner) != self._owner:
                 raise InputError(
-                    f"--ledger: {self._name} in this database belongs to another folder than "
-                    f"{folder}. Give the --storage of that folder, or another database"
+                    f"ledger: {self._name} in this database belongs to another folder than "
+                    f"{folder}. Give the storage of that folder, or another database"
                 )
         self.study = study
         self.objective = Objective(study.data.metric, study.objective, study.memory_limit)
@@ -267,7 +267,7 @@ class Ledger:
                     raise InputError(
                         f"{self._name}: {entry.name} was trained or scored on other data "
                         f"({name} had the digest {str(known)[:12]}, and has {digest[:12]}). "
-                        "Restore the old data, or begin a new version with --fresh"
+                        "Restore the old data, or begin a new version (option fresh)"
                     )
 
     def reopen(self, slots: Iterable[Slot]) -> None:

@@ -16,14 +16,14 @@ from memmeta.errors import InputError, cannot_read, cannot_write
 from memmeta.system.files import atomic_write
 from sweeps.engine.ledger.folder import STORAGE_ERRORS
 from sweeps.engine.ledger.journal import LINE, ResilientJournal, WhenAvailable
-from sweeps.engine.stores.store import explained
+from sweeps.engine.stores.store import explained, refuse_memory
 
 IDENTITY_FILE = "ledger.id"
 """In a sweep's folder: the file with its identity."""
 
 _NEW_IDENTITY = "Restore it from a copy, or remove it; then MLflow shows the sweep as a new one"
 
-_RESTORE = "Restore it from a copy, or begin a new version of the sweep with --fresh"
+_RESTORE = "Restore it from a copy, or begin a new version of the sweep (option fresh)"
 
 
 @contextmanager
@@ -82,13 +82,15 @@ def open_storage(folder: Path, url: str | None, when_available: WhenAvailable) -
     journal = folder / "journal.log"
     if url is not None:
         if journal.exists() and journal.stat().st_size:
-            raise InputError(f"--ledger: the record of this sweep is {journal}; leave --ledger out")
+            raise InputError(f"ledger: the record of this sweep is {journal}; leave ledger out")
         with explained(url, "the record of a sweep"):
+            refuse_memory(url)
             return RDBStorage(url)
     if is_in_database(folder):
         raise InputError(
-            f"{folder}: the record of this sweep is in a database; give its address with --ledger. "
-            f"If it was never in one, {journal.name} is lost: begin a new version with --fresh"
+            f"{folder}: the record of this sweep is in a database; give its address (option "
+            f"ledger). If it was never in one, {journal.name} is lost: begin a new version "
+            "(option fresh)"
         )
     if os.path.lexists(journal) and not journal.is_file():
         raise InputError(f"{journal}: not a file. {_RESTORE}")
@@ -165,7 +167,7 @@ def check_not_emptied(folder: Path) -> None:
         raise InputError(
             f"{folder}: has checkpoints of trials, and their record is empty. Restore the "
             f"record from a copy, remove {checkpoints} to run all trials again, or "
-            "begin a new version with --fresh"
+            "begin a new version (option fresh)"
         )
 
 

@@ -1,9 +1,10 @@
 """Comparison of a stage's settings with those in the record."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from memmeta.config import differences
 from memmeta.errors import InputError
 from sweeps.engine.study.outcome import Stage
 from sweeps.engine.study.study import recorded_settings
@@ -41,16 +42,9 @@ def check_settings(
             # Each stage has its own fields, so only the common ones can be compared.
             common = old.keys() & new.keys()
             old, new = ({name: each[name] for name in common} for each in (old, new))
-        if differences := "; ".join(_differences(old, new)):
+        changes = [f"{name} was {a}, is {b}" for name, a, b in differences(old, new)]
+        if changes:
             raise InputError(
                 f"{folder}: stage {other} of this sweep was begun with other settings "
-                f"({differences}). Keep them, or begin a new version with --fresh"
+                f"({'; '.join(changes)}). Keep them, or begin a new version (option fresh)"
             )
-
-
-def _differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        for name in sorted(old.keys() | new.keys()):
-            yield from _differences(old.get(name), new.get(name), f"{path}.{name}".lstrip("."))
-    elif old != new:
-        yield f"{path} was {old}, is {new}"

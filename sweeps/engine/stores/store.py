@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from filelock import FileLock
 
 from memmeta.errors import InputError
-from memmeta.system.files import atomic_write, resolved
+from memmeta.system.files import atomic_write, check_writable, resolved
 from sweeps.engine.stores.masking import masked, reason
 from sweeps.engine.stores.quiet import quiet_mlflow, silence_mlflow
 
@@ -96,8 +96,48 @@ def make_database(uri: str) -> None:
         lock.unlink()
 
 
+def check_store(uri: str) -> None:
+    """Check that runs can be written to a store, before there are any. Does not create it.
+
+    A server and its database are asked. For an SQLite file, MLflow is not imported, which would
+    take seconds.
+
+    Raises:
+        AwayError: the store cannot be used now, but may work later.
+        InputError: it cannot be used.
+    """
+    path = database_file(uri)
+    with explained(uri):
+        if path is None:
+            connect(uri).search_experiments(max_results=1)
+        elif path.exists():
+            check_database(path)
+        else:
+            check_writable(path)
+
+
+def refuse_memory(uri: str) -> None:
+    """Refuse an SQLite database in memory, which is lost with the process.
+
+    Raises:
+        InputError: it is one.
+    """
+    from sqlalchemy.engine import make_url
+
+    if uri.startswith("sqlite:") and make_url(uri).database in (None, "", ":memory:"):
+        raise InputError(
+            f"{uri}: a database in memory, which would be lost; the address of a file is "
+            "accepted, such as sqlite:////folder/mlflow.db"
+        )
+
+
 def connect(uri: str) -> "MlflowClient":
-    """A client for the store at `uri`. Use it inside `explained`, or inside `quiet_mlflow`."""
+    """A client for the store at `uri`. Use it inside `explained`, or inside `quiet_mlflow`.
+
+    Raises:
+        InputError: the store is a database in memory.
+    """
+    refuse_memory(uri)
     # Slow to import, and it reads the environment.
     from mlflow import MlflowClient
 

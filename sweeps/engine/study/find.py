@@ -10,9 +10,9 @@ from pydantic import ValidationError
 
 import sweeps
 from memmeta.config import described
-from memmeta.errors import InputError, MessageError, did_you_mean, shortened
+from memmeta.errors import InputError, MessageError, did_you_mean, shortened, shown
 from memmeta.registry import search_also
-from memmeta.system.files import resolved
+from memmeta.system.files import other_than_a_file, resolved, usable_path
 from sweeps.engine.study.study import Study, read_study
 
 
@@ -35,7 +35,13 @@ def find_study(name: str) -> Study:
     if name in names:
         study: Study = import_module(f"sweeps.{name}").STUDY
         return study
-    path = Path(name)
+    try:
+        path = usable_path(name)
+    except ValueError as error:
+        raise InputError(f"study {shown(name)}: {error}") from None
+    other = other_than_a_file(path)
+    if other:
+        raise InputError(f"{name}: {other}; the file of a study is expected, .py or .yaml")
     if path.is_file():
         return _imported(path) if path.suffix == ".py" else read_study(path)
     files = [*path.parent.glob("*.py"), *path.parent.glob("*.yaml"), *path.parent.glob("*.yml")]
@@ -84,10 +90,11 @@ def _only_study(content: dict[str, Any], path: Path) -> Study:
 def _place(error: Exception, path: Path) -> str:
     """The file and line of an error: the last line that ran in the study's folder."""
     if isinstance(error, SyntaxError) and error.filename:
-        return f"{error.filename}, line {error.lineno}"
+        return f"{error.filename}, line {error.lineno}" if error.lineno else error.filename
     folder = resolved(path.parent)
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if resolved(Path(frame.filename)).is_relative_to(folder)]
+    files = ((frame, resolved(Path(frame.filename))) for frame in frames)
+    own = [frame for frame, file in files if file.is_relative_to(folder) and file.is_file()]
     return f"{own[-1].filename}, line {own[-1].lineno}" if own else str(path)
 
 

@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
-from pydantic import Field, PlainValidator, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    Field,
+    PlainValidator,
+    StrictBool,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from memmeta.config import (
     Config,
@@ -22,8 +29,9 @@ from memmeta.config import (
 )
 from memmeta.errors import FailedError, InputError
 from memmeta.registry import search_also
+from memmeta.settings.arguments import AnyPath, checked
 from memmeta.system.plain_yaml import read_yaml
-from memmeta.system.units import parse_size
+from memmeta.system.units import AnySize, parse_size
 from sweeps.engine.study.dimension import Grid, Space, described, renewed_values
 from sweeps.engine.study.outcome import Stage
 from sweeps.engine.study.samplers import SamplerSpec, checked_spec
@@ -294,6 +302,7 @@ class Study(Config):
                 changes[section] = config.model_copy(update=older)
         return self.changed(**changes) if changes else self
 
+    @checked
     def run(
         self,
         *,
@@ -301,16 +310,16 @@ class Study(Config):
         stage: "Choice | None" = None,
         seed: int = 0,
         fresh: bool = False,
-        storage: str | Path = "runs",
-        data_root: str | Path = "data",
-        cache: str | Path | None = None,
+        storage: AnyPath = "runs",
+        data_root: AnyPath = "data",
+        cache: AnyPath | None = None,
         ledger: str | None = None,
         tracking_uri: str | None = None,
         experiment: str | None = None,
         max_concurrent: int | None = None,
         cpus_per_trial: int = 1,
-        memory_budget: int | str | None = None,
-        progress: bool = True,
+        memory_budget: AnySize | None = None,
+        progress: StrictBool = True,
     ) -> "Result":
         """Run the study, or continue it: only trials that are missing run.
 

@@ -295,7 +295,7 @@ class SweepRuns:
         return InputError(
             f"{shown}: {what} was deleted in MLflow. Either bring it back: "
             f"MLFLOW_TRACKING_URI={shlex.quote(shown)} mlflow {command}; or name another "
-            "--experiment, and the whole sweep is written there"
+            "experiment, and the whole sweep is written there"
         )
 
     def _children(self, parent_id: str) -> "list[Run]":

@@ -55,7 +55,7 @@ def test_an_invalid_size_is_a_one_line_error(storage: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("study", "reason"),
     [
-        ("single", "stage confirm has no complete trial.*--stage confirm"),
+        ("single", "stage confirm has no complete trial.*run stage confirm"),
         ("mixed", "its confirmed model is not in MLflow; run its study again"),
     ],
 )

@@ -144,6 +144,31 @@ def test_other_sweeps_of_a_study_are_named(uri: str) -> None:
     assert sweep.alternatives == ("mixed-60steps-seed1",)
 
 
+def test_newer_sweeps_without_a_result_are_passed_over(tmp_path: Path) -> None:
+    uri = default_uri(tmp_path)
+    interrupted = result("interrupted")
+    for seed, told in enumerate((result("complete", 0.5), interrupted, result("running", 0.3))):
+        with driven(tmp_path / f"seed {seed}", "again", seed, uri, "again") as driver:
+            driver.trial("explore", 0, {}, told)
+    sweep = read_sweep(uri, "again")
+    empty = ("again-60steps-seed1", "again-60steps-seed2")
+    assert sweep.name == "again-60steps-seed0"
+    assert sweep.alternatives == sweep.without_results == empty
+    assert len(sweep.trials) == 1
+    for name in empty:
+        named = read_sweep(uri, name)
+        assert (named.name, named.without_results) == (name, ())
+
+
+def test_without_any_result_the_latest_sweep_is_used(tmp_path: Path) -> None:
+    uri = default_uri(tmp_path)
+    for seed in range(2):
+        with driven(tmp_path / f"seed {seed}", "again", seed, uri, "again") as driver:
+            driver.trial("explore", 0, {}, result("running", 0.3))
+    sweep = read_sweep(uri, "again")
+    assert (sweep.name, sweep.without_results) == ("again-60steps-seed1", ())
+
+
 def test_a_sweep_can_be_named_in_full(uri: str) -> None:
     sweep = read_sweep(uri, "mixed-60steps-seed1")
     assert sweep.alternatives == ()

@@ -192,7 +192,7 @@ def test_the_method_describes_only_what_was_done() -> None:
 
 
 def test_an_invalid_region_is_refused_without_explore() -> None:
-    with pytest.raises(InputError, match="--within nonsense"):
+    with pytest.raises(InputError, match="within nonsense"):
         build(only("search"), region={"nonsense": (1.0, 2.0)})
 
 

@@ -65,4 +65,4 @@ def test_an_invalid_region_is_refused(texts: list[str], said: str) -> None:
     with pytest.raises(InputError) as refusal:
         narrow(SPACE, parse_region(texts))
     assert said in refusal.value.message
-    assert refusal.value.message.startswith("--within ")
+    assert refusal.value.message.removeprefix("--").startswith("within ")

@@ -80,6 +80,12 @@ def test_rm_says_what_it_removed(invoke, storage):
     assert (again.exit_code, f"{NAME}: no such sweep in" in again.stderr) == (2, True)
 
 
+def test_rm_removes_the_only_sweep_of_a_study(invoke, storage):
+    assert invoke("rm", "single", "--yes").exit_code == 0
+    assert not (storage / NAME).exists()
+    assert (storage / OTHER).exists()
+
+
 def test_rm_refuses_a_running_sweep(invoke, storage):
     with only_one(storage / NAME):
         result = invoke("rm", NAME, "--yes")

@@ -141,7 +141,7 @@ def test_a_node_without_shared_storage_is_reported(tmp_path, data_root, monkeypa
         os.killpg(process.pid, signal.SIGTERM)
         process.wait()
     _, line = raised.value.message.splitlines()
-    assert line.endswith(f"{storage} is not the driver's folder: it has to be shared (--storage)")
+    assert line.endswith(f"{storage} is not the driver's folder: the storage has to be shared")
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_ctrl_c_ends_the_waiting(sweep):
 def test_a_machine_with_too_few_cpus_is_reported_at_once(sweep):
     code, output = sweep.run("--cpus-per-trial", "1000")
     assert code == 2, output
-    assert "--cpus-per-trial 1000: this machine has" in output
+    assert "1000 CPUs per trial: this machine has" in output
     # Nothing is left behind that would affect another study of this name or show in the UI.
     (folder,) = sweep.storage.glob("tiny-*")
     assert Ledger(STUDY, 0, folder).settings == {}

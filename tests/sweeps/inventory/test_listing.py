@@ -110,6 +110,20 @@ def test_a_misspelled_sweep(storage):
         find_sweep(stored_sweeps(storage, default_uri(storage)), "single-60step-seed0", "runs")
 
 
+def test_the_only_sweep_of_a_study(storage):
+    def find():
+        return find_sweep(stored_sweeps(storage, default_uri(storage)), "single", "runs")
+
+    assert find().name == SINGLE
+    other = "single-90tasks-seed3-v2"
+    shutil.copytree(storage / SINGLE, storage / other)
+    with pytest.raises(InputError, match=f"single: a study with several sweeps.*{SINGLE}, {other}"):
+        find()
+    shutil.rmtree(storage / SINGLE)
+    (storage / "mlflow.db").unlink()
+    assert find().name == other
+
+
 def test_several_sweeps_without_a_folder_are_told_apart_by_the_id_of_the_run(storage):
     shutil.rmtree(storage / SINGLE)
     (sweep,) = (s for s in stored_sweeps(storage, default_uri(storage)) if s.name == SINGLE)

@@ -83,8 +83,8 @@ def test_a_database_belongs_to_one_folder(tmp_path):
 def test_a_sweep_has_one_record(tmp_path):
     url = f"sqlite:///{tmp_path}/ledger.db"
     for name, first, second, said in (
-        ("journal", None, url, "leave --ledger out"),
-        ("database", url, None, "give its address with --ledger"),
+        ("journal", None, url, "leave ledger out"),
+        ("database", url, None, "give its address .*ledger"),
     ):
         folder = tmp_path / name
         folder.mkdir()
@@ -268,7 +268,7 @@ def test_memory_can_be_an_objective_and_a_limit(tmp_path):
 def test_other_settings_are_refused_with_the_differences(tmp_path):
     begin(open_ledger(tmp_path))
     other = STUDY.changed(space=dict(STUDY.space) | {"ridge": FloatDistribution(0.1, 0.2)})
-    with pytest.raises(InputError, match=r"space\.ridge\.high was 1\.0, is 0\.2.*--fresh"):
+    with pytest.raises(InputError, match=r"space\.ridge\.high was 1\.0, is 0\.2.*new version"):
         open_ledger(tmp_path, other)
 
 
@@ -519,7 +519,7 @@ def test_an_empty_record_next_to_checkpoints_is_refused(tmp_path, url):
     url = url and url.format(tmp_path)
     folder = tmp_path / "sweep"
     (folder / "checkpoints" / "abc").mkdir(parents=True)
-    with pytest.raises(InputError, match=r"checkpoints.*record is empty.*--fresh"):
+    with pytest.raises(InputError, match=r"checkpoints.*record is empty.*new version"):
         open_ledger(folder, url=url)
 
 

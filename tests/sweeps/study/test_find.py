@@ -1,6 +1,8 @@
 """Studies by name, in Python files and in YAML files."""
 
+import os
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -69,6 +71,7 @@ def test_a_yaml_file():
         ("study('a b')", "mine.py, line 6: Study: name: letters"),
         ("study('a').changed(nmae=1)", "mine.py, line 8: study a: unknown key nmae"),
         ("raise SystemExit", "mine.py: exits when it is imported"),
+        ("x = 1\0", "mine.py: SyntaxError: source code string cannot contain null"),
     ],
 )
 def test_what_is_wrong_with_a_python_file_is_said_in_one_line(found, content, said):
@@ -98,3 +101,34 @@ def test_a_missing_study_or_file(name, said, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=said):
         find_study(name)
+
+
+def test_a_python_file_in_another_encoding(tmp_path):
+    path = tmp_path / "mine.py"
+    for content in (b"x = '\xff'", b"# coding: nowhere\nx = 1"):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"mine\.py.*: SyntaxError: "):
+            find_study(str(path))
+
+
+def test_what_is_not_a_file_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe.py")
+    Path("folder.yaml").mkdir()
+    Path("loop.py").symlink_to("loop.py")
+    Path("dangling.yaml").symlink_to("nothing")
+    for name, said in (
+        ("pipe.py", "a pipe"),
+        ("folder.yaml", "a folder"),
+        ("loop.py", "a symbolic link"),
+        ("dangling.yaml", "a symbolic link"),
+    ):
+        with pytest.raises(InputError, match=f"{name}: {said}.*is expected"):
+            find_study(name)
+
+
+@pytest.mark.parametrize("name", ["", "x" * 300, f"{'x' * 300}.py", f"folder/{'x' * 300}.yaml"])
+def test_a_name_that_no_file_can_have(name):
+    with pytest.raises(InputError, match=r"^study .*path.*is accepted") as error:
+        find_study(name)
+    assert len(error.value.message) < 300

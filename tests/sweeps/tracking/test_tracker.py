@@ -323,7 +323,7 @@ def test_a_deleted_sweep_run_is_reported_with_two_solutions(tmp_path, uri):
     experiment = client.get_experiment_by_name(STUDY.name)
     (run,) = client.search_runs([experiment.experiment_id], f"tags.`{TAGS.kind}` = 'sweep'")
     client.delete_run(run.info.run_id)
-    with pytest.raises(InputError, match=f"restore --run-id {run.info.run_id}.*--experiment"):
+    with pytest.raises(InputError, match=f"restore --run-id {run.info.run_id}.*another experiment"):
         drive(ann, uri, 0.2)
     assert len(client.search_runs([experiment.experiment_id])) == 1  # the trial, once
     client.restore_run(run.info.run_id)
@@ -362,7 +362,7 @@ def test_a_deleted_experiment_is_reported_with_two_solutions(tmp_path, uri):
     client = MlflowClient(uri)
     number = client.get_experiment_by_name(STUDY.name).experiment_id
     client.delete_experiment(number)
-    with pytest.raises(InputError, match=f"experiments restore -x {number}.*--experiment"):
+    with pytest.raises(InputError, match=f"experiments restore -x {number}.*another experiment"):
         drive(ann, uri, 0.2)
     ledger = open_ledger(ann)
     tracker = Tracker(ledger, NAME, uri, "another", ann)
