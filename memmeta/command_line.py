@@ -11,6 +11,7 @@ import click
 from pydantic import ValidationError
 
 from memmeta.config import described
+from memmeta.data.own import looking_in
 from memmeta.errors import DivergedError, FailedError, InputError, MessageError, did_you_mean
 from memmeta.registry import is_import_path
 from memmeta.system.files import usable_path
@@ -77,9 +78,11 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
+        places = ctx.params.get("data_root"), ctx.params.get("cache")
         try:
             self._check_paths(ctx)
-            return super().invoke(ctx)
+            with looking_in(*places):
+                return super().invoke(ctx)
         except MessageError as error:
             raise _shown(error) from None
 

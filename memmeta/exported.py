@@ -151,7 +151,7 @@ def read_run(path: Path, rank: int = 1) -> ExportedRun:
     if not isinstance(values, dict) or "runs" not in values:
         if rank != 1:
             raise InputError(f"{path}: no run of rank {rank}: it is a single config")
-        return ExportedRun(config=parse(RunConfig, values, str(path)))
+        return ExportedRun(config=parse(RunConfig, values, str(path), path.parent))
     check_version(values, str(path))
     runs = parse(Export, values, str(path)).runs
     if not 1 <= rank <= len(runs):

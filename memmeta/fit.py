@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from memmeta import checkpoint as checkpoints
+from memmeta import data as data_sets
 from memmeta.config import LearnerConfig, RunConfig, parse
-from memmeta.data.dataset import AnyDataset
+from memmeta.data.dataset import AnyDataset, Dataset
 from memmeta.errors import FailedError, InputError, cannot_write
 from memmeta.progress import AnyProgress, NoProgress, Progress, progress_here
 from memmeta.run import Run
@@ -78,6 +79,7 @@ def train(
         20
     """
     episodes = {
+        **_own_shape(data),
         "name": data.name,
         "ways": ways,
         "train_ways": train_ways,
@@ -211,6 +213,14 @@ def _save(trainer: MetaTrainer, path: Path | None) -> None:
     except OSError as error:
         message = f"{cannot_write(path, error).message}; to continue, start the run again"
         raise FailedError(message) from None
+
+
+def _own_shape(data: Dataset) -> dict[str, Any]:
+    """The fields of `DataConfig` for the shape of own images; empty for other data."""
+    if data_sets.is_registered(data.name) or len(data.input_shape) != 3:
+        return {}
+    channels, height, _ = data.input_shape
+    return {"image_size": height, "channels": channels}
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Progress of training: on a terminal, in a notebook, or nowhere."""
+"""Progress of long work: on a terminal, in a notebook, or nowhere."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -16,17 +16,17 @@ _BAR_WIDTH = 40
 
 @runtime_checkable
 class Progress(Protocol):
-    """Shows the progress of a run."""
+    """Shows the progress of a run, or of other long work."""
 
     def bar(
-        self, total: int, done: int, what: str = "outer steps"
+        self, total: int, done: int, unit: str = "outer steps"
     ) -> AbstractContextManager[Callable[[], None]]:
         """Show a bar during a `with` block. The block gets a function that advances it by 1.
 
         Args:
             total: number of steps.
             done: steps that were taken earlier.
-            what: what is counted.
+            unit: the name of the steps.
         """
 
     def line(self, text: str) -> None:
@@ -40,16 +40,16 @@ class ConsoleProgress:
         self.console = console
 
     @contextmanager
-    def bar(self, total: int, done: int, what: str = "outer steps") -> Iterator[Callable[[], None]]:
+    def bar(self, total: int, done: int, unit: str = "outer steps") -> Iterator[Callable[[], None]]:
         """See `Progress.bar`."""
         disable = not self.console.is_terminal
         with RichProgress(console=self.console, transient=True, disable=disable) as progress:
-            task = progress.add_task(what, total=total, completed=done)
+            task = progress.add_task(unit, total=total, completed=done)
             yield lambda: progress.advance(task)
 
     def line(self, text: str) -> None:
         """See `Progress.line`."""
-        self.console.print(text, soft_wrap=True)
+        self.console.print(text, soft_wrap=True, markup=False)
 
 
 class NotebookProgress:
@@ -60,13 +60,13 @@ class NotebookProgress:
         self._lines: list[str] | None = None  # those above the bar, while there is one
 
     @contextmanager
-    def bar(self, total: int, done: int, what: str = "outer steps") -> Iterator[Callable[[], None]]:
+    def bar(self, total: int, done: int, unit: str = "outer steps") -> Iterator[Callable[[], None]]:
         """See `Progress.bar`."""
         lines = self._lines = []
         ended = False
 
         def view() -> Text:
-            return Text("\n".join(lines if ended else [*lines, text_bar(done, total, what)]))
+            return Text("\n".join(lines if ended else [*lines, text_bar(done, total, unit)]))
 
         def advance() -> None:
             nonlocal done
@@ -90,10 +90,10 @@ class NoProgress:
     """Shows nothing."""
 
     def bar(
-        self, total: int, done: int, what: str = "outer steps"
+        self, total: int, done: int, unit: str = "outer steps"
     ) -> AbstractContextManager[Callable[[], None]]:
         """See `Progress.bar`."""
-        del total, done, what
+        del total, done, unit
         return nullcontext(lambda: None)
 
     def line(self, text: str) -> None:
@@ -116,7 +116,7 @@ AnyProgress = Annotated[bool | Progress, PlainValidator(_known)]
 """Whether to show progress, or the display, as an argument (see `memmeta.settings.arguments`)."""
 
 
-def text_bar(done: int, total: int, what: str = "outer steps") -> str:
+def text_bar(done: int, total: int, unit: str = "outer steps") -> str:
     """A bar in characters.
 
     Examples:
@@ -124,4 +124,4 @@ def text_bar(done: int, total: int, what: str = "outer steps") -> str:
         '━━━━━━━━━━┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄ 100 of 400 outer steps'
     """
     filled = _BAR_WIDTH * done // total
-    return f"{'━' * filled}{'┄' * (_BAR_WIDTH - filled)} {done} of {total} {what}"
+    return f"{'━' * filled}{'┄' * (_BAR_WIDTH - filled)} {done} of {total} {unit}"

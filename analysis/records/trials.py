@@ -99,7 +99,7 @@ class Trial:
     """Share of a GPU that the trial had, or 0."""
     data_digest: str | None
     """SHA-256 of the data set."""
-    others: Mapping[str, OtherScore] = field(default_factory=dict)
+    others: Mapping[str, OtherScore] = field(default_factory=dict, hash=False)
     """Scores on the data sets of `Study.evaluate_on`, by name; only trials of stage confirm have
     them."""
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from memmeta import checkpoint, data
+from memmeta import checkpoint
 from memmeta.command_line import (
     Command,
     cache_option,
@@ -59,7 +59,7 @@ def train(
     config = _override(exported.config, iterations, tasks, seed)
     recorded = exported.provenance.threads if exported.provenance else None
     configure_process(threads or recorded)
-    dataset = data.load(config.data.name, data_root, cache)
+    dataset = exported.config.data.load(data_root, cache)
     path = out or Path("runs/train") / f"{config.key}.pt"
     console = Console(highlight=False)
 

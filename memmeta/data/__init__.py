@@ -4,9 +4,10 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from memmeta.data import own
 from memmeta.data.sources import DataSource, ImageSource, as_source
-from memmeta.errors import InputError, shortened
-from memmeta.registry import ImportPath, Registry
+from memmeta.errors import InputError, did_you_mean, shortened
+from memmeta.registry import ImportPath, Registry, is_import_path
 from memmeta.settings.arguments import AnyPath, checked
 
 if TYPE_CHECKING:
@@ -26,7 +27,26 @@ DATA_SETS: Registry[DataSource] = Registry(
     group="memmeta.datasets",
     adopt=as_source,
 )
-"""Data sets by the name that configs use."""
+"""Data sets by the name that configs use. Prepared images of users have other names."""
+
+
+def is_registered(name: str) -> bool:
+    """Whether a name is in `DATA_SETS` or an import path, not that of a user's own images."""
+    return is_import_path(name) or name in DATA_SETS
+
+
+def unknown(name: str, cache: Path) -> str:
+    """A message about an unknown name: the nearest name, and all names.
+
+    Args:
+        name: the name of no data set.
+        cache: the folder of caches that was searched for prepared images.
+    """
+    known = [*DATA_SETS, *own.names(cache)]
+    return (
+        f"no such data set{did_you_mean(name, known)}, choose from {', '.join(known)}; own images "
+        f"are prepared with memmeta data prepare, and looked for in {cache}"
+    )
 
 
 def load(name: str, data_root: Path, cache: Path | None = None) -> "Dataset":
@@ -38,7 +58,7 @@ def load(name: str, data_root: Path, cache: Path | None = None) -> "Dataset":
     Raises:
         InputError: no such data set; its files are missing or damaged; the cache cannot be written.
     """
-    dataset = _source(name).load(data_root, cache)
+    dataset = _source(name, data_root, cache).load(data_root, cache)
     if dataset.name == name:
         return dataset
     from memmeta.data.dataset import Renamed
@@ -51,8 +71,9 @@ def load_dataset(name: str, root: AnyPath = "data", cache: AnyPath | None = None
     """Load a data set, after preparing its cache if necessary.
 
     Args:
-        name: a name in `DATA_SETS`, or an import path (`package.module:object`). `glyphs` and
-            `sinusoid` need no files; `memmeta data list` says how to get the others.
+        name: a name in `DATA_SETS`, that of prepared images, or an import path
+            (`package.module:object`). `glyphs` and `sinusoid` need no files; `memmeta data list`
+            says how to get the others.
         root: the folder with the files of data sets.
         cache: the folder of prepared data; None: `cache` in the root.
 
@@ -87,7 +108,7 @@ def prepare(name: str, data_root: Path, cache: Path | None = None) -> Path:
     # PyTorch takes seconds to import.
     from memmeta.data import store
 
-    return store.prepare(_with_files(name), data_root, cache)
+    return store.prepare(_with_files(name, data_root, cache), data_root, cache)
 
 
 def try_out(name: str, data_root: Path, cache: Path | None = None) -> None:
@@ -99,7 +120,7 @@ def try_out(name: str, data_root: Path, cache: Path | None = None) -> None:
     """
     from memmeta.data import store
 
-    source = _source(name)
+    source = _source(name, data_root, cache)
     if isinstance(source, ImageSource):
         store.try_out(source, data_root, cache)
 
@@ -110,7 +131,7 @@ def download(name: str, data_root: Path) -> None:
     Raises:
         InputError: no such data set; it cannot be downloaded; a network or disk error.
     """
-    source = _with_files(name)
+    source = _with_files(name, data_root)
     if source.download is None:
         raise InputError(f"{name}: cannot be downloaded")
     source.download(data_root)
@@ -118,12 +139,22 @@ def download(name: str, data_root: Path) -> None:
 
 def image_sources() -> dict[str, ImageSource]:
     """The data sets of images, by name."""
-    sources = {name: _source(name) for name in DATA_SETS}
+    sources = {name: _registered(name) for name in DATA_SETS}
     return {name: source for name, source in sources.items() if isinstance(source, ImageSource)}
 
 
-def _source(name: str) -> DataSource:
+def _source(name: str, data_root: Path, cache: Path | None) -> DataSource:
     """The data set called `name` in configs, which names its cache too."""
+    if is_registered(name):
+        return _registered(name)
+    folder = cache or data_root / "cache"
+    shape = own.find_shape(name, folder)
+    if shape is None:
+        raise InputError(f"{name}: {unknown(name, folder)}")
+    return own.own_source(name, shape)
+
+
+def _registered(name: str) -> DataSource:
     try:
         source = DATA_SETS[name]
     except ValueError as error:
@@ -131,8 +162,8 @@ def _source(name: str) -> DataSource:
     return dataclasses.replace(source, name=name) if isinstance(source, ImageSource) else source
 
 
-def _with_files(name: str) -> ImageSource:
-    source = _source(name)
+def _with_files(name: str, data_root: Path, cache: Path | None = None) -> ImageSource:
+    source = _source(name, data_root, cache)
     if not isinstance(source, ImageSource):
         raise InputError(f"{name}: has no files, it is generated from its definition")
     return source

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
-from memmeta.data.formats.images import check_pixels
+from memmeta.data.fitting import as_uint8, fitted, upright
 from memmeta.data.sources import Images
 from memmeta.errors import InputError, shortened
 
@@ -17,7 +17,6 @@ AnyImages = NDArray[Any] | Tensor | Sequence[Image.Image | NDArray[Any] | Tensor
 """An array or tensor of images, or a list of images."""
 
 _CHANNELS = (1, 3)
-_WHITE_16_BIT = 65535
 
 
 def as_stored(images: AnyImages, input_shape: tuple[int, ...], name: str = "images") -> Tensor:
@@ -70,7 +69,7 @@ def as_stored(images: AnyImages, input_shape: tuple[int, ...], name: str = "imag
     stored = np.empty((len(images), height, width, channels), np.uint8)
     for index, image in enumerate(images):
         where = f"{name}: image {index}"
-        stored[index] = _fitted(_pillow(image, where), input_shape, where)
+        stored[index] = fitted(_pillow(image, where), input_shape, where)
     return torch.from_numpy(stored)
 
 
@@ -98,13 +97,13 @@ def _batch(values: NDArray[Any], name: str) -> Images:
         )
     if 0 in values.shape:
         raise InputError(f"{name}: no images: shape {list(values.shape)}")
-    return _as_uint8(_channels_last(values, name), name)
+    return as_uint8(_channels_last(values, name), name)
 
 
 def _pillow(image: Any, where: str) -> Image.Image:
     """One image as a PIL image."""
     if isinstance(image, Image.Image):
-        return _loaded(image, where)
+        return upright(image, where)
     image = _numpy(image)
     if not isinstance(image, np.ndarray):
         raise InputError(
@@ -117,7 +116,7 @@ def _pillow(image: Any, where: str) -> Image.Image:
             f"{where}: shape {list(image.shape)}; [H, W, C], [C, H, W] or greyscale [H, W] is "
             "accepted"
         )
-    pixels = _as_uint8(_channels_last(image, where), where)
+    pixels = as_uint8(_channels_last(image, where), where)
     return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
 
 
@@ -131,54 +130,3 @@ def _channels_last(values: NDArray[Any], where: str) -> NDArray[Any]:
         f"{where}: shape {list(values.shape)}; the first or last dimension of an image should be "
         "its 1 or 3 channels"
     )
-
-
-def _as_uint8(values: NDArray[Any], where: str) -> Images:
-    if isinstance(values, np.ma.MaskedArray):
-        raise InputError(f"{where}: masked arrays are not accepted")
-    if values.dtype == np.uint8:
-        return values
-    if values.dtype.kind != "f":
-        raise InputError(
-            f"{where}: numbers of type {values.dtype}; uint8 from 0 to 255, or floats from 0 to 1, "
-            "are accepted"
-        )
-    accepted = (values >= 0) & (values <= 1)  # false for NaN
-    if not accepted.all():
-        raise InputError(
-            f"{where}: {values[~accepted].flat[0]:.6g} is out of range; floats from 0 to 1 are "
-            "accepted, or uint8 from 0 to 255"
-        )
-    return np.rint(values.astype(np.float32) * 255).astype(np.uint8)
-
-
-def _loaded(image: Image.Image, where: str) -> Image.Image:
-    """Decode a PIL image, and turn it upright."""
-    check_pixels(where, image)
-    if 0 in image.size:
-        raise InputError(f"{where}: no pixels: {image.width}x{image.height}")
-    try:
-        image = ImageOps.exif_transpose(image)
-    except Exception:  # Pillow's decoders raise many types of errors
-        raise InputError(f"{where}: cannot be decoded") from None
-    if image.mode == "F":
-        return Image.fromarray(_as_uint8(np.asarray(image), where))
-    if image.mode.startswith("I"):
-        # Pillow would clip the 16 bits of these modes to 8.
-        values = np.asarray(image).astype(np.float64) / _WHITE_16_BIT
-        return Image.fromarray(_as_uint8(values, where))
-    return image
-
-
-def _fitted(image: Image.Image, input_shape: tuple[int, ...], where: str) -> Images:
-    """Convert a PIL image to uint8 [H, W, C] of a model, like `formats.images.decode_image`."""
-    channels, height, width = input_shape
-    mode = "L" if channels == 1 else "RGB"
-    if image.mode != mode:
-        try:
-            image = image.convert(mode)
-        except ValueError:
-            raise InputError(f"{where}: images of mode {image.mode} are not accepted") from None
-    if image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling.LANCZOS)
-    return np.asarray(image).reshape(height, width, channels)

@@ -47,12 +47,16 @@ def find_images(folder: Path) -> Found:
     return Found(sorted(found.images), sorted(found.others))
 
 
-def find_classes(folder: Path) -> dict[str, Found]:
+def find_classes(folder: Path, least: int = 2) -> dict[str, Found]:
     """The files of each class, from folders named after the classes.
 
+    Args:
+        folder: the folder.
+        least: the number of classes that it needs.
+
     Raises:
-        InputError: the folder cannot be read, has fewer than two class folders, one of them has no
-            images, or an image is in no class folder.
+        InputError: the folder cannot be read, has too few class folders, one of them has no images,
+            or an image is in no class folder.
     """
     classes: dict[str, Found] = {}
     try:
@@ -66,8 +70,10 @@ def find_classes(folder: Path) -> dict[str, Found]:
                 raise InputError(f"{entry}: no images ({' '.join(SUFFIXES)})")
         elif _is_image(entry.name):
             raise InputError(f"{entry}: is in no class folder: {folder}/CLASS/IMAGE is expected")
-    if len(classes) < 2:
-        raise InputError(f"{folder}: a folder for each of two or more classes is expected")
+    if len(classes) < least:
+        raise InputError(
+            f"{folder}: a folder for each class is expected, {least} or more, got {len(classes)}"
+        )
     return classes
 
 

@@ -5,3 +5,6 @@ MOST = 10_000
 
 MOST_TASKS = 1_000_000_000
 """Tasks or outer steps of a run: more than a year of work on any machine."""
+
+MOST_PIXELS = 4096
+"""Height and width of images in pixels."""

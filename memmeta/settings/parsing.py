@@ -1,6 +1,7 @@
 """Validation, with errors in one line."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -17,14 +18,20 @@ _MOST_KEYS = 8
 """Accepted keys that the message of a single problem lists."""
 
 
-def parse(model: type[C], values: object, source: str) -> C:
+def parse(model: type[C], values: object, source: str, folder: Path | None = None) -> C:
     """Validate `values` against `model`.
+
+    Args:
+        model: the config.
+        values: for example what a file contains.
+        source: names their origin in messages.
+        folder: the folder to which paths in `values` are relative; None: the current folder.
 
     Raises:
         InputError: with `source`, the key and the accepted values.
     """
     try:
-        return model.model_validate(values)
+        return model.model_validate(values, context={"folder": folder})
     except ValidationError as error:
         raise InputError(f"{source}: {described(error)}") from None
 

@@ -53,7 +53,7 @@ class RunConfig(Config):
     def _check_augmentation(self) -> Self:
         if self.learner.augment and not self.data.source.mirror_keeps_class:
             fitting = DATA_SETS.names(lambda source: source.mirror_keeps_class)
-            raise ValueError(f"learner.augment is for {', '.join(fitting)}")
+            raise ValueError(f"learner.augment is for {', '.join(fitting)} and own images")
         return self
 
     @model_validator(mode="after")

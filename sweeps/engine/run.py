@@ -93,7 +93,7 @@ def load_data(study: Study, options: Options) -> Dataset:
     Raises:
         InputError: the data set cannot be loaded, or is too small for the study's tasks.
     """
-    dataset = data.load(study.data.name, options.data_root, options.cache)
+    dataset = study.data.load(options.data_root, options.cache)
     check_episodes(dataset, study.data.training_shape, study.data.evaluation_shape)
     return dataset
 

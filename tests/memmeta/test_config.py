@@ -28,7 +28,10 @@ from memmeta.exported import Export, ExportedRun, read_run
         ({"learner": {"norm": "layer"}}, "'batch', 'frozen' or 'group', got 'layer'"),
         ({"data": {"ways": 1}}, "data.ways: input should be greater than or equal to 2, got 1"),
         ({"data": {"name": "sinusoid"}}, "data.ways: sinusoid has no classes, ways should be 1"),
-        ({"data": {"rotations": True}}, "data.rotations: for omniglot only, got True"),
+        (
+            {"data": {"rotations": True}},
+            "data.rotations: for omniglot and own images only, got True",
+        ),
         (
             {"data": {"name": "sinusoid", "ways": 1, "train_ways": 5}},
             "data.train_ways: sinusoid has",

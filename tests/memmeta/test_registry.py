@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 import torch
@@ -163,7 +164,7 @@ def test_a_name_that_nobody_registered_is_refused_with_the_names_there_are():
     assert [*colours] == ["red", "blue"]
     assert colours.names(lambda value: value > 1) == ["blue"]
     with pytest.raises(InputError, match="mars: no such data set, choose from glyphs"):
-        data.load("mars", None)
+        data.load("mars", Path("data"))
 
 
 def test_every_built_in_place_has_an_object():

@@ -127,6 +127,8 @@ def test_confirmed_models_are_scored_on_a_data_set_that_is_added_later(
         "test_accuracy_fc100": expected.value,
         "test_interval_fc100": expected.interval,
     }
+    _, parents = runs(sweep, "sweep")
+    assert len(parents) == 1
     trials = sweeps.load("tiny", storage=sweep.storage).trials().set_index("run_name")
     assert trials["test_value_fc100"].dropna().to_dict() == {"confirm 000": expected.value}
     assert trials["data_digest_fc100"].dropna().to_dict() == {"confirm 000": fc100.digest}

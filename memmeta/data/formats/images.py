@@ -230,21 +230,29 @@ def decode_image(
 
 
 def read_photo(path: Path) -> Image.Image:
-    """Read an image file of a user, in its own size and mode.
+    """Read an image file of a user. See `decode_photo`."""
+    return decode_photo(str(path), read_file(path))
+
+
+def decode_photo(where: str, content: bytes) -> Image.Image:
+    """Decode an image of a user, in its own size and mode.
+
+    Args:
+        where: the file, for messages.
+        content: the bytes of the file.
 
     Raises:
         InputError: the file cannot be read, is damaged, or is too large.
     """
-    content = read_file(path)
     try:
         with (
             warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
             Image.open(io.BytesIO(content), formats=PHOTO_FORMATS) as image,
         ):
-            _load(str(path), content, image, image.mode)
+            _load(where, content, image, image.mode)
             return image
     except Exception as error:  # Pillow's decoders raise many types of errors
-        raise _refusal(str(path), content, "an image", error) from None
+        raise _refusal(where, content, "an image", error) from None
 
 
 def check_pixels(where: str, image: Image.Image) -> None:

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from memmeta import data
+from memmeta.data import own
 from memmeta.data.sources import NoDataError
 from memmeta.errors import InputError, MessageError, cannot_write
 from memmeta.system import files, provenance
@@ -120,7 +121,8 @@ def loadable_data(data_root: Path, cache: Path | None = None) -> list[str]:
 def _data_sets(data_root: Path, cache: Path | None) -> dict[str, str]:
     """The data sets that exist, and why a trial cannot load them ("" if it can)."""
     problems = {}
-    for name in data.image_sources():
+    own_names = own.names(cache or data_root / "cache")
+    for name in (*data.image_sources(), *own_names):
         try:
             data.try_out(name, data_root, cache)
         except NoDataError:
@@ -143,7 +145,9 @@ def _data(data_root: Path, cache: Path | None) -> Iterator[Check]:
     for name, problem in problems.items():
         if problem:
             # A generated data set needs no files from the user, so perhaps nobody will use it.
-            state: State = "warning" if sources[name].drawn and loadable else "failed"
+            state: State = (
+                "warning" if name in sources and sources[name].drawn and loadable else "failed"
+            )
             yield Check(f"data {name}", state, problem)
 
 

@@ -204,7 +204,7 @@ class MetaTrainable(tune.Trainable):
         """Make a trainer, and restore its state if there is a checkpoint."""
         self.threads = configure_process(threads=self.cpus)
         limits.cap(self.device, self.reserved, self.overhead)
-        dataset = data.load(self.run.data.name, self.data_root, self.cache)
+        dataset = self.run.data.load(self.data_root, self.cache)
         trainer = self.folder.when_available(partial(self._resumed, dataset))
         self.trainer = trainer
         return trainer

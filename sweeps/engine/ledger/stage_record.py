@@ -97,11 +97,10 @@ class StageRecord:
             else:
                 study.tell(trial.number, state=TrialState.FAIL)
         # A trial without an index never reached a worker, or is a copy of a trial of explore.
-        self.numbers = {
-            int(trial.user_attrs[INDEX]): trial.number
-            for trial in self.trials()
-            if INDEX in trial.user_attrs
-        }
+        trials = [trial for trial in self.trials() if INDEX in trial.user_attrs]
+        # A finished trial that was interrupted when it ran again keeps its result: it comes last.
+        trials.sort(key=lambda trial: trial.state in (TrialState.COMPLETE, TrialState.PRUNED))
+        self.numbers = {int(trial.user_attrs[INDEX]): trial.number for trial in trials}
 
     def record(self, running: RunningTrial, result: TrialResult, objective: Objective) -> None:
         """Record a result, and close the trial if the result is final.

@@ -441,7 +441,7 @@ def read_study(path: Path) -> Study:
     if path.suffix == ".py":
         raise InputError(f"{path}: this study is a Python program; run it with: python {path}")
     search_also(path.parent)
-    return parse(Study, read_yaml(path), str(path))
+    return parse(Study, read_yaml(path), str(path), path.parent)
 
 
 def _interacting_params(

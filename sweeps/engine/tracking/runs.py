@@ -347,7 +347,7 @@ def _matches_ledger(run: "Run", entries: Mapping[Slot, Entry]) -> bool:
         return False
     if sent.status not in FINAL or not sent.reports:
         return True
-    reports = entry.result["reports"] if entry.finished and entry.result else []
+    reports = entry.result["reports"] if entry.result else []
     validated = {(report["step"], milliseconds(report)) for report in reports}
     key = entry.run.data.metric.key
     metrics = run.data.to_proto().metrics  # unlike `data.metrics`, these have times

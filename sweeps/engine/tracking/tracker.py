@@ -62,7 +62,8 @@ class Tracker:
         self._is_away = is_away
         self._planned = planned
         self._runs: SweepRuns | None = None  # until the store is open
-        self._waiting = {entry.slot: entry for entry in ledger.entries()}
+        self._recorded = {entry.slot: entry for entry in ledger.entries()}
+        self._waiting = dict(self._recorded)
         self._changed = threading.Condition()
         self._closing = False
         self._deadline = math.inf
@@ -215,9 +216,8 @@ class Tracker:
             raise
 
     def _open(self) -> None:
-        with self._changed:
-            # Nothing was sent yet, so the queue holds all trials of the ledger.
-            entries = dict(self._waiting)
+        # MLflow is compared with the trials at the start. A finished one may run again since then.
+        entries = self._recorded
         with explained(self._uri):
             make_database(self._uri)
             self._runs = SweepRuns(

@@ -175,7 +175,7 @@ def empty_query(folders):
 @pytest.mark.parametrize(
     ("change", "options", "said"),
     [
-        (one_class, {}, "support: a folder for each of two or more classes"),
+        (one_class, {}, "support: a folder for each class"),
         (no_class, {}, "support/0.png: is in no class folder"),
         (empty_class, {}, "support/bird: no images (.png"),
         (empty_query, {}, "query: no images (.png"),

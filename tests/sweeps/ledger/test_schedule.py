@@ -305,6 +305,22 @@ def test_confirmed_trials_that_lack_a_score_run_again_in_their_slots(tmp_path):
     assert schedule.unscored == []
 
 
+def test_a_confirmed_trial_that_is_interrupted_while_it_runs_again_keeps_its_result(tmp_path):
+    run_all(*open_sweep(tmp_path))
+    study = STUDY.changed(evaluate_on=["fc100"])
+    ledger, schedule = open_sweep(tmp_path, study)
+    before = table(ledger)
+    for report in (False, True):
+        ledger, schedule = open_sweep(tmp_path, study)
+        ledger.reopen(entry.slot for entry in schedule.unscored)
+        ticket = schedule.next()
+        if report:
+            ledger.report(ticket, failure("running"))
+        ledger, schedule = open_sweep(tmp_path, study)
+        assert table(ledger) == before
+        assert ticket.slot in [entry.slot for entry in schedule.unscored]
+
+
 def test_other_stages_are_not_scored_on_other_data(tmp_path):
     study = STUDY.changed(evaluate_on=["fc100"])
     ledger, schedule = open_sweep(tmp_path, study, "explore", trials=2)

@@ -1,0 +1,1 @@
+"""Layouts of image folders that are read without conversion, one module each."""
