@@ -7,7 +7,7 @@ from analysis.records.trials import Sweep
 from memmeta.errors import InputError
 from sweeps.engine.stores import artifacts
 from sweeps.engine.stores.models import CHECKPOINT, find_models, is_complete
-from sweeps.engine.stores.store import connect, explained
+from sweeps.engine.stores.store import connect, store_errors_in_one_line
 
 
 def command_for(path: Path, sweep: Sweep) -> str:
@@ -32,7 +32,7 @@ def read_model(uri: str, sweep: Sweep) -> bytes:
             f"{sweep.name}: has no confirmed model, because stage confirm has no complete trial; "
             "run stage confirm of its study"
         )
-    with explained(uri, "an MLflow store that has the files of the model"):
+    with store_errors_in_one_line(uri, "an MLflow store that has the files of the model"):
         artifacts.follow(uri)
         client = connect(uri)
         run = client.get_run(sweep.trials[0].parent_run_id)
@@ -43,7 +43,7 @@ def read_model(uri: str, sweep: Sweep) -> bytes:
                 f"{sweep.name}: its confirmed model is not in MLflow; run its study again, which "
                 "sends it"
             )
-        # Slow to import. Reads the environment, so it must come inside `explained`.
+        # Slow to import. Reads the environment, so it must come inside `store_errors_in_one_line`.
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
         repository = get_artifact_repository(model.artifact_location, tracking_uri=uri)

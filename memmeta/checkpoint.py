@@ -122,7 +122,7 @@ def _seal(body: bytes) -> bytes:
     return b"sha256 " + hashlib.sha256(body).hexdigest().encode()
 
 
-def now_and_then(act: Callable[[], None], seconds: float | None = None) -> Callable[[], None]:
+def throttled(act: Callable[[], None], seconds: float | None = None) -> Callable[[], None]:
     """Return a function that calls `act` at most once in `seconds`.
 
     Args:

@@ -179,7 +179,7 @@ def train_to_end(
         KeyboardInterrupt: a signal asked the process to stop.
     """
     metric = trainer.config.data.metric
-    now_and_then = checkpoints.now_and_then(save)
+    throttled_save = checkpoints.throttled(save)
     if not trainer.done:
         trainer.compute_features(progress)
     bar = progress.bar(trainer.config.iterations, trainer.iteration)
@@ -189,7 +189,7 @@ def train_to_end(
             if stop.requested:
                 save()
                 raise KeyboardInterrupt
-            now_and_then()
+            throttled_save()
 
         while not trainer.done:
             report = trainer.train_to_evaluation(on_step=advance, between_steps=between_steps)

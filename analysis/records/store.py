@@ -6,7 +6,12 @@ from typing import TYPE_CHECKING
 
 from memmeta.errors import InputError
 from sweeps.engine.stores import artifacts
-from sweeps.engine.stores.store import check_database, connect, database_file, explained
+from sweeps.engine.stores.store import (
+    check_database,
+    connect,
+    database_file,
+    store_errors_in_one_line,
+)
 from sweeps.engine.stores.store import find_runs as find_runs_of
 
 if TYPE_CHECKING:
@@ -19,7 +24,7 @@ def find_runs(uri: str, query: str) -> "list[Run]":
     Raises:
         InputError: no MLflow store exists at `uri`, or it cannot be read.
     """
-    with explained(uri):
+    with store_errors_in_one_line(uri):
         path = database_file(uri)
         if path is not None:
             _check_database(path)
@@ -40,10 +45,10 @@ def attach(uri: str, run_id: str, folder: Path, paths: Iterable[Path]) -> None:
     Raises:
         InputError: the store cannot be reached or does not accept files.
     """
-    with explained(uri):
+    with store_errors_in_one_line(uri):
         artifacts.follow(uri)
         run = connect(uri).get_run(run_id)
-        # Slow to import. Reads the environment, so it must come inside `explained`.
+        # Slow to import. Reads the environment, so it must come inside `store_errors_in_one_line`.
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
         # A client would use its cached, old artifact location.

@@ -35,7 +35,7 @@ from sweeps.engine.execution.trainable import MetaTrainable
 from sweeps.engine.ledger.confirmed import best_confirmed
 from sweeps.engine.ledger.folder import STORAGE_ERRORS, SweepFolder
 from sweeps.engine.ledger.ledger import Ledger
-from sweeps.engine.ledger.opening import only_one
+from sweeps.engine.ledger.opening import sweep_lock
 from sweeps.engine.ledger.schedule import Schedule, quotas
 from sweeps.engine.options import Options
 from sweeps.engine.stores.quiet import environment, log_levels, quiet_mlflow
@@ -146,7 +146,7 @@ def _sweep(
 ) -> Ended:
     digests = {name: used.digest for name, used in {study.data.name: dataset, **others}.items()}
     path = _sweep_folder(options.storage, study.sweep_name(options.seed), options.fresh)
-    with _storage_errors_in_one_line(path), only_one(path):
+    with _storage_errors_in_one_line(path), sweep_lock(path):
         stage_quotas = quotas(study, options.stage, study.trials)
         try:
             folder = SweepFolder.claimed(path)

@@ -123,7 +123,7 @@ def test_a_run_saved_between_validations_reports_as_an_uninterrupted_one(
 def test_saves_now_and_then(monkeypatch):
     clock, saved = [0.0], []
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    maybe_save = checkpoint.now_and_then(lambda: saved.append(clock[0]))
+    maybe_save = checkpoint.throttled(lambda: saved.append(clock[0]))
     for clock[0] in (1.0, 299.0, 300.0, 301.0, 599.0, 700.0, 999.0, 1000.0):
         maybe_save()
     assert saved == [300.0, 700.0, 1000.0]

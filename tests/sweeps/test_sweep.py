@@ -18,7 +18,7 @@ from memmeta.data import load
 from memmeta.exported import read_run
 from sweeps.engine.ledger.entry import Slot
 from sweeps.engine.ledger.ledger import Ledger
-from sweeps.engine.ledger.opening import only_one
+from sweeps.engine.ledger.opening import sweep_lock
 from sweeps.engine.stores.store import default_uri
 from sweeps.engine.study.design import sobol_point
 from sweeps.engine.study.outcome import TAGS
@@ -325,7 +325,7 @@ def test_a_memory_limit_that_no_trial_meets_is_reported_at_the_end(sweep):
 def test_a_second_driver_is_refused(sweep):
     folder = sweep.storage / NAME
     folder.mkdir(parents=True)
-    with only_one(folder):
+    with sweep_lock(folder):
         code, output = sweep.run()
     assert code == 2
     assert "already running" in output

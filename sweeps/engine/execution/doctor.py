@@ -36,7 +36,7 @@ from sweeps.engine.stores.store import (
     check_database,
     connect,
     database_file,
-    explained,
+    store_errors_in_one_line,
 )
 
 State = Literal["ok", "warning", "failed"]
@@ -154,7 +154,7 @@ def _data(data_root: Path, cache: Path | None) -> Iterator[Check]:
 def _tracking(uri: str) -> Check:
     shown = masked(uri)
     try:
-        with explained(uri):
+        with store_errors_in_one_line(uri):
             path = database_file(uri)
             if path is not None:
                 if not path.exists():

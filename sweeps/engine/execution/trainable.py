@@ -185,18 +185,18 @@ class MetaTrainable(tune.Trainable):
     def _between_steps(self, trainer: MetaTrainer) -> Callable[[], None]:
         """A function that saves the trial periodically, and when the sweep is about to stop."""
         save = partial(self._save, trainer)
-        save_now_and_then = checkpoint.now_and_then(save)
+        throttled_save = checkpoint.throttled(save)
 
         def stop_if_asked() -> None:
             if self.folder.asks_to_save():
                 save()
                 raise _SavedError
 
-        check_now_and_then = checkpoint.now_and_then(stop_if_asked, _SAVE_CHECK_SECONDS)
+        throttled_check = checkpoint.throttled(stop_if_asked, _SAVE_CHECK_SECONDS)
 
         def between_steps() -> None:
-            save_now_and_then()
-            check_now_and_then()
+            throttled_save()
+            throttled_check()
 
         return between_steps
 

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Literal
 
 from memmeta.errors import InputError, cannot_read, did_you_mean
 from sweeps.engine.ledger.opening import IDENTITY_FILE, is_running, read_identity
-from sweeps.engine.stores.store import check_database, connect, database_file, explained, find_runs
+from sweeps.engine.stores.store import (
+    check_database,
+    connect,
+    database_file,
+    find_runs,
+    store_errors_in_one_line,
+)
 from sweeps.engine.study.outcome import FINAL, TAGS, sequence
 
 if TYPE_CHECKING:
@@ -183,7 +189,7 @@ def _runs(uri: str) -> "tuple[list[Run], dict[str, list[Run]]]":
     file = database_file(uri)
     if file is not None and not file.exists():
         return [], trials
-    with explained(uri):
+    with store_errors_in_one_line(uri):
         if file is not None:
             check_database(file)
         client = connect(uri)

@@ -16,10 +16,16 @@ from optuna.storages import RDBStorage
 from memmeta.errors import FailedError, InputError, shortened
 from sweeps.engine.inventory.listing import StoredSweep
 from sweeps.engine.ledger import stage_record
-from sweeps.engine.ledger.opening import IDENTITY_FILE, is_in_database, only_one, read_identity
+from sweeps.engine.ledger.opening import IDENTITY_FILE, is_in_database, read_identity, sweep_lock
 from sweeps.engine.stores import artifacts
 from sweeps.engine.stores.masking import masked
-from sweeps.engine.stores.store import all_pages, connect, database_file, explained, find_runs
+from sweeps.engine.stores.store import (
+    all_pages,
+    connect,
+    database_file,
+    find_runs,
+    store_errors_in_one_line,
+)
 from sweeps.engine.study.outcome import TAGS
 
 if TYPE_CHECKING:
@@ -61,14 +67,14 @@ def remove(sweep: StoredSweep, uri: str, ledger: str | None) -> Iterator[str]:
         raise InputError(
             f"{folder}: the record of this sweep is in a database; give its address with --ledger"
         )
-    with only_one(folder) if folder else nullcontext():
+    with sweep_lock(folder) if folder else nullcontext():
         for run in sweep.runs:
-            with explained(uri):
+            with store_errors_in_one_line(uri):
                 yield _remove_runs(uri, run)
         if not sweep.runs:
             yield f"no runs in {masked(uri)}"
         if folder and ledger:
-            with explained(ledger, "the record of a sweep"):
+            with store_errors_in_one_line(ledger, "the record of a sweep"):
                 yield _remove_record(ledger, folder)
         if folder:
             _empty(folder)
@@ -139,7 +145,7 @@ def _remove_files(location: str, owner: str, uri: str) -> None:
             f"{masked(uri)}: states {shortened(location)} as the files of {owner}; a folder "
             f".../{owner}/artifacts is expected. Nothing in it was removed"
         )
-    # Slow to import. Reads the environment, so it must come inside `explained`.
+    # Slow to import. Reads the environment, so it must come inside `store_errors_in_one_line`.
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
     from mlflow.utils.file_utils import local_file_uri_to_path
 

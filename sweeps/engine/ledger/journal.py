@@ -17,7 +17,7 @@ WhenAvailable = Callable[[Callable[[], Any]], Any]
 class ResilientJournal(JournalFileBackend):
     """A journal file that waits for its folder, and never starts a new file in place of a lost one.
 
-    It takes no lock: `only_one` makes sure that only one process uses the journal.
+    It takes no lock: `sweep_lock` makes sure that only one process uses the journal.
     """
 
     def __init__(self, path: str, when_available: WhenAvailable) -> None:

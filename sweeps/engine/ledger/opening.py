@@ -16,7 +16,7 @@ from memmeta.errors import InputError, cannot_read, cannot_write
 from memmeta.system.files import atomic_write
 from sweeps.engine.ledger.folder import STORAGE_ERRORS
 from sweeps.engine.ledger.journal import LINE, ResilientJournal, WhenAvailable
-from sweeps.engine.stores.store import explained, refuse_memory
+from sweeps.engine.stores.store import refuse_memory, store_errors_in_one_line
 
 IDENTITY_FILE = "ledger.id"
 """In a sweep's folder: the file with its identity."""
@@ -27,7 +27,7 @@ _RESTORE = "Restore it from a copy, or begin a new version of the sweep (option 
 
 
 @contextmanager
-def only_one(folder: Path) -> Iterator[None]:
+def sweep_lock(folder: Path) -> Iterator[None]:
     """Lock the sweep in `folder`. Two drivers on one ledger would run the same trials.
 
     Raises:
@@ -49,7 +49,7 @@ def only_one(folder: Path) -> Iterator[None]:
 
 
 def is_running(folder: Path) -> bool:
-    """Whether a process holds the lock of `only_one`. Creates no file."""
+    """Whether a process holds the lock of `sweep_lock`. Creates no file."""
     path = folder / "lock"
     if not path.exists():
         return False
@@ -83,7 +83,7 @@ def open_storage(folder: Path, url: str | None, when_available: WhenAvailable) -
     if url is not None:
         if journal.exists() and journal.stat().st_size:
             raise InputError(f"ledger: the record of this sweep is {journal}; leave ledger out")
-        with explained(url, "the record of a sweep"):
+        with store_errors_in_one_line(url, "the record of a sweep"):
             refuse_memory(url)
             return RDBStorage(url)
     if is_in_database(folder):
@@ -174,7 +174,7 @@ def check_not_emptied(folder: Path) -> None:
 def _repair(journal: Path) -> None:
     """Remove the lock and the torn last line of a driver that was killed or ran out of disk space.
 
-    `only_one` has made sure that no other driver uses the journal.
+    `sweep_lock` has made sure that no other driver uses the journal.
     """
     journal.with_name(f"{journal.name}.lock").unlink(missing_ok=True)
     if journal.exists():

@@ -119,7 +119,7 @@ def check_store(uri: str) -> None:
         InputError: it cannot be used.
     """
     path = database_file(uri)
-    with explained(uri):
+    with store_errors_in_one_line(uri):
         if path is None:
             connect(uri).search_experiments(max_results=1)
         elif path.exists():
@@ -144,7 +144,7 @@ def refuse_memory(uri: str) -> None:
 
 
 def connect(uri: str) -> "MlflowClient":
-    """A client for the store at `uri`. Use it inside `explained`, or inside `quiet_mlflow`.
+    """A client for the store at `uri`. Use it inside `store_errors_in_one_line` or `quiet_mlflow`.
 
     Raises:
         InputError: the store is a database in memory.
@@ -194,7 +194,7 @@ class AwayError(InputError):
 
 
 @contextmanager
-def explained(uri: str, what: str = "an MLflow store") -> Iterator[None]:
+def store_errors_in_one_line(uri: str, what: str = "an MLflow store") -> Iterator[None]:
     """Re-raise store errors as a one-line InputError. MLflow is quiet in the block.
 
     Args:

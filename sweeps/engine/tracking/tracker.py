@@ -15,7 +15,7 @@ from memmeta.errors import InputError
 from sweeps.engine.ledger.entry import Entry
 from sweeps.engine.ledger.ledger import Ledger
 from sweeps.engine.stores.masking import reason
-from sweeps.engine.stores.store import AwayError, explained, make_database
+from sweeps.engine.stores.store import AwayError, make_database, store_errors_in_one_line
 from sweeps.engine.tracking.runs import SweepNames, SweepRuns
 
 _HEAD_START = 8.0
@@ -218,7 +218,7 @@ class Tracker:
     def _open(self) -> None:
         # MLflow is compared with the trials at the start. A finished one may run again since then.
         entries = self._recorded
-        with explained(self._uri):
+        with store_errors_in_one_line(self._uri):
             make_database(self._uri)
             self._runs = SweepRuns(
                 self._uri, self._names, self._files, entries, self._settings, self._planned

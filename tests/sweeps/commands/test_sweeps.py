@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from sweeps.commands.sweeps import sweeps
 from sweeps.engine.inventory import removal
-from sweeps.engine.ledger.opening import only_one
+from sweeps.engine.ledger.opening import sweep_lock
 
 NAME, OTHER = "single-60steps-seed0", "factorial-60steps-seed0"
 
@@ -87,7 +87,7 @@ def test_rm_removes_the_only_sweep_of_a_study(invoke, storage):
 
 
 def test_rm_refuses_a_running_sweep(invoke, storage):
-    with only_one(storage / NAME):
+    with sweep_lock(storage / NAME):
         result = invoke("rm", NAME, "--yes")
     assert (result.exit_code, "already running" in result.stderr) == (2, True)
     assert (storage / NAME / "journal.log").exists()

@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 
 from memmeta.errors import InputError
 from sweeps.engine.inventory.listing import find_sweep, stored_sweeps
-from sweeps.engine.ledger.opening import only_one
+from sweeps.engine.ledger.opening import sweep_lock
 from sweeps.engine.stores.store import default_uri
 from sweeps.engine.study.outcome import TAGS
 
@@ -30,7 +30,7 @@ def test_finished_sweeps(storage):
 
 
 def test_a_sweep_is_running_while_its_lock_is_held(storage):
-    with only_one(storage / SINGLE):
+    with sweep_lock(storage / SINGLE):
         assert listed(storage)[SINGLE].state == "running"
     assert listed(storage)[SINGLE].state == "finished"
 
@@ -42,7 +42,7 @@ def test_a_killed_sweep_is_stopped(storage):
 
 
 def test_listing_does_not_change_when_a_sweep_was_last_active(storage):
-    with only_one(storage / SINGLE):
+    with sweep_lock(storage / SINGLE):
         pass
     before = listed(storage)[SINGLE].last_active
     for path in (storage / SINGLE).iterdir():

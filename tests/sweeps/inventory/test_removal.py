@@ -13,7 +13,7 @@ from sweeps.engine.inventory import removal
 from sweeps.engine.inventory.listing import find_sweep, stored_sweeps
 from sweeps.engine.inventory.removal import remove
 from sweeps.engine.ledger.ledger import Ledger
-from sweeps.engine.ledger.opening import only_one
+from sweeps.engine.ledger.opening import sweep_lock
 from sweeps.engine.stores.store import default_uri
 from tests.analysis.stand_ins import driven, study, write_single
 from tests.mlflow_server import MlflowServer
@@ -96,7 +96,7 @@ def test_what_users_deleted_of_other_sweeps_can_still_be_restored(storage):
 
 
 def test_a_running_sweep_is_refused(storage):
-    with only_one(storage / NAME), pytest.raises(InputError, match="already running"):
+    with sweep_lock(storage / NAME), pytest.raises(InputError, match="already running"):
         run(storage)
     assert find(storage).run is not None
     MlflowClient(default_uri(storage)).update_run(find(storage).run.info.run_id, "RUNNING")

@@ -15,7 +15,7 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from memmeta.config import DataConfig, LearnerConfig, TrainingConfig
 from memmeta.errors import InputError
 from sweeps.engine.ledger.ledger import Ledger
-from sweeps.engine.ledger.opening import only_one
+from sweeps.engine.ledger.opening import sweep_lock
 from sweeps.engine.study import Study
 
 STUDY = Study(name="s", data=DataConfig(), training=TrainingConfig(iterations=10), trials=4)
@@ -504,13 +504,13 @@ def test_a_damaged_identity_is_one_line(tmp_path, content):
 
 def test_a_folder_in_the_place_of_the_lock_is_one_line(tmp_path):
     (tmp_path / "lock").mkdir()
-    with pytest.raises(InputError, match="lock: cannot be written"), only_one(tmp_path):
+    with pytest.raises(InputError, match="lock: cannot be written"), sweep_lock(tmp_path):
         pass
 
 
 def test_a_lock_that_leads_nowhere_is_one_line(tmp_path):
     (tmp_path / "lock").symlink_to("lock")
-    with pytest.raises(InputError, match="lock: cannot be written"), only_one(tmp_path):
+    with pytest.raises(InputError, match="lock: cannot be written"), sweep_lock(tmp_path):
         pass
 
 
@@ -538,9 +538,13 @@ def test_search_proposes_new_configs_until_the_space_is_exhausted(tmp_path):
 
 
 def test_one_driver_at_a_time(tmp_path):
-    with only_one(tmp_path), pytest.raises(InputError, match="already running"), only_one(tmp_path):
+    with (
+        sweep_lock(tmp_path),
+        pytest.raises(InputError, match="already running"),
+        sweep_lock(tmp_path),
+    ):
         pass
-    with only_one(tmp_path):
+    with sweep_lock(tmp_path):
         pass
 
 

@@ -7,7 +7,7 @@ from sqlalchemy.engine import URL
 
 from memmeta.errors import InputError
 from sweeps.engine.stores.masking import masked, reason, without_credentials
-from sweeps.engine.stores.store import explained
+from sweeps.engine.stores.store import store_errors_in_one_line
 
 SECRET = "hunter2"
 
@@ -25,7 +25,7 @@ def shown(address):
     """All texts in which an address may be shown."""
     yield masked(address)
     yield reason(ValueError(f"cannot connect to {address!r}, sorry"), address)
-    with pytest.raises(InputError) as raised, explained(address):
+    with pytest.raises(InputError) as raised, store_errors_in_one_line(address):
         raise ValueError(f"no {address}")
     yield raised.value.message
 

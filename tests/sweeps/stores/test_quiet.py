@@ -9,7 +9,7 @@ import pytest
 from memmeta.errors import InputError
 from sweeps.engine.run import quietly
 from sweeps.engine.stores.quiet import quiet_mlflow
-from sweeps.engine.stores.store import connect, explained
+from sweeps.engine.stores.store import connect, store_errors_in_one_line
 
 LOGGERS = ("mlflow", "alembic", "mlflow.store.db.utils", "optuna", "ray", "ray.tune")
 RETRIES, TIMEOUT = "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"
@@ -35,7 +35,7 @@ def before(monkeypatch):
 def test_opening_a_store_leaves_the_process_as_it_was(empty_store, before, error):
     uri = f"sqlite:///{empty_store}"
     try:
-        with explained(uri):
+        with store_errors_in_one_line(uri):
             connect(uri).search_experiments()
             assert (os.environ[RETRIES], os.environ[TIMEOUT]) == ("1", "77")
             assert not logging.getLogger("mlflow").isEnabledFor(logging.ERROR)
@@ -49,7 +49,7 @@ def test_opening_a_store_leaves_the_process_as_it_was(empty_store, before, error
 
 def test_a_sweep_leaves_the_process_as_it_was(empty_store, before):
     with quietly():
-        with explained(f"sqlite:///{empty_store}"):
+        with store_errors_in_one_line(f"sqlite:///{empty_store}"):
             connect(f"sqlite:///{empty_store}")
         assert os.environ[RETRIES] == "1"
         assert not logging.getLogger("mlflow").isEnabledFor(logging.ERROR)
