@@ -18,6 +18,7 @@ from rich.progress import track
 from memmeta.command_line import run_command
 from memmeta.config import DataConfig, LearnerConfig
 from memmeta.memory import table as memory_table
+from memmeta.memory.figure import plot_peaks
 from memmeta.memory.table import Row
 from memmeta.system import provenance
 from memmeta.system.csv_text import csv_text
@@ -230,7 +231,7 @@ def main(out: Path, device: str | None) -> None:
         for setting in SETTINGS
     ]
     for setting, rows, _ in results:
-        memory_table.plot(rows, out / f"memory_{setting.size}.png", setting.name)
+        plot_peaks(rows, out / f"memory_{setting.size}.png", setting.name)
     write_csv(out / "memory.csv", results)
     how = "predicted on fake tensors"
     if torch_device:

@@ -10,6 +10,7 @@ from rich.progress import Progress
 from memmeta.command_line import Command, NameOf, as_json_option
 from memmeta.config import DataConfig, LearnerConfig, parse
 from memmeta.memory import table as memory_table
+from memmeta.memory.figure import plot_peaks
 from memmeta.networks import BACKBONES, HEADS
 from memmeta.system.devices import chosen_device
 
@@ -87,4 +88,4 @@ def memory(
         Console(highlight=False).print(memory_table.table(computed))
     if plot:
         title = f"{learner['backbone']}, {image_size}×{image_size}, {ways}-way {shots}-shot"
-        memory_table.plot(computed, plot, title)
+        plot_peaks(computed, plot, title)

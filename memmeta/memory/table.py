@@ -1,7 +1,6 @@
-"""Peak memory of all algorithms for given K, as rows, as a table and as the paper's figure."""
+"""Peak memory of all algorithms for given K, as rows and as a table."""
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -10,9 +9,7 @@ from rich.table import Table
 
 from memmeta.algorithms import ALGORITHMS
 from memmeta.config import DataConfig, LearnerConfig, RunConfig, TrainingConfig
-from memmeta.errors import InputError
 from memmeta.memory.prediction import ShapeDataset, predict_peak_memory
-from memmeta.system import palette
 from memmeta.system.units import MIB
 from memmeta.training import MetaTrainer
 
@@ -25,13 +22,6 @@ METHODS: tuple[tuple[str, bool], ...] = (
     ("maml", True),
 )
 """Algorithm and `feature_reuse`, from the least to the most memory."""
-
-_COLOURS = {
-    "memory_reduced": palette.BLUE,
-    "anil": palette.GREEN,
-    "itd_bio": palette.ORANGE,
-    "maml": palette.RED,
-}
 
 
 class Row(NamedTuple):
@@ -103,68 +93,6 @@ def table(rows: Sequence[Row]) -> Table:
         peaks = {row.inner_steps: row.peak_bytes for row in rows if row.method == method}
         result.add_row(method, *(f"{peaks[k] / MIB:.1f}" if k in peaks else "" for k in steps))
     return result
-
-
-def plot(rows: Sequence[Row], path: Path, title: str) -> None:
-    """Plot peak memory against K. Methods with the same curve share a line and a label.
-
-    Raises:
-        InputError: the file cannot be written.
-    """
-    # Importing Matplotlib takes half a second, and no other command needs it.
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(8, 4.2), layout="constrained")
-    for same_curve in _same_curves(rows):
-        first = same_curve[0]
-        steps, peaks = zip(*((row.inner_steps, row.peak_bytes / MIB) for row in first), strict=True)
-        axes.plot(
-            steps,
-            peaks,
-            color=_COLOURS[first[0].algorithm],
-            linestyle="-" if first[0].feature_reuse else "--",
-            marker="s" if first[0].chunk else "o",
-            clip_on=False,
-        )
-        axes.annotate(
-            "\n".join(method_rows[0].method for method_rows in same_curve),
-            (steps[-1], peaks[-1]),
-            xytext=(10, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=9,
-            annotation_clip=False,
-        )
-    axes.set(
-        title=title, xlabel="K, inner steps", ylabel="peak memory of a step, MiB", yscale="log"
-    )
-    axes.set_xticks(sorted({row.inner_steps for row in rows}))
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.spines[["top", "right"]].set_visible(False)
-    try:
-        figure.savefig(path, dpi=150)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: the figure cannot be written ({error})") from None
-    finally:
-        plt.close(figure)
-
-
-def _same_curves(rows: Sequence[Row]) -> list[list[list[Row]]]:
-    """Group the rows by method, and the methods by curve.
-
-    Curves that differ by less than 2 % look the same in the figure.
-    """
-    curves: list[list[list[Row]]] = []
-    for method in dict.fromkeys(row.method for row in rows):
-        method_rows = [row for row in rows if row.method == method]
-        for curve in curves:
-            pairs = zip(method_rows, curve[0], strict=False)
-            if all(abs(a.peak_bytes / b.peak_bytes - 1) < 0.02 for a, b in pairs):
-                curve.append(method_rows)
-                break
-        else:
-            curves.append([method_rows])
-    return curves
 
 
 def _run(data: DataConfig, learner: LearnerConfig, changes: dict[str, object]) -> RunConfig | None:

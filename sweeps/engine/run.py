@@ -27,6 +27,7 @@ from sweeps.engine.display.summary import best_trial, print_summary, summary_met
 from sweeps.engine.execution import cluster
 from sweeps.engine.execution.callbacks import ResultRecorder, Shutdown, Silence, SweepCallback
 from sweeps.engine.execution.cluster import CONTINUE_HINT
+from sweeps.engine.execution.nodes import alive_nodes, trial_nodes, wait_for_nodes
 from sweeps.engine.execution.own_code import OwnCode, own_code
 from sweeps.engine.execution.placement import Placement, find_devices
 from sweeps.engine.execution.preflight import DriverView, check_nodes, guarded, marked, software
@@ -373,7 +374,7 @@ def _ready(
             _check_cpus(options.cpus_per_trial)
             yield MetaTrainable
             return
-        cluster.wait_for_nodes(console, options.cpus_per_trial)
+        wait_for_nodes(console, options.cpus_per_trial)
         with marked(folder) as marker:
             view = DriverView(
                 software(),
@@ -388,8 +389,8 @@ def _ready(
 
 
 def _check_cpus(cpus: int) -> None:
-    nodes = cluster.alive_nodes()
-    if not cluster.trial_nodes(nodes, cpus):
+    nodes = alive_nodes()
+    if not trial_nodes(nodes, cpus):
         most = max(int(node["Resources"].get("CPU", 0)) for node in nodes)
         raise InputError(f"{cpus} CPUs per trial: this machine has {most}")
 

@@ -22,7 +22,7 @@ from memmeta.data.sources import NoDataError
 from memmeta.errors import InputError, MessageError, cannot_write
 from memmeta.system import files, provenance
 from sweeps.engine.execution import cluster
-from sweeps.engine.execution.cluster import Node
+from sweeps.engine.execution.nodes import Node, alive_nodes
 from sweeps.engine.execution.preflight import (
     marked,
     reply_problems,
@@ -184,7 +184,7 @@ def _machines(data_root: Path, cache: Path | None, storage: Path) -> Iterator[Ch
 
 
 def _cluster(address: str, data_root: Path, cache: Path | None, storage: Path) -> Iterator[Check]:
-    nodes = cluster.alive_nodes()
+    nodes = alive_nodes()
     cpus, gpus = (
         sum(node["Resources"].get(resource, 0) for node in nodes) for resource in ("CPU", "GPU")
     )

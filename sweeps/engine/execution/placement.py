@@ -13,7 +13,7 @@ from memmeta.errors import InputError
 from memmeta.memory import limits
 from memmeta.memory.prediction import predict_trial_memory
 from memmeta.system.units import mib
-from sweeps.engine.execution.cluster import Node, alive_nodes, trial_nodes
+from sweeps.engine.execution.nodes import Node, alive_nodes, trial_nodes
 from sweeps.engine.ledger.entry import Slot
 from sweeps.engine.study.result import TrialResult
 

@@ -23,7 +23,7 @@ from memmeta import data
 from memmeta.data.dataset import Dataset
 from memmeta.data.sources import NoDataError
 from memmeta.errors import InputError
-from sweeps.engine.execution.cluster import Node, alive_nodes, trial_nodes
+from sweeps.engine.execution.nodes import Node, alive_nodes, trial_nodes
 from sweeps.engine.execution.own_code import NO_OWN_CODE, OwnCode
 from sweeps.engine.execution.trainable import MetaTrainable
 from sweeps.engine.stores.masking import reason

@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 
 from memmeta.config import DataConfig, RunConfig
 from memmeta.memory.prediction import predict_peak_memory, predict_trial_memory
-from sweeps.engine.execution.cluster import trial_nodes
+from sweeps.engine.execution.nodes import trial_nodes
 from sweeps.engine.execution.placement import (
     Allocation,
     Device,

@@ -20,6 +20,7 @@ from memmeta import data
 from memmeta.errors import InputError
 from memmeta.registry import ImportPath
 from sweeps.engine.execution import cluster, preflight
+from sweeps.engine.execution import nodes as ray_nodes
 from sweeps.engine.execution.own_code import OwnCode
 from sweeps.engine.execution.preflight import DriverView, check_nodes, guarded, marked, software
 from sweeps.engine.execution.trainable import MetaTrainable
@@ -93,7 +94,7 @@ def test_every_node_with_problems_is_one_line(tmp_path, data_root):
 
 @pytest.mark.faults
 def test_data_is_checked_on_the_nodes_that_run_trials(nodes, tmp_path, data_root, monkeypatch):
-    sound = [n for n in cluster.alive_nodes() if n["NodeID"] in (nodes["head"], nodes["good"])]
+    sound = [n for n in ray_nodes.alive_nodes() if n["NodeID"] in (nodes["head"], nodes["good"])]
     assert len(sound) == 2
     monkeypatch.setattr(preflight, "alive_nodes", lambda: sound)
     console = Console(quiet=True)
@@ -131,7 +132,7 @@ def test_a_node_without_shared_storage_is_reported(tmp_path, data_root, monkeypa
     )
     try:
         deadline = time.monotonic() + 60
-        while not (new := [n for n in cluster.alive_nodes() if n["NodeID"] not in known]):
+        while not (new := [n for n in ray_nodes.alive_nodes() if n["NodeID"] not in known]):
             assert time.monotonic() < deadline
             time.sleep(0.2)
         monkeypatch.setattr(preflight, "alive_nodes", lambda: new)
@@ -156,10 +157,10 @@ def test_a_node_without_shared_storage_is_reported(tmp_path, data_root, monkeypa
 )
 def test_the_yaml_on_the_head_tells_whether_gpus_can_start(types, has_gpus, tmp_path, monkeypatch):
     path = tmp_path / "ray_bootstrap_config.yaml"
-    monkeypatch.setattr(cluster, "_BOOTSTRAP", path)
-    assert not cluster._can_start_gpus()
+    monkeypatch.setattr(ray_nodes, "_BOOTSTRAP", path)
+    assert not ray_nodes._can_start_gpus()
     path.write_text(f"available_node_types: {types}\n")
-    assert cluster._can_start_gpus() == has_gpus
+    assert ray_nodes._can_start_gpus() == has_gpus
 
 
 def test_another_data_set_of_the_same_name_is_reported(tmp_path, data_root):
