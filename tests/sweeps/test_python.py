@@ -11,6 +11,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+import mlflow  # noqa: F401  # sets its log levels when it is imported
 import psutil
 import pytest
 import ray
