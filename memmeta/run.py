@@ -27,7 +27,7 @@ from memmeta.settings.arguments import AnyPath, checked
 from memmeta.settings.limits import MOST_TASKS
 from memmeta.system.devices import AnyDevice, chosen_device
 from memmeta.system.runtime import deterministic, usual_modes
-from memmeta.training import Report, warning
+from memmeta.training import Report, tasks_for, warning
 
 _PIXELS_AT_ONCE = 2**21
 """Pixels, or coordinates of points, that pass through the network together: 2048 images of 32x32.
@@ -168,7 +168,8 @@ class Run:
         with deterministic():
             data = data if data.name == name else self._converted(data)
             model = self._built(data) if self._inputs is None else self._model
-            return evaluate(model, self.config, data, split, tasks, self._iteration)
+            used = tasks_for(self.config, data, model)
+            return evaluate(used.model, self.config, used.dataset, split, tasks, self._iteration)
 
     @usual_modes()
     def adapt(self, support_images: AnyImages, support_labels: Any) -> Classifier:

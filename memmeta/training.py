@@ -52,6 +52,22 @@ class Tasks(NamedTuple):
     model: MetaModel
 
 
+def tasks_for(config: RunConfig, dataset: Dataset, model: MetaModel) -> Tasks:
+    """Where tasks come from, and the model that takes their examples.
+
+    If the backbone is frozen, these are features and the head, so that each image passes
+    through the backbone once. Augmented and rotated images differ from task to task.
+    """
+    learner = config.learner
+    varied = learner.augment or config.data.rotations
+    if varied or not (learner.backbone_is_frozen and isinstance(dataset, HasFeatures)):
+        return Tasks(dataset, model)
+    task = config.data.training_shape
+    images = task.ways * (task.shots + task.queries) * learner.task_batch
+    maker = FrozenBackbone(model, learner, learner.chunk or images)
+    return Tasks(dataset.featured(maker), MetaModel(nn.Identity(), model.head))
+
+
 class MetaTrainer:
     """Trains one model.
 
@@ -125,20 +141,8 @@ class MetaTrainer:
 
     @cached_property
     def tasks(self) -> "Tasks":
-        """Where tasks come from, and the model that takes their examples.
-
-        If the backbone is frozen, these are features and the head, so that each image passes
-        through the backbone once. Augmented and rotated images differ from task to task.
-        """
-        learner = self.config.learner
-        varied = learner.augment or self.config.data.rotations
-        if varied or not (learner.backbone_is_frozen and isinstance(self.dataset, HasFeatures)):
-            return Tasks(self.dataset, self.model)
-        task = self.config.data.training_shape
-        images = task.ways * (task.shots + task.queries) * learner.task_batch
-        maker = FrozenBackbone(self.model, learner, learner.chunk or images)
-        head = MetaModel(nn.Identity(), self.model.head)
-        return Tasks(self.dataset.featured(maker), head)
+        """See `tasks_for`."""
+        return tasks_for(self.config, self.dataset, self.model)
 
     def compute_features(self, progress: Progress) -> None:
         """Compute the features of a frozen backbone for the images that training needs.

@@ -116,7 +116,7 @@ def test_a_run_that_learns_nothing_is_one_evaluation_and_says_so(glyphs, tmp_pat
     assert [report.iteration for report in run.reports] == [4]
     assert "nothing was learned" in run.note
     run.save(tmp_path / "model.pt")
-    loaded = load(tmp_path / "model.pt", data=glyphs, device="cpu")
+    loaded = load(tmp_path / "model.pt", data=glyphs, device="cpu", trust_code=True)
     assert loaded.evaluate("val") == run.reports[0].val
     classifier = loaded.adapt(np.array(glyphs.test.images[[0, 1, 30, 31]]), [0, 0, 1, 1])
     assert len(classifier.predict(np.array(glyphs.test.images[:8]))) == 8

@@ -32,7 +32,7 @@ def test_a_model_of_timm_is_trained_saved_and_used_without_its_file(dataset, tmp
     run = train(learner, dataset)
     run.save(tmp_path / "model.pt")
     weights.unlink()
-    loaded = mm.load(tmp_path / "model.pt", data=dataset, device="cpu")
+    loaded = mm.load(tmp_path / "model.pt", data=dataset, device="cpu", trust_code=True)
     assert loaded.evaluate("val", tasks=4) == run.reports[-1].val
     images = np.array(dataset.test.images[[0, 1, 12, 13]])
     expected = run.adapt(images, [0, 0, 1, 1]).predict_proba(dataset.test.images[:20])
@@ -53,8 +53,10 @@ def test_a_function_is_trained_and_found_again_by_its_name(dataset, tmp_path):
     checkpoint = tmp_path / "run.pt"
     first = train(learner, dataset, checkpoint=checkpoint)
     assert train(learner, dataset, checkpoint=checkpoint).reports == first.reports
-    assert mm.load(checkpoint).config.learner.backbone == f"{HERE}:Reading"
-    assert mm.load(checkpoint).adapt(dataset.test.images[[0, 12]], ["a", "b"]).classes == ["a", "b"]
+    assert mm.load(checkpoint, trust_code=True).config.learner.backbone == f"{HERE}:Reading"
+    assert mm.load(checkpoint, trust_code=True).adapt(
+        dataset.test.images[[0, 12]], ["a", "b"]
+    ).classes == ["a", "b"]
 
 
 def test_a_run_does_not_continue_with_other_weights(dataset, tmp_path):

@@ -102,6 +102,8 @@ def test_every_column_is_documented(mixed):
     page = (ROOT / "docs/how-to/python.md").read_text()
     rows = re.findall(r"^\| (`.*?`) \|", page, flags=re.MULTILINE)
     documented = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    # Columns of the data sets of `evaluate_on`, which this sweep lacks.
+    documented = {name for name in documented if not name.endswith("_NAME")}
     config = {*DataConfig.model_fields, *LearnerConfig.model_fields, *TrainingConfig.model_fields}
     assert documented == set(mixed.trials().columns) - (config - {"name"})
 
