@@ -12,8 +12,8 @@ quickstart: .venv/.installed  ## a real sweep, in under five minutes on two core
 
 # Three processes, because two cores are idle much of the time while Ray starts.
 test: .venv/.installed-dev  ## all tests except those of the next four targets, with their coverage
-	$(BIN)/python -m pytest -n 3 --dist worksteal --cov --cov-report=
-	@echo "Covered: $$($(BIN)/coverage report --format=total) % of the lines, without these, which only CUDA reaches:"
+	$(BIN)/python -m slipcover -m pytest -n 3 --dist worksteal
+	@$(BIN)/python -c 'import json; print("Covered:", json.load(open(".coverage.json"))["summary"]["percent_covered_display"], "% of the lines, without these, which only CUDA reaches:")'
 	@grep -rn --include='*.py' '# only on CUDA' memmeta sweeps analysis
 
 test-thorough: .venv/.installed-dev  ## many random examples, slow reference computations, more sweeps
@@ -38,7 +38,7 @@ docs: .venv/.installed-docs  ## the documentation as a website, in site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:  ## delete the environment and the caches, but no results
-	rm -rf .venv build site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+	rm -rf .venv build site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage.json
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

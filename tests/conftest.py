@@ -2,9 +2,19 @@ import os
 from pathlib import Path
 
 import pytest
+import slipcover.pytest_plugin
 from hypothesis import settings
 
 from memmeta import data
+
+# Ray's workers have a lower priority by default, and would hardly run beside the other tests.
+os.environ.setdefault("RAY_worker_niceness", "0")
+
+# Slipcover replaces functions after a number of calls, which keeps tensors alive a moment longer,
+# so that peaks would be too high. Processes of xdist do not read its option --threshold.
+measured_by = slipcover.pytest_plugin._slipcover_instance
+if measured_by is not None:
+    measured_by.d_miss_threshold = 10**9
 
 # No time limit per example: machines differ in speed, and the first use of an operator loads it.
 # The examples are the same every time, so that a test fails because of a change and not by chance.
@@ -15,19 +25,9 @@ settings.load_profile("default")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start with the files that have slow tests, so that no process waits for the last of them.
-
-    Coverage is measured for one case per test, because it takes a third of the time. Other
-    parameters and the examples of property tests mostly run the same lines.
-    """
+    """Start with the files that have slow tests, so that no process waits for the last of them."""
     slow = {item.path for item in items if "slow" in item.keywords}
     items.sort(key=lambda item: item.path not in slow)
-    measured = set()
-    for item in items:
-        test = getattr(item, "function", None)
-        if test in measured or getattr(test, "is_hypothesis_test", False):
-            item.add_marker("no_cover")
-        measured.add(test)
 
 
 @pytest.fixture(scope="session")

@@ -44,17 +44,21 @@ def without_times(reports):
     return [report._replace(time=0.0) for report in reports]
 
 
+thorough = pytest.mark.thorough
 LEARNERS = [
     {},
-    {"norm": "group"},
+    pytest.param({"norm": "group"}, marks=thorough),
     {"norm": "frozen", "head": "last_block"},
     {"head": "mlp", "task_pool": 3, "warm_start": True},
-    {"task_pool": 2, "warm_start": True},
+    pytest.param({"task_pool": 2, "warm_start": True}, marks=thorough),
     {"algorithm": "itd_bio", "task_pool": 5, "warm_start": True},
-    {"algorithm": "itd_bio", "feature_reuse": False, "head": "last_block"},
-    {"algorithm": "anil", "feature_reuse": False, "head": "mlp"},
+    pytest.param(
+        {"algorithm": "itd_bio", "feature_reuse": False, "head": "last_block"},
+        marks=thorough,
+    ),
+    pytest.param({"algorithm": "anil", "feature_reuse": False, "head": "mlp"}, marks=thorough),
     {"algorithm": "anil", "first_order": True, "task_pool": 2},
-    {"algorithm": "maml", "inner_lr": 0.1},
+    pytest.param({"algorithm": "maml", "inner_lr": 0.1}, marks=thorough),
     {"algorithm": "maml", "norm": "frozen", "first_order": True},
     {"backbone": "resnet12", "filters": 2},
     {"schedule": "cosine", "weight_decay": 0.1, "precision": "bfloat16"},

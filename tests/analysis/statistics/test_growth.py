@@ -297,6 +297,7 @@ def test_the_peak_of_memory_reduced_does_not_grow() -> None:
         assert found.total == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.thorough
 def test_the_peak_of_naive_anil_grows() -> None:
     for found in real(algorithm="anil", feature_reuse=False):
         assert found.verdict == "grows"

@@ -112,6 +112,7 @@ def test_kernels_are_drawn_from_their_posterior() -> None:
     assert sampled.std(axis=0) / deviation == pytest.approx(1, abs=0.25)
 
 
+@pytest.mark.thorough
 def test_the_required_size_grows_with_the_target() -> None:
     points = design(32, 4)
     values = np.sin(6 * points[:, 0]) * np.cos(5 * points[:, 1]) + points[:, 2]

@@ -47,7 +47,7 @@ def test_naive_variants_store_the_features_graph_of_each_step_and_cached_ones_do
 
 
 @pytest.mark.parametrize("algorithm", ["anil", "itd_bio"])
-@pytest.mark.parametrize("head", ["mlp", "last_block"])
+@pytest.mark.parametrize("head", ["mlp", pytest.param("last_block", marks=pytest.mark.thorough)])
 def test_differentiating_through_a_deeper_head_grows_with_k(algorithm, head):
     unrolled = [peak(k, algorithm=algorithm, head=head) for k in (20, 40, 80)]
     assert unrolled[0] < unrolled[1] < unrolled[2]

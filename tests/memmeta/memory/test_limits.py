@@ -79,6 +79,7 @@ print(json.dumps(answers))
     assert result == ["out of memory", "enough", "out of memory", "out of memory", True]
 
 
+@pytest.mark.thorough
 @linux_only
 def test_training_beyond_its_reservation_is_out_of_memory(data_root):
     result = run_in_process(

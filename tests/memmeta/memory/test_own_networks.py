@@ -30,7 +30,16 @@ def make_run(**learner):
     )
 
 
-@pytest.mark.parametrize("learner", LEARNERS.values(), ids=LEARNERS)
+QUICK = ("vit", "resnet", "own", "reads numbers")
+
+
+@pytest.mark.parametrize(
+    "learner",
+    [
+        pytest.param(learner, id=name, marks=[] if name in QUICK else pytest.mark.thorough)
+        for name, learner in LEARNERS.items()
+    ],
+)
 def test_the_prediction_equals_the_measurement_to_the_byte(learner):
     run, shape = make_run(**learner), (1, 28, 28)
     trainer = MetaTrainer(run, ShapeDataset(shape), "cpu")

@@ -56,7 +56,9 @@ def measured(run, dataset):
 
 
 @pytest.mark.parametrize("learner", LEARNERS.values(), ids=LEARNERS)
-@pytest.mark.parametrize(("task_batch", "steps"), [(1, 1), (3, 4)])
+@pytest.mark.parametrize(
+    ("task_batch", "steps"), [pytest.param(1, 1, marks=pytest.mark.thorough), (3, 4)]
+)
 def test_equals_the_measurement_to_the_byte(dataset, learner, task_batch, steps):
     run = make_run(task_batch, steps, **learner)
     assert predict_peak_memory(run, dataset.input_shape) == measured(run, dataset)
@@ -195,7 +197,14 @@ def test_equals_the_real_step_for_many_random_fields(algorithm, backbone, exampl
 
 
 # Cases where PyTorch's fake kernels differ from the CPU kernels.
-@pytest.mark.parametrize("norm", ["batch", "group", "frozen"])
+@pytest.mark.parametrize(
+    "norm",
+    [
+        "batch",
+        pytest.param("group", marks=pytest.mark.thorough),
+        pytest.param("frozen", marks=pytest.mark.thorough),
+    ],
+)
 @pytest.mark.parametrize(
     "learner", [{"precision": "bfloat16"}, {"head": "last_block"}], ids=["bfloat16", "last block"]
 )

@@ -89,7 +89,7 @@ def test_a_journal_on_unreliable_storage_has_every_record_once(folder, monkeypat
         with path.open("ab") as file:
             file.write(b'{"op_code": 0, "half of')
         unmount(folder)
-        threading.Timer(0.02, mount, [folder]).start()
+        threading.Timer(0.2, mount, [folder]).start()
         raise OSError
 
     monkeypatch.setattr(ResilientJournal.__mro__[1], "append_logs", flaky)
