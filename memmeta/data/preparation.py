@@ -251,7 +251,8 @@ class _Preparation:
         lines += [f"  and {more:,} more"] if more > 0 else []
         text = f"{self.recipe.name}: {len(problems):,} of {count:,} images cannot be used"
         if not self.skip_broken:
-            raise InputError("\n".join([f"{text}; --skip-broken leaves them out:", *lines]))
+            hint = "--skip-broken of memmeta data prepare leaves them out"
+            raise InputError("\n".join([f"{text}; {hint}:", *lines]))
         self.progress.line("\n".join([f"{text} and are left out:", *lines]))
 
     def _without_empty(

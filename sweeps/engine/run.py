@@ -374,6 +374,9 @@ def _ready(
             _check_cpus(options.cpus_per_trial)
             yield MetaTrainable
             return
+        # Somebody may have started it on this machine with `ray start`.
+        hint = "RAY_ADDRESS=local: this machine alone"
+        console.print(f"on the Ray cluster at {address} ({hint})", soft_wrap=True)
         wait_for_nodes(console, options.cpus_per_trial)
         with marked(folder) as marker:
             view = DriverView(

@@ -182,7 +182,7 @@ def test_broken_files_are_refused_by_name_with_a_count_or_left_out(photos, tmp_p
     with pytest.raises(InputError) as error:
         prepare_images(recipe(photos), tmp_path)
     first, *named = error.value.message.splitlines()
-    assert "birds: 3 of 83 images cannot be used; --skip-broken" in first
+    assert "birds: 3 of 83 images cannot be used; --skip-broken of memmeta data prepare" in first
     assert [Path(line.split(":")[0]).name for line in named] == ["cut.png", "page.jpg", "pipe.jpg"]
     heard = Heard()
     prepare_images(recipe(photos), tmp_path, skip_broken=True, progress=heard)

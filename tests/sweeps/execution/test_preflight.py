@@ -180,6 +180,7 @@ def test_a_sweep_waits_for_a_machine_and_reports_it(sweep):
     code, output = sweep.run(script=LATE_NODE)
     assert code == 0, output
     assert "waiting for a machine with 1 CPU: the cluster starts machines" in output
+    assert re.search(r"on the Ray cluster at \d+\.\d+\.\d+\.\d+:\d+ \(RAY_ADDRESS=local: ", output)
     assert "checking storage, versions and data of nodes: 2" in output
     assert output.count(" %   (") + output.count(" %\n") >= 4
     assert list(sweep.storage.glob("*/.nodes-*")) == []
