@@ -56,7 +56,7 @@ class Sweep:
 
     def run(self, *options: str, script: Path = TINY) -> tuple[int, str]:
         process = self.start(*options, script=script)
-        output, _ = process.communicate(timeout=180)
+        output, _ = process.communicate(timeout=600)
         return process.returncode, output
 
 

@@ -169,7 +169,10 @@ def test_a_temporary_folder_with_a_path_too_long_for_sockets_is_not_used(sweep, 
 
 def test_a_timeout_during_the_start_of_ray_is_reported_in_one_line(sweep):
     sweep.environment["RAY_gcs_server_port_wait_time_s"] = "0"
-    code, output = sweep.run()
+    for _ in range(3):  # on a busy machine Ray may have started before it looks at the time
+        code, output = sweep.run("--fresh")
+        if code:
+            break
     assert code == 1
     assert "no Ray cluster to use" in output.splitlines()[-1]
     assert "Traceback" not in output

@@ -131,7 +131,7 @@ def test_a_node_without_shared_storage_is_reported(tmp_path, data_root, monkeypa
         start_new_session=True,
     )
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not (new := [n for n in ray_nodes.alive_nodes() if n["NodeID"] not in known]):
             assert time.monotonic() < deadline
             time.sleep(0.2)
