@@ -112,7 +112,7 @@ def test_every_integer_of_a_range_has_the_same_share(low, step, count):
 
 @given(low=st.integers(1, 5), more=st.integers(0, 30))
 def test_every_integer_of_a_log_range_has_the_share_of_its_unit_interval(low, more):
-    high, n = low + more, 500
+    high, n = low + more, 2000
     d = {"cg_steps": IntDistribution(low, high, log=True)}
     found = Counter(space.at([(i + 0.5) / n], d, LearnerConfig())["cg_steps"] for i in range(n))
     total = math.log((high + 0.5) / (low - 0.5))
